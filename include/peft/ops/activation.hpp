@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/ops/weight_view.hpp"
+
+namespace peft::ops {
+
+/// silu(x) = x σ(x); gelu = x Φ(x); gelu_tanh = its tanh approximation ("gelu_new"); relu; tanh.
+enum class Activation { silu, gelu, gelu_tanh, relu, tanh };
+
+/// y = f(x); y may be x.
+template <Scalar T>
+void activation_forward(View<T> y, View<const T> x, Activation f);
+/// dx = dy ∘ f′(x)
+template <Scalar T>
+void activation_backward(GradSink<T> dx, View<const T> dy, View<const T> x, Activation f);
+
+/// y = f(gate) ∘ up     (SwiGLU, GeGLU: Shazeer 2020, arXiv:2002.05202); y may be gate or up.
+template <Scalar T>
+void gated_forward(View<T> y, View<const T> gate, View<const T> up, Activation f);
+/// dgate = dy ∘ up ∘ f′(gate);   dup = dy ∘ f(gate). A sink may be the memory of dy, gate or up (each element is read before it is written).
+template <Scalar T>
+void gated_backward(GradSink<T> dgate, GradSink<T> dup, View<const T> dy, View<const T> gate, View<const T> up, Activation f);
+
+}  // namespace peft::ops
+
+#if !defined(PEFT_COMPILED)
+#include "peft/ops/impl/activation.inl"
+#endif

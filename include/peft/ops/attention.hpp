@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+#include "peft/ops/weight_view.hpp"
+
+namespace peft::ops {
+
+struct AttentionShape {
+  std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // kv_heads divides heads: query head h reads key head h / (heads / kv_heads)
+  double scale = 0;                                    // of the scores, usually 1/√head_dim
+  bool causal = true;
+  std::int64_t window = 0;                             // > 0: a query sees at most this many keys, itself included (prefix columns count)
+};
+
+/// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows and then k's. The queries are
+/// the last ones: query i sits at key index prefix + k.rows − (end − begin) + i. `context` keys from the start are visible to every query.
+template <class T>
+struct AttentionSequence {
+  std::int64_t begin = 0, end = 0;
+  View<const T> k, v;                // (keys, kv_heads · head_dim): rows of the packed batch, or of a cache
+  View<const T> prefix_k, prefix_v;  // (prefix, kv_heads · head_dim), may be empty
+  std::int64_t context = 0;
+};
+
+/// Where the gradients of one sequence's keys go. A sink that is first is written whole.
+template <class T>
+struct AttentionSequenceGrad {
+  GradSink<T> k, v, prefix_k, prefix_v;
+};
+
+/// out (N, heads · head_dim) = softmax(scale · q kᵀ + mask) v by tiles with a running maximum (Dao et al. 2022, arXiv:2205.14135);
+/// lse (N, heads): log Σ exp of each row's scores, what backward needs saved. No T × T tensor; tiles above the diagonal are skipped.
+template <Scalar T>
+void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
+
+/// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q
+/// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order.
+template <Scalar T>
+void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse, View<const T> q,
+                        std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
+
+}  // namespace peft::ops
+
+#if !defined(PEFT_COMPILED)
+#include "peft/ops/impl/attention.inl"
+#endif
