@@ -13,9 +13,9 @@ struct Float16 {
 
 inline float to_float(Float16 h) {
   const std::uint32_t sign = std::uint32_t(h.bits & 0x8000) << 16, magnitude = h.bits & 0x7fff;
-  if (magnitude >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);             // infinity, NaN
-  if (magnitude >= 0x0400) return std::bit_cast<float>(sign | ((magnitude << 13) + ((127 - 15) << 23)));           // normal
-  const float tiny = float(magnitude) * 0x1p-24f;                                                                  // subnormal: magnitude · 2⁻²⁴
+  if (magnitude >= 0x7c00) return std::bit_cast<float>(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);    // infinity, NaN
+  if (magnitude >= 0x0400) return std::bit_cast<float>(sign | ((magnitude << 13) + ((127 - 15) << 23)));  // normal
+  const float tiny = float(magnitude) * 0x1p-24f;                                                         // subnormal: magnitude · 2⁻²⁴
   return std::bit_cast<float>(sign | std::bit_cast<std::uint32_t>(tiny));
 }
 

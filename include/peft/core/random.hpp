@@ -11,7 +11,8 @@ namespace peft {
 /// Philox4x32-10 (Salmon et al. 2011): 128 random bits for any (key, counter), in any order. Dropout draws its mask again in backward
 /// from the same counters, and results do not depend on who computes what.
 inline std::array<std::uint32_t, 4> philox(std::uint64_t key, std::uint64_t counter_low, std::uint64_t counter_high) {
-  std::array<std::uint32_t, 4> c = {std::uint32_t(counter_low), std::uint32_t(counter_low >> 32), std::uint32_t(counter_high), std::uint32_t(counter_high >> 32)};
+  std::array<std::uint32_t, 4> c = {std::uint32_t(counter_low), std::uint32_t(counter_low >> 32), std::uint32_t(counter_high),
+                                    std::uint32_t(counter_high >> 32)};
   std::uint32_t k0 = std::uint32_t(key), k1 = std::uint32_t(key >> 32);
   for (int round = 0; round < 10; round++) {
     const std::uint64_t p0 = 0xD2511F53ull * c[0], p1 = 0xCD9E8D57ull * c[2];

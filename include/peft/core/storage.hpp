@@ -24,10 +24,10 @@ void give_back(Block block) noexcept;
 void release_cache() noexcept;
 
 struct Statistics {
-  std::int64_t in_use = 0;       // bytes
-  std::int64_t peak = 0;         // bytes, since the last reset_peak()
-  std::int64_t cached = 0;       // bytes
-  std::int64_t system_calls = 0; // blocks that had to come from the system
+  std::int64_t in_use = 0;        // bytes
+  std::int64_t peak = 0;          // bytes, since the last reset_peak()
+  std::int64_t cached = 0;        // bytes
+  std::int64_t system_calls = 0;  // blocks that had to come from the system
 };
 Statistics statistics();
 void reset_peak();

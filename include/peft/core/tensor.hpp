@@ -41,8 +41,7 @@ class Tensor {
   }
   Tensor(const Shape& shape, T value) : Tensor(shape) { fill(value); }
   Tensor(const Shape& shape, std::span<const T> values) : Tensor(shape) {
-    if (std::int64_t(values.size()) != shape.size())
-      throw ShapeError("tensor", std::to_string(values.size()) + " values for the shape " + to_string(shape));
+    if (std::int64_t(values.size()) != shape.size()) throw ShapeError("tensor", std::to_string(values.size()) + " values for the shape " + to_string(shape));
     std::copy(values.begin(), values.end(), data_);
   }
   static Tensor zeros(const Shape& shape) { return Tensor(shape, T(0)); }

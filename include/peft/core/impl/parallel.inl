@@ -118,8 +118,8 @@ PEFT_INLINE int default_threads() {
 
 struct Threads {
   std::mutex busy;
-  std::unique_ptr<Pool> pool;         // made at first use
-  std::atomic<int> wanted{0};         // 0: not yet decided
+  std::unique_ptr<Pool> pool;  // made at first use
+  std::atomic<int> wanted{0};  // 0: not yet decided
 };
 
 PEFT_INLINE Threads& threads() {
@@ -145,8 +145,9 @@ PEFT_INLINE void run_chunks(std::int64_t chunks, const void* argument, void (*ca
     };
     for (std::int64_t first = 0; first < chunks; first += most) {
       const Part part{argument, call, first};
-      all.pool->run(chunks - first < most ? chunks - first : most, &part,
-                    [](const void* p, std::int64_t c) { static_cast<const Part*>(p)->call(static_cast<const Part*>(p)->argument, static_cast<const Part*>(p)->first + c); });
+      all.pool->run(chunks - first < most ? chunks - first : most, &part, [](const void* p, std::int64_t c) {
+        static_cast<const Part*>(p)->call(static_cast<const Part*>(p)->argument, static_cast<const Part*>(p)->first + c);
+      });
     }
     return;
   }
