@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+# utf8proc::utf8proc. Debian's package has no CMake file of its own, only a pkg-config one; other systems have either.
+
+if(NOT TARGET utf8proc::utf8proc)
+  find_package(PkgConfig QUIET)
+  if(PkgConfig_FOUND)
+    pkg_check_modules(PC_UTF8PROC QUIET libutf8proc)
+  endif()
+  find_path(utf8proc_INCLUDE_DIR utf8proc.h HINTS ${PC_UTF8PROC_INCLUDE_DIRS})
+  find_library(utf8proc_LIBRARY utf8proc HINTS ${PC_UTF8PROC_LIBRARY_DIRS})
+  mark_as_advanced(utf8proc_INCLUDE_DIR utf8proc_LIBRARY)
+  include(FindPackageHandleStandardArgs)
+  find_package_handle_standard_args(utf8proc REQUIRED_VARS utf8proc_LIBRARY utf8proc_INCLUDE_DIR VERSION_VAR PC_UTF8PROC_VERSION
+                                    REASON_FAILURE_MESSAGE "on Debian and Ubuntu: apt-get install libutf8proc-dev")
+  if(utf8proc_FOUND)
+    add_library(utf8proc::utf8proc UNKNOWN IMPORTED)
+    set_target_properties(utf8proc::utf8proc PROPERTIES IMPORTED_LOCATION "${utf8proc_LIBRARY}"
+                                                        INTERFACE_INCLUDE_DIRECTORIES "${utf8proc_INCLUDE_DIR}")
+  endif()
+else()
+  set(utf8proc_FOUND TRUE)
+endif()

@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# Our own units compile without these; users of the library never inherit them.
+function(peft_warnings target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${PEFT_WERROR}>:-Werror>)
+endfunction()
+
+# An executable in bin/ from `ARGN`, linked to the library in the form that was chosen.
+function(peft_executable target)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE ${PEFT_LIBRARY})
+  peft_warnings(${target})
+endfunction()
