@@ -37,6 +37,29 @@ std::int64_t peak_resident_bytes();
 std::int64_t resident_bytes();
 }  // namespace memory
 
+/// For containers that come and go every step: their memory is cached like everything else's.
+template <class T>
+struct PoolAllocator {
+  using value_type = T;
+  PoolAllocator() = default;
+  template <class U>
+  PoolAllocator(const PoolAllocator<U>&) {}
+  T* allocate(std::size_t n) {
+    // The block's true size must be known again when it is given back, so it stands in front of the data.
+    const memory::Block block = memory::take(n * sizeof(T) + 64);
+    *static_cast<std::size_t*>(block.data) = block.bytes;
+    return reinterpret_cast<T*>(static_cast<std::byte*>(block.data) + 64);
+  }
+  void deallocate(T* data, std::size_t) noexcept {
+    void* start = reinterpret_cast<std::byte*>(data) - 64;
+    memory::give_back({start, *static_cast<std::size_t*>(start)});
+  }
+  template <class U>
+  bool operator==(const PoolAllocator<U>&) const {
+    return true;
+  }
+};
+
 /// A counted block, or borrowed memory together with what keeps it alive. One pointer wide.
 class Storage {
  public:

@@ -86,6 +86,16 @@ class Tensor {
     t.data_ += begin, t.shape_[-1] = end - begin;
     return t;
   }
+  /// The same first row, and `n` rows in all, if the allocation holds that many: joins neighbours again.
+  bool can_grow_rows(std::int64_t n) const {
+    const T* start = static_cast<const T*>(storage_.data());
+    return storage_ && data_ + (n - 1) * stride_ + cols() <= start + storage_.bytes() / sizeof(T);
+  }
+  Tensor grow_rows(std::int64_t n) const {
+    Tensor t = *this;
+    t.shape_ = {n, cols()};
+    return t;
+  }
   Tensor reshape(const Shape& shape) const {
     if (shape.size() != size() || (!contiguous() && shape.columns() != cols()))
       throw ShapeError("reshape", to_string(shape_) + " cannot be seen as " + to_string(shape));

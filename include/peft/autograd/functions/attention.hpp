@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "peft/autograd/tape.hpp"
+#include "peft/ops/attention.hpp"
+
+namespace peft {
+
+/// One sequence of a packed batch as attention sees it: rows begin … end of q. Its keys and values are the prefix's rows, then either the
+/// same rows of k and v, or a cache's, which already holds them (inference only).
+template <Scalar T>
+struct AttentionSpan {
+  std::int64_t begin = 0, end = 0;
+  Variable<T> prefix_k, prefix_v;  // (prefix, kv_heads · head_dim), may be empty
+  Tensor<T> cache_k, cache_v;      // (keys so far, kv_heads · head_dim), may be empty
+  std::int64_t context = 0;        // keys that every query sees, from the first
+};
+template <Scalar T>
+using AttentionSpans = std::vector<AttentionSpan<T>, PoolAllocator<AttentionSpan<T>>>;
+
+namespace detail {
+template <Scalar T>
+using AttentionSequences = std::vector<ops::AttentionSequence<T>, PoolAllocator<ops::AttentionSequence<T>>>;
+
+template <Scalar T>
+AttentionSequences<T> attention_sequences(const AttentionSpans<T>& spans, const Tensor<T>& k, const Tensor<T>& v) {
+  AttentionSequences<T> all;
+  all.reserve(spans.size());
+  for (const auto& s : spans) {
+    ops::AttentionSequence<T> one;
+    one.begin = s.begin, one.end = s.end, one.context = s.context;
+    one.k = s.cache_k ? View<const T>(s.cache_k.view()) : View<const T>(k.view().row_range(s.begin, s.end));
+    one.v = s.cache_v ? View<const T>(s.cache_v.view()) : View<const T>(v.view().row_range(s.begin, s.end));
+    if (s.prefix_k) one.prefix_k = s.prefix_k.view(), one.prefix_v = s.prefix_v.view();
+    all.push_back(one);
+  }
+  return all;
+}
+}  // namespace detail
+
+/// softmax(scale · q kᵀ + mask) v for every sequence; q (N, heads · head_dim), k, v (N, kv_heads · head_dim). Keeps q, k, v, the output and
+/// one number a row and head.
+template <Scalar T>
+Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable<T>& v, AttentionSpans<T> spans, const ops::AttentionShape& shape) {
+  Tensor<T> y({q.rows(), shape.heads * shape.head_dim}), lse({q.rows(), shape.heads});
+  const auto sequences = detail::attention_sequences<T>(spans, k.value(), v.value());
+  ops::attention_forward<T>(y.view(), lse.view(), q.view(), sequences, shape);
+  bool wanted = q.needs_grad() || k.needs_grad() || v.needs_grad();
+  for (const auto& s : spans) wanted = wanted || (s.prefix_k && (s.prefix_k.needs_grad() || s.prefix_v.needs_grad()));
+  if (!recording(wanted)) return Variable<T>(std::move(y));
+  return recorded(y, true, [q, k, v, y, lse, spans = std::move(spans), shape](Tensor<T> dy) {
+    const auto again = detail::attention_sequences<T>(spans, k.value(), v.value());
+    const ops::GradSink<T> dk = k.gradient().sink(), dv = v.gradient().sink();
+    std::vector<ops::AttentionSequenceGrad<T>, PoolAllocator<ops::AttentionSequenceGrad<T>>> grads(spans.size());
+    for (std::size_t i = 0; i < spans.size(); i++) {
+      const auto& s = spans[i];
+      if (dk && !s.cache_k) grads[i].k = {dk.view.row_range(s.begin, s.end), dk.accumulate};
+      if (dv && !s.cache_v) grads[i].v = {dv.view.row_range(s.begin, s.end), dv.accumulate};
+      if (s.prefix_k) grads[i].prefix_k = s.prefix_k.gradient().sink(), grads[i].prefix_v = s.prefix_v.gradient().sink();
+    }
+    ops::attention_backward<T>(q.gradient().sink(), grads, dy.view(), y.view(), lse.view(), q.view(), again, shape);
+  });
+}
+
+}  // namespace peft

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/autograd/parameter.hpp"
+#include "peft/autograd/tape.hpp"
+#include "peft/ops/gemm.hpp"
+
+namespace peft {
+
+/// y (N, out) = x (N, in) Wᵀ + b.  dx = dy W;  dW = dyᵀ x;  db = Σ_n dy.  Keeps x only if W trains, W as a handle.
+template <Scalar T>
+Variable<T> linear(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias = {}) {
+  const ops::WeightView w = weight.view();
+  if (x.cols() != w.cols) throw ShapeError("linear", "x " + to_string(x.shape()) + " against a weight " + to_string(weight.shape()) + ": in_features differ");
+  Shape shape = x.shape();
+  shape[-1] = w.rows;
+  Tensor<T> y(shape);
+  ops::linear_forward<T>(y.view(), x.view(), w, bias ? bias.value().data() : nullptr);
+  const bool dw = weight.requires_grad(), db = bias.requires_grad();
+  return recorded(std::move(y), x.needs_grad() || dw || db, [dx = x.gradient(), x = dw ? x.value() : Tensor<T>(), in = x.cols(), weight, bias](Tensor<T> dy) {
+    if (dx) ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view());
+    if (weight.requires_grad() || bias.requires_grad()) {
+      ops::GradSink<T> db_sink = bias.gradient().sink();
+      ops::linear_backward_weight<T>(weight.gradient().sink(), db_sink, dy.view(), x ? View<const T>(x.view()) : View<const T>(nullptr, dy.rows(), in));
+    }
+  });
+}
+
+}  // namespace peft

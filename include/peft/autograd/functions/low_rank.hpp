@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+
+#include "peft/autograd/parameter.hpp"
+#include "peft/autograd/tape.hpp"
+#include "peft/ops/low_rank.hpp"
+
+namespace peft {
+
+/// The rows' names for dropout: an element is dropped by (key, row key, feature), wherever its row is packed.
+using RowKeys = std::vector<std::uint64_t, PoolAllocator<std::uint64_t>>;
+
+/// Inverted dropout of one call. p = 0: none.
+struct Dropping {
+  DropoutKey key;
+  std::shared_ptr<const RowKeys> rows;
+  explicit operator bool() const { return key.p > 0; }
+};
+
+/// y = x · mask / (1 − p); the mask is drawn again in backward, never stored.
+template <Scalar T>
+Variable<T> dropout(Variable<T> x, const Dropping& drop) {
+  if (!drop) return x;
+  const Gradient<T> dx = x.gradient();
+  Tensor<T> in = std::move(x).release(), y = in.sole_holder() ? in : Tensor<T>(in.shape());
+  ops::dropout<T>(y.view(), in.view(), drop.key, *drop.rows);
+  in = {};
+  return recorded(std::move(y), bool(dx), [dx, drop](Tensor<T> dy) {
+    Tensor<T> g = dy.sole_holder() ? dy : Tensor<T>(dy.shape());
+    ops::dropout<T>(g.view(), dy.view(), drop.key, *drop.rows);
+    dy = {};
+    dx.add(std::move(g));
+  });
+}
+
+/// y += s · (drop(x) Aᵀ) Bᵀ, into y if nobody else holds it.  x (N, in), A (r, in), B (out, r), y (N, out).
+/// Keeps x (a handle) and x Aᵀ (N, r); the dropped x is made again in backward.     (LoRA, arXiv:2106.09685)
+template <Scalar T>
+Variable<T> low_rank_update(Variable<T> y, const Variable<T>& x, const Parameter<T>& A, const Parameter<T>& B, T s, const Dropping& drop = {}) {
+  if (A.shape()[1] != x.cols() || B.shape()[0] != y.cols() || A.shape()[0] != B.shape()[1])
+    throw ShapeError("low_rank_update", "x " + to_string(x.shape()) + ", A " + to_string(A.shape()) + ", B " + to_string(B.shape()) + ", y " + to_string(y.shape()));
+  const Gradient<T> dy_in = y.gradient();
+  Tensor<T> out = std::move(y).release();
+  if (!out.sole_holder()) out = out.clone();
+  const auto dropped = [](const Tensor<T>& in, const Dropping& d) {
+    if (!d) return in;
+    Tensor<T> made(in.shape());
+    ops::dropout<T>(made.view(), in.view(), d.key, *d.rows);
+    return made;
+  };
+  Tensor<T> xa({x.rows(), A.shape()[0]});
+  ops::low_rank_forward<T>(out.view(), xa.view(), dropped(x.value(), drop).view(), A.value().view(), B.value().view(), s);
+  const bool wanted = dy_in || x.needs_grad() || A.requires_grad() || B.requires_grad();
+  return recorded(std::move(out), wanted, [dy_in, dx = x.gradient(), x = A.requires_grad() ? x.value() : Tensor<T>(), A, B, xa, s, drop, dropped](Tensor<T> dy) {
+    const Tensor<T> in = A.requires_grad() ? dropped(x, drop) : Tensor<T>();
+    const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
+    if (dx && drop) {  // the gradient of the dropped x passes the same mask
+      Tensor<T> g({dy.rows(), A.shape()[1]});
+      ops::low_rank_backward<T>({g.view(), false}, dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
+      ops::dropout<T>(g.view(), g.view(), drop.key, *drop.rows);
+      dx.add(std::move(g));
+    } else {
+      ops::low_rank_backward<T>(dx.sink(), dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
+    }
+    dy_in.add(std::move(dy));
+  });
+}
+
+}  // namespace peft

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/nn/sequences.hpp"
+
+namespace peft {
+
+PEFT_INLINE Sequences::Sequences(std::vector<Sequence, PoolAllocator<Sequence>> all) : all_(std::move(all)) {
+  auto positions = std::allocate_shared<Ids>(PoolAllocator<Ids>());
+  auto keys = std::allocate_shared<RowKeys>(PoolAllocator<RowKeys>());
+  std::int64_t row = 0;
+  for (const Sequence& s : all_) {
+    if (s.begin != row || s.end < s.begin)
+      throw ShapeError("sequences", "a sequence at rows " + std::to_string(s.begin) + ".." + std::to_string(s.end) + " behind row " + std::to_string(row) + "; packed sequences follow each other");
+    for (; row < s.end; row++) {
+      const std::int64_t position = s.first_position + row - s.begin;
+      positions->push_back(std::int32_t(position));
+      keys->push_back(mix(s.id, std::uint64_t(position)));
+      last_position_ = std::max(last_position_, position);
+    }
+  }
+  positions_ = std::move(positions), row_keys_ = std::move(keys);
+}
+
+PEFT_INLINE std::shared_ptr<const Sequences> Sequences::of_lengths(std::span<const std::int64_t> lengths) {
+  std::vector<Sequence, PoolAllocator<Sequence>> all;
+  std::int64_t row = 0;
+  for (std::int64_t length : lengths) {
+    Sequence s;
+    s.begin = row, s.end = row += length, s.id = all.size();
+    all.push_back(s);
+  }
+  return std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(all));
+}
+
+PEFT_INLINE std::int64_t Sequences::longest() const {
+  std::int64_t most = 0;
+  for (const Sequence& s : all_) most = std::max(most, s.length());
+  return most;
+}
+
+}  // namespace peft

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "peft/autograd/functions/rope.hpp"
+
+namespace peft {
+
+/// The angles of a model's rotary positions, computed for as many positions as anybody has asked for. Shared by all copies of a model.
+template <Scalar T>
+class Rotary {
+ public:
+  Rotary(std::vector<double> frequencies, std::int64_t head_dim, bool interleaved) : frequencies_(std::move(frequencies)) {
+    table_.head_dim = head_dim, table_.interleaved = interleaved;
+  }
+  /// A table that holds at least `positions` rows.
+  RotaryTable<T> table(std::int64_t positions) {
+    std::lock_guard lock(mutex_);
+    if (!table_.cos || table_.cos.rows() < positions) {
+      std::int64_t n = 256;
+      while (n < positions) n *= 2;
+      const Shape shape{n, std::int64_t(frequencies_.size())};
+      table_.cos = Tensor<T>(shape), table_.sin = Tensor<T>(shape);
+      ops::rope_table<T>(table_.cos.view(), table_.sin.view(), frequencies_);
+    }
+    return table_;
+  }
+  const std::vector<double>& frequencies() const { return frequencies_; }
+
+ private:
+  std::vector<double> frequencies_;  // one a pair, in radians a position
+  RotaryTable<T> table_;
+  std::mutex mutex_;
+};
+
+}  // namespace peft

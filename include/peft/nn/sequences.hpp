@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "peft/autograd/functions/embedding.hpp"
+#include "peft/autograd/functions/low_rank.hpp"
+
+namespace peft {
+
+/// One sequence of a packed batch: its rows, and what its surroundings must know of it.
+struct Sequence {
+  std::int64_t begin = 0, end = 0;    // rows of the batch
+  std::int64_t first_position = 0;    // of its first row: after a cache or a prefix, or behind counted padding
+  std::uint64_t id = 0;               // names the sequence wherever it is packed: dropout draws by it
+  std::int64_t context = 0;           // keys that every query sees (bidirectional context)
+  int active = 0;                     // which of the Pass's active lists is its own
+  int task = 0;
+  std::int64_t length() const { return end - begin; }
+};
+
+/// The layout of a packed batch: no padding, sequences one after the other. Everything that depends on where a row stands reads it here.
+class Sequences {
+ public:
+  Sequences() = default;
+  explicit Sequences(std::vector<Sequence, PoolAllocator<Sequence>> all);
+  /// Sequences of these lengths, from position 0 on, named 0, 1, ….
+  static std::shared_ptr<const Sequences> of_lengths(std::span<const std::int64_t> lengths);
+
+  std::span<const Sequence> all() const { return all_; }
+  std::int64_t rows() const { return all_.empty() ? 0 : all_.back().end; }
+  std::size_t size() const { return all_.size(); }
+  const Sequence& operator[](std::size_t i) const { return all_[i]; }
+  std::int64_t longest() const;
+  /// Position of each row; for rotary and learned positions.
+  const std::shared_ptr<const Ids>& positions() const { return positions_; }
+  std::int64_t last_position() const { return last_position_; }
+  /// A name of each row that does not depend on packing; for dropout.
+  const std::shared_ptr<const RowKeys>& row_keys() const { return row_keys_; }
+
+ private:
+  std::vector<Sequence, PoolAllocator<Sequence>> all_;
+  std::shared_ptr<const Ids> positions_;
+  std::shared_ptr<const RowKeys> row_keys_;
+  std::int64_t last_position_ = -1;
+};
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/nn/impl/sequences.inl"
+#endif
