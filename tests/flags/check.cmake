@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+# PROGRAM was linked from units with different -march flags. It must run with every instruction set, and the code in avx2:: must hold no
+# AVX-512 (zmm, mask registers, the upper sixteen registers), the code in baseline:: no AVX.
+
+cmake_minimum_required(VERSION 3.22)
+
+foreach(isa IN ITEMS 0 1 2)
+  execute_process(COMMAND ${CMAKE_COMMAND} -E env PEFT_ISA=${isa} ${PROGRAM} RESULT_VARIABLE code)
+  if(NOT code EQUAL 0)
+    message(FATAL_ERROR "PEFT_ISA=${isa} ${PROGRAM} ends with ${code}")
+  endif()
+endforeach()
+
+set(listing ${PROGRAM}.asm)
+execute_process(COMMAND ${OBJDUMP} -d -C --no-show-raw-insn ${PROGRAM} OUTPUT_FILE ${listing} COMMAND_ERROR_IS_FATAL ANY)
+set(avx512 "%(zmm|k[0-7]|[xy]mm(1[6-9]|2[0-9]|3[01]))")
+set(avx "%[yz]mm|\tv[a-z0-9]+ .*%xmm")
+set(kernels 0)
+set(wide 0)
+set(isa "")
+set(faults "")
+file(STRINGS ${listing} lines REGEX "^[0-9a-f]+ <|%[yz]mm|%k[0-7]|%xmm(1[6-9]|2|3)|\tv[a-z0-9]+ ")
+foreach(line IN LISTS lines)
+  if(line MATCHES "^[0-9a-f]+ <(.*)>:$")
+    set(symbol "${CMAKE_MATCH_1}")
+    set(isa "")
+    if(symbol MATCHES "::(avx512|avx2|baseline)::")
+      set(isa ${CMAKE_MATCH_1})
+      math(EXPR kernels "${kernels} + 1")
+    endif()
+  elseif(isa STREQUAL avx512)
+    set(wide 1)
+  elseif((isa STREQUAL avx2 AND line MATCHES "${avx512}") OR (isa STREQUAL baseline AND line MATCHES "${avx}"))
+    string(APPEND faults "  ${symbol}: ${line}\n")
+    set(isa "")  # one line a function is enough
+  endif()
+endforeach()
+file(REMOVE ${listing})
+
+if(kernels LESS 6 OR NOT wide)
+  message(FATAL_ERROR "found ${kernels} kernels, AVX-512 code among them: ${wide}. The check does not see what it should look at")
+endif()
+if(faults)
+  message(FATAL_ERROR "instructions beyond the instruction set of the kernel:\n${faults}")
+endif()
+message(STATUS "${kernels} kernels, none beyond its instruction set")
