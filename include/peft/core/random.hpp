@@ -38,7 +38,7 @@ class Random {
     return block_[std::size_t(--left_)];
   }
   /// In [0, 1).
-  double uniform() { return ((std::uint64_t(bits()) << 21) ^ (bits() >> 11)) * 0x1p-53; }
+  double uniform() { return double((std::uint64_t(bits()) << 21) ^ (bits() >> 11)) * 0x1p-53; }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// N(0, 1), Box-Muller.
   double normal() {

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "peft/adapters/adapter.hpp"
+#include "peft/adapters/target_modules.hpp"
+
+namespace peft {
+
+namespace detail {
+template <class M>
+struct ScalarOf {
+  using type = float;
+};
+template <class M>
+  requires requires { typename M::Scalar_; }
+struct ScalarOf<M> {
+  using type = typename M::Scalar_;
+};
+/// Gathers what add_adapter found, and refuses if a wanted name is nowhere.
+void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched, bool every_name);
+}  // namespace detail
+
+/// Checks a name for an adapter: letters, digits, '_', '-' and '.', not empty.
+void validate_adapter_name(std::string_view name);
+
+/// A base model and its named adapters. Works on a copy of the module tree (handles, a few KiB): attaching and detaching leave no trace on
+/// the base. Any module is a base: a Transformer, or a struct of your own with Linears (say `using Scalar_ = double` if it is not float).
+template <class M>
+class PeftModel {
+ public:
+  using Model = M;
+  using T = typename detail::ScalarOf<M>::type;
+
+  struct Entry {
+    int id = 0;
+    std::string name, peft_type;
+    std::any config;                           // the method's, resolved
+    std::map<std::string, std::string> extra;  // keys of its file that this library does not know, as JSON text: kept for saving
+  };
+
+  explicit PeftModel(M& base) : model_(base) {
+    static_assert(Module<M>, "a module needs: static void describe(auto& self, auto&& visit) { visit(\"name\", self.member); … }");
+    static_assert(!std::is_const_v<M>, "PeftModel wants a model that is not const: its trainable tensors are shared with the base");
+  }
+  PeftModel(M&&) = delete;  // a temporary base would be gone: keep the model in a variable of its own
+
+  /// The model with whatever is attached.
+  M& model() { return model_; }
+  const M& model() const { return model_; }
+
+  /// Puts a fresh adapter on every site that the config selects, makes it the active one if it is the first, and freezes the base.
+  /// Throws ConfigError or AdapterError with the nearest valid name; then nothing is attached. `every_name`: each entry of a list of
+  /// target_modules must be found (a file may list more than this model has).
+  template <AdapterMethod Config>
+  void add_adapter(const std::string& name, const Config& wanted, std::uint64_t seed = 0, bool every_name = true) {
+    validate_adapter_name(name);
+    if (find(name)) throw AdapterError("add_adapter", "an adapter named \"" + name + "\" exists already; delete_adapter it first, or choose another name");
+    std::string model_type;
+    if constexpr (requires { model_.config.model_type; }) model_type = model_.config.model_type;
+    const Config config = resolved(wanted, model_type);
+    AttachContext context;
+    context.id = next_id_++, context.random = Random(seed);
+    std::vector<std::string> candidates, matched;
+    try {
+      for_each_site(model_, [&]<class S>(const std::string& path, S& site) {
+        context.path = path, context.is_head = is_head(&site);
+        if constexpr (requires { attachable(config, site); }) candidates.push_back(path);
+        if constexpr (requires { attach_adapter(config, site, std::as_const(context)); })
+          if (attach_adapter(config, site, std::as_const(context))) matched.push_back(path);
+      });
+      if constexpr (requires { config.target_modules; })
+        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name);
+    } catch (...) {
+      for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.detach(context.id); });
+      throw;
+    }
+    entries_.push_back({context.id, name, Config::peft_type, config, {}});
+    if (entries_.size() == 1) {
+      for_each_parameter(model_, [](const std::string&, auto& parameter) { parameter.set_requires_grad(false); });
+      set_adapter(name);
+    }
+  }
+
+  std::vector<std::string> adapter_names() const {
+    std::vector<std::string> names;
+    for (const Entry& e : entries_) names.push_back(e.name);
+    return names;
+  }
+  const Entry& entry(std::string_view name) const {
+    if (const Entry* e = find(name)) return *e;
+    throw AdapterError("adapter", "no adapter is named \"" + std::string(name) + "\"" + did_you_mean(name, adapter_names(), "Adapters here"));
+  }
+  Entry& entry(std::string_view name) { return const_cast<Entry&>(std::as_const(*this).entry(name)); }
+
+  /// These adapters are active from now on, the first innermost; none: the base alone.
+  void set_adapter(const std::vector<std::string>& names) {
+    Active ids;
+    for (const std::string& name : names) ids.push_back(entry(name).id);
+    active_ = std::make_shared<const std::vector<Active>>(1, std::move(ids));
+  }
+  void set_adapter(const std::string& name) { set_adapter(std::vector<std::string>{name}); }
+  void set_adapter(const char* name) { set_adapter(std::string(name)); }
+  std::vector<std::string> active_adapters() const {
+    std::vector<std::string> names;
+    for (int id : active())
+      for (const Entry& e : entries_)
+        if (e.id == id) names.push_back(e.name);
+    return names;
+  }
+  const Active& active() const { return (*active_)[0]; }
+
+  void delete_adapter(std::string_view name) {
+    const int id = entry(name).id;
+    for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.detach(id); });
+    std::erase_if(entries_, [&](const Entry& e) { return e.id == id; });
+    Active rest = active();
+    std::erase(rest, id);
+    active_ = std::make_shared<const std::vector<Active>>(1, std::move(rest));
+  }
+
+  /// The base alone while the guard lives, merged or not.
+  class [[nodiscard]] Disabled {
+   public:
+    explicit Disabled(PeftModel& m) : model_(m), kept_(std::exchange(m.active_, none())) {}
+    ~Disabled() { model_.active_ = std::move(kept_); }
+    Disabled(const Disabled&) = delete;
+    Disabled& operator=(const Disabled&) = delete;
+
+   private:
+    PeftModel& model_;
+    std::shared_ptr<const std::vector<Active>> kept_;
+  };
+  Disabled disable_adapters() { return Disabled(*this); }
+
+  /// Computes dense weights with the active adapters in them and uses these while just they are active. The base is not written to.
+  void merge_adapter() {
+    check_mergeable();
+    for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.merge(site, active()); });
+  }
+  /// Exact, whatever the method: the copies are dropped.
+  void unmerge_adapter() {
+    for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.unmerge(); });
+  }
+  /// A model of its own with the active adapters in its weights; the merged sites are dense, all others share the base's tensors.
+  /// `safe`: refuses (AdapterError) weights that are not finite.
+  M merge_and_unload(bool safe = false) {
+    merge_adapter();
+    M merged = model_;  // slots start empty
+    std::vector<std::string> broken;
+    for_each_site(model_, [&]<class S>(const std::string& path, S& site) {
+      const S* fused = site.adapters.merged();
+      if (!fused) return;
+      if (safe) for_each_parameter(*fused, [&](const std::string& name, const auto& p) {
+        if (!ops::all_finite(p.value().view())) broken.push_back(name);
+      });
+      for_each_site(merged, [&]<class U>(const std::string& other, U& target) {
+        if constexpr (std::same_as<S, U>)
+          if (other == path) target = S(*fused);
+      });
+    });
+    unmerge_adapter();
+    if (!broken.empty()) throw AdapterError("merge_and_unload", broken[0] + " and " + std::to_string(broken.size() - 1) + " others would not be finite; nothing was merged");
+    if constexpr (requires { merged.config.head.tied; merged.lm_head.weight.identity(); })
+      merged.config.head.tied = merged.lm_head.weight.identity() == merged.embed_tokens.weight.identity();
+    return merged;
+  }
+
+  /// What one forward over `sequences` fixes, with the default active list. Keep it alive behind a PassScope.
+  Pass<T> pass(std::shared_ptr<const Sequences> sequences = nullptr, bool training = false) const {
+    Pass<T> p;
+    p.sequences = std::move(sequences), p.lists = active_, p.training = training;
+    return p;
+  }
+
+  /// f(info, parameter) for the base's parameters and then for every adapter's, shared ones at each place.
+  template <class F>
+  void visit_parameters(F f) {
+    for_each_parameter(model_, [&](const std::string& path, auto& parameter) { f(ParameterInfo{path, "", parameter.shape()}, parameter); });
+    for (const Entry& e : entries_)
+      for_each_adapter_parameter(e.name, [&](const std::string& path, Parameter<T>& parameter) { f(ParameterInfo{path, e.name, parameter.shape()}, parameter); });
+  }
+  /// f(path, parameter) for one adapter's tensors: "model.layers.0.self_attn.q_proj.lora_A.weight".
+  template <class F>
+  void for_each_adapter_parameter(std::string_view name, F f) const {
+    const int id = entry(name).id;
+    for_each_site(model_, [&](const std::string& path, const auto& site) {
+      auto visit = [&](const std::string& inner, Parameter<T>& parameter) { f(path.empty() ? inner : path + "." + inner, parameter); };
+      site.adapters.for_each_parameter(id, visit);
+    });
+  }
+  ParameterCount count_parameters() { return peft::count_parameters(*this); }
+  /// As PEFT prints it.
+  std::string trainable_parameters() { return to_string(count_parameters()); }
+
+ private:
+  static std::shared_ptr<const std::vector<Active>> none() { return std::make_shared<const std::vector<Active>>(1); }
+  const Entry* find(std::string_view name) const {
+    for (const Entry& e : entries_)
+      if (e.name == name) return &e;
+    return nullptr;
+  }
+  template <class S>
+  bool is_head(const S* site) const {
+    if constexpr (requires { { &model_.lm_head } -> std::same_as<const S*>; }) return site == &model_.lm_head;
+    else return false;
+  }
+  void check_mergeable() {
+    for (int id : active())
+      for_each_site(model_, [&](const std::string& path, auto& site) {
+        if (!site.adapters.mergeable(id)) throw AdapterError("merge_adapter", "the adapter at " + path + " is no change of a weight, so it cannot be merged");
+      });
+  }
+
+  M model_;
+  std::vector<Entry> entries_;
+  std::shared_ptr<const std::vector<Active>> active_ = none();
+  int next_id_ = 0;
+};
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/adapters/impl/peft_model.inl"
+#endif

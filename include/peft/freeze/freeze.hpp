@@ -1,0 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/freeze/policies.hpp"
+#include "peft/freeze/policy.hpp"

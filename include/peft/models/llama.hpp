@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/models/config.hpp"
+
+namespace peft {
+
+/// Llama 1-3, SmolLM2, TinyLlama (Touvron et al. 2023, arXiv:2302.13971): RMSNorm in front, rotary halves, grouped queries, SwiGLU, no biases.
+const Architecture& llama_architecture();
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/models/impl/llama.inl"
+#endif
