@@ -41,7 +41,11 @@ target_link_libraries(peft_test_headers PRIVATE peft::peft)
 target_compile_definitions(peft_test_headers PRIVATE PEFT_COMPILED)
 target_compile_options(peft_test_headers PRIVATE -O0 -g0 -Werror)
 peft_warnings(peft_test_headers)
-add_test(NAME headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target peft_test_headers)
+set(keep_going -k)  # all faults, not the first
+if(CMAKE_GENERATOR STREQUAL "Ninja")
+  set(keep_going -k0)
+endif()
+add_test(NAME headers COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target peft_test_headers -- ${keep_going})
 
 # Two units that include everything link, and run.
 if(EXISTS ${PROJECT_SOURCE_DIR}/include/peft/peft.hpp)
