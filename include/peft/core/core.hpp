@@ -5,6 +5,7 @@
 #include "peft/core/dtype.hpp"
 #include "peft/core/error.hpp"
 #include "peft/core/float16.hpp"
+#include "peft/core/labels.hpp"
 #include "peft/core/parallel.hpp"
 #include "peft/core/random.hpp"
 #include "peft/core/shape.hpp"

@@ -6,12 +6,10 @@
 #include "peft/autograd/functions/embedding.hpp"
 #include "peft/autograd/parameter.hpp"
 #include "peft/autograd/tape.hpp"
+#include "peft/core/labels.hpp"
 #include "peft/ops/linear_cross_entropy.hpp"
 
 namespace peft {
-
-/// A label that does not count, as in PyTorch.
-inline constexpr std::int32_t ignore_index = -100;
 
 namespace detail {
 // Row numbers and labels of the rows that count.
