@@ -4,10 +4,12 @@
 //     #define PEFT_KERNELS "peft/ops/impl/norm_kernels.inl"
 //     #include "peft/ops/impl/foreach_isa.hpp"
 //
-// The file defines its kernels inside `namespace peft::ops::PEFT_ISA { … }`, each marked PEFT_TARGET. PEFT_BYTES is the width of a
+// The file defines its kernels inside `namespace peft::ops::PEFT_ISA { … }`, each marked PEFT_TARGET, or PEFT_SIMD if it must be inlined
+// (a function that takes or returns vectors: V<T>, L<T>, load, … of simd.hpp, to be included before). PEFT_BYTES is the width of a
 // vector register, PEFT_MR and PEFT_ROWS the height of the GEMM's register tile. Targets also subtract (no-avx512f, no-avx), so that
 // a kernel is the same code whatever flags its unit has and merged copies agree. No lambda and no std algorithm inside a kernel: they
 // do not inherit the target. No guard: included again and again.
+#define PEFT_SIMD PEFT_TARGET __attribute__((always_inline)) inline
 #if defined(__x86_64__)
 #define PEFT_ISA avx512
 #define PEFT_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")))
@@ -46,3 +48,4 @@
 #undef PEFT_MR
 #undef PEFT_ROWS
 #undef PEFT_KERNELS
+#undef PEFT_SIMD
