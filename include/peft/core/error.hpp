@@ -33,6 +33,12 @@ class ConfigError : public Error {
   using Error::Error;
 };
 
+/// Something that is well formed and valid, and not built here: an architecture, a method, an option. Names it, and what there is.
+class NotSupported : public ConfigError {
+ public:
+  using ConfigError::ConfigError;
+};
+
 /// Files that are well formed and do not fit: every missing, unexpected and misshapen name at once.
 class CheckpointError : public Error {
  public:
@@ -51,9 +57,10 @@ class FormatError : public Error {
   FormatError(std::string_view path, std::int64_t byte, std::string_view reason);
   const std::string& path() const { return path_; }
   std::int64_t byte() const { return byte_; }
+  const std::string& reason() const { return reason_; }
 
  private:
-  std::string path_;
+  std::string path_, reason_;
   std::int64_t byte_;
 };
 

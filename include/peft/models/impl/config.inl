@@ -25,13 +25,13 @@ PEFT_INLINE std::vector<std::string> architecture_names(bool gguf) {
 PEFT_INLINE const Architecture& architecture_of_model_type(std::string_view model_type) {
   for (const Architecture& a : architectures())
     if (model_type == a.model_type) return a;
-  throw ConfigError("load_model", "model_type \"" + std::string(model_type) + "\" is not supported" + did_you_mean(model_type, detail::architecture_names(false), "supported are"));
+  throw NotSupported("load_model", "model_type \"" + std::string(model_type) + "\" is not supported" + did_you_mean(model_type, detail::architecture_names(false), "supported are"));
 }
 
 PEFT_INLINE const Architecture& architecture_of_gguf(std::string_view name) {
   for (const Architecture& a : architectures())
     if (a.gguf && name == a.gguf) return a;
-  throw ConfigError("load_model", "general.architecture \"" + std::string(name) + "\" is not supported" + did_you_mean(name, detail::architecture_names(true), "supported are"));
+  throw NotSupported("load_model", "general.architecture \"" + std::string(name) + "\" is not supported" + did_you_mean(name, detail::architecture_names(true), "supported are"));
 }
 
 PEFT_INLINE void validate(const TransformerConfig& c) {

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <functional>
+#include <optional>
+
+#include "peft/models/config.hpp"
+
+namespace peft {
+
+/// A tensor of a file, still where it lies there.
+struct StoredTensor {
+  ops::WeightView view;  // (out, in), whatever the file does
+  Shape shape;
+  std::shared_ptr<const void> keep;
+};
+
+/// What a model file offers: its configuration in our terms, and tensors by their Hugging Face name ("model.norm.weight").
+struct ModelFile {
+  std::string path;
+  TransformerConfig config;
+  const Architecture* architecture = nullptr;
+  std::function<std::optional<StoredTensor>(const std::string& name)> find;
+  std::int64_t bytes = 0;     // of all tensors as they are stored
+  std::string storage;        // what most of them are stored as, "Q4_1"
+};
+
+/// Opens a Hugging Face directory (config.json; model.safetensors, or shards with their index) or a GGUF file. Nothing is read but headers;
+/// throws FormatError for broken files, and for configurations that say something impossible or unknown, naming key and value.
+ModelFile open_model(const std::string& path);
+
+/// Builds the model of such a file; frozen weights stay mapped, in their storage type. Throws CheckpointError with every missing and misshapen
+/// tensor.
+template <Scalar T>
+Transformer<T> build_model(const ModelFile& file);
+
+/// open_model and build_model.
+template <Scalar T>
+Transformer<T> load_model(const std::string& path) {
+  return build_model<T>(open_model(path));
+}
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/checkpoint/impl/load.inl"
+#endif

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "peft/io/mapped_file.hpp"
+
+namespace peft {
+
+PEFT_INLINE std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
+  const auto fail = [&](const char* what) { throw FormatError(path, -1, std::string(what) + ": " + std::strerror(errno)); };
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) fail("cannot be opened");
+  struct Close {
+    int descriptor;
+    ~Close() { ::close(descriptor); }
+  } close{descriptor};
+  struct stat status {};
+  if (::fstat(descriptor, &status) != 0) fail("cannot be examined");
+  if (!S_ISREG(status.st_mode)) throw FormatError(path, -1, S_ISDIR(status.st_mode) ? "is a directory, a file is wanted" : "is no regular file");
+  std::shared_ptr<MappedFile> file(new MappedFile);
+  file->path_ = path, file->size_ = std::size_t(status.st_size);
+  if (file->size_ > 0) {
+    void* memory = ::mmap(nullptr, file->size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (memory == MAP_FAILED) {
+      file->size_ = 0;
+      fail("cannot be mapped");
+    }
+    file->data_ = static_cast<const std::byte*>(memory);
+  }
+  return file;
+}
+
+PEFT_INLINE MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+}  // namespace peft

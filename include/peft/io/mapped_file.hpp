@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+#include "peft/core/error.hpp"
+
+namespace peft {
+
+/// A file seen as memory, read only. Pages come from the disk when they are touched.
+class MappedFile {
+ public:
+  /// Throws FormatError with the system's reason; directories are refused, an empty file is fine.
+  static std::shared_ptr<const MappedFile> open(const std::string& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  const std::byte* data() const { return data_; }
+  std::size_t size() const { return size_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  MappedFile() = default;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+  std::string path_;
+};
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/io/impl/mapped_file.inl"
+#endif

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "peft/core/tensor.hpp"
+#include "peft/io/mapped_file.hpp"
+
+namespace peft {
+
+/// One tensor of a safetensors file, where it lies. dtype is empty for types that exist there and not here (F8_E4M3, C64, …).
+struct SafetensorsEntry {
+  std::string name, dtype_name;
+  std::optional<DType> dtype;
+  Shape shape;
+  const std::byte* data = nullptr;
+  std::int64_t bytes = 0;
+  std::string path;                  // of the file
+  std::shared_ptr<const void> keep;  // the mapping
+};
+
+/// A safetensors file, mapped. Opening it reads the header and makes every check of the reference reader (and refuses names that occur
+/// twice): a FormatError names the byte. No tensor is read.
+class SafetensorsFile {
+ public:
+  static SafetensorsFile open(const std::string& path);
+  const std::vector<SafetensorsEntry>& tensors() const { return tensors_; }
+  /// Null if there is none.
+  const SafetensorsEntry* find(std::string_view name) const;
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// A copy, converted: real numbers to float or double, integers and truth values to std::int64_t or std::int32_t. Throws FormatError for a
+  /// missing name or another kind of type.
+  template <class T>
+  Tensor<T> read(std::string_view name) const;
+
+ private:
+  std::string path_;
+  std::vector<SafetensorsEntry> tensors_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// All tensors of a Hugging Face directory: model.safetensors, or the shards that model.safetensors.index.json names (plain file names in the
+/// same directory; all that are missing are named at once).
+class SafetensorsDirectory {
+ public:
+  static SafetensorsDirectory open(const std::string& directory);
+  const std::vector<SafetensorsEntry>& tensors() const { return tensors_; }
+  const SafetensorsEntry* find(std::string_view name) const;
+
+ private:
+  std::vector<SafetensorsEntry> tensors_;
+  std::unordered_map<std::string, std::size_t> by_name_;
+};
+
+struct TensorToWrite {
+  std::string name;
+  DType dtype = DType::f32;
+  Shape shape;
+  const void* data = nullptr;
+};
+
+/// Writes a file as the reference does, byte for byte: tensors by alignment of their type and then by name, the header padded to eight.
+/// Atomic. Throws FormatError for a name that occurs twice or a type that the format lacks.
+void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors, const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/io/impl/safetensors.inl"
+#endif

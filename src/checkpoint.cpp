@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "peft/checkpoint/impl/adapter_file.inl"
+#include "peft/checkpoint/impl/load.inl"
+#include "peft/checkpoint/impl/save.inl"
+
+namespace peft {
+template Transformer<float> build_model<float>(const ModelFile&);
+template Transformer<double> build_model<double>(const ModelFile&);
+template void save_model<float>(const Transformer<float>&, const std::string&, DType);
+template void save_model<double>(const Transformer<double>&, const std::string&, DType);
+}  // namespace peft
