@@ -70,9 +70,10 @@ if(PEFT_HEADER_ONLY OR NOT CMAKE_BUILD_TYPE STREQUAL "Release")
 endif()
 
 # Units with different flags: the kernels that the linker keeps must run on the processor that they are named after.
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_OBJDUMP AND EXISTS ${PROJECT_SOURCE_DIR}/src/ops.cpp)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_OBJDUMP)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/ops*.cpp)
   foreach(flags IN ITEMS plain v4)
-    add_library(peft_test_flags_${flags} OBJECT EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/src/ops.cpp)
+    add_library(peft_test_flags_${flags} OBJECT EXCLUDE_FROM_ALL ${sources})
     target_link_libraries(peft_test_flags_${flags} PRIVATE peft::peft)
   endforeach()
   target_compile_options(peft_test_flags_v4 PRIVATE -march=x86-64-v4)
