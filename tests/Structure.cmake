@@ -84,15 +84,19 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_OBJDUMP)
                                                               $<TARGET_OBJECTS:peft_test_flags_v4>)
   add_executable(peft_test_flags_v4_first EXCLUDE_FROM_ALL $<TARGET_OBJECTS:peft_test_flags_main> $<TARGET_OBJECTS:peft_test_flags_v4>
                                                            $<TARGET_OBJECTS:peft_test_flags_plain>)
-  add_custom_target(peft_test_flags DEPENDS peft_test_flags_plain_first peft_test_flags_v4_first)
+  add_executable(peft_test_flags_bad EXCLUDE_FROM_ALL flags/bad.cpp)
+  target_compile_options(peft_test_flags_bad PRIVATE -march=x86-64-v4 -mprefer-vector-width=512)
+  add_custom_target(peft_test_flags DEPENDS peft_test_flags_plain_first peft_test_flags_v4_first peft_test_flags_bad)
   add_test(NAME flags.build COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target peft_test_flags)
   set_tests_properties(flags.build PROPERTIES FIXTURES_SETUP flags RESOURCE_LOCK build LABELS structure TIMEOUT 1800)
-  foreach(order IN ITEMS plain_first v4_first)
-    target_link_libraries(peft_test_flags_${order} PRIVATE peft::peft)
+  target_link_libraries(peft_test_flags_plain_first PRIVATE peft::peft)
+  target_link_libraries(peft_test_flags_v4_first PRIVATE peft::peft)
+  foreach(order IN ITEMS plain_first v4_first bad)
     add_test(NAME flags.${order} COMMAND ${CMAKE_COMMAND} -DPROGRAM=$<TARGET_FILE:peft_test_flags_${order}> -DOBJDUMP=${CMAKE_OBJDUMP}
                                          -P ${CMAKE_CURRENT_SOURCE_DIR}/flags/check.cmake)
     set_tests_properties(flags.${order} PROPERTIES FIXTURES_REQUIRED flags LABELS structure)
   endforeach()
+  set_tests_properties(flags.bad PROPERTIES PASS_REGULAR_EXPRESSION "beyond the instruction set of the kernel.*avx2::add.*baseline::add")
 endif()
 
 # Programs of users: the library installed and found, as a subdirectory, fetched; from headers alone and compiled.
