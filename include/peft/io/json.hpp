@@ -27,8 +27,8 @@ class Json {
   static Json make_array() { return Json(Kind::array); }
   static Json make_object() { return Json(Kind::object); }
 
-  /// Throws FormatError (path, byte, reason) for what is not JSON: also for a byte-order mark, invalid UTF-8, a repeated key, a number
-  /// beyond 64 bits where an integer stands, and nesting deeper than 64.
+  /// Throws FormatError (path, byte, reason) for what is not JSON: also for a byte-order mark, invalid UTF-8, a repeated key, and
+  /// nesting deeper than 64. An integer beyond 63 bits is a number (transformers writes model_max_length = 10^30), which integer() refuses.
   static Json parse(std::string_view text, std::string_view path);
   static Json read(const std::string& path);
 

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/data/collate.hpp"
+#include "peft/data/dataloader.hpp"
+#include "peft/data/example.hpp"
+#include "peft/data/formats.hpp"
+#include "peft/data/prompt_template.hpp"

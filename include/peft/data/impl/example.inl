@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "peft/core/error.hpp"
+#include "peft/core/random.hpp"
+#include "peft/data/example.hpp"
+
+namespace peft {
+namespace data::detail {
+
+/// 22538 as 22,538.
+inline std::string grouped(std::int64_t number) {
+  std::string digits = std::to_string(number);
+  for (std::size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+  return digits;
+}
+
+}  // namespace data::detail
+
+PEFT_INLINE Dataset::Dataset(std::vector<Example> examples, DatasetReport report) {
+  auto data = std::make_shared<Data>();
+  for (std::size_t i = 0; i < examples.size(); i++) {
+    const Example& example = examples[i];
+    if (example.input_ids.empty() || example.input_ids.size() != example.labels.size())
+      throw Error("dataset", "example " + std::to_string(i) + " has " + std::to_string(example.input_ids.size()) + " tokens and " +
+                                 std::to_string(example.labels.size()) + " labels; there must be as many of both, at least one");
+    const auto length = static_cast<std::int64_t>(example.input_ids.size());
+    data->tokens += length;
+    data->trained_tokens += length - std::count(example.labels.begin(), example.labels.end(), ignore_index);
+    data->longest = std::max(data->longest, length);
+  }
+  data->examples = std::move(examples);
+  data->report = std::move(report);
+  data_ = std::move(data);
+}
+
+PEFT_INLINE std::string Dataset::summary() const {
+  using data::detail::grouped;
+  std::string text = grouped(static_cast<std::int64_t>(size())) + " examples, " + grouped(tokens()) + " tokens (" + grouped(trained_tokens()) +
+                     " trained on), longest " + grouped(longest());
+  if (report().truncated > 0) text += ", " + grouped(report().truncated) + " truncated";
+  if (report().dropped > 0) text += ", " + grouped(report().dropped) + " rows dropped (nothing to train on within max_length)";
+  return text;
+}
+
+PEFT_INLINE Dataset Dataset::subset(const std::vector<std::size_t>& indices) const {
+  std::vector<Example> examples;
+  examples.reserve(indices.size());
+  for (std::size_t i : indices) {
+    if (i >= size()) throw Error("dataset.subset", "index " + std::to_string(i) + " of a dataset of " + std::to_string(size()) + " examples");
+    examples.push_back((*this)[i]);
+  }
+  DatasetReport report;
+  report.format = data_->report.format, report.rows = static_cast<std::int64_t>(indices.size());
+  return Dataset(std::move(examples), std::move(report));
+}
+
+PEFT_INLINE TrainTestSplit train_test_split(const Dataset& dataset, double fraction, std::uint64_t seed) {
+  const std::size_t size = dataset.size();
+  const std::size_t test = fraction > 0 && fraction < 1 ? static_cast<std::size_t>(std::ceil(fraction * static_cast<double>(size))) : 0;
+  if (test == 0 || test >= size)
+    throw ConfigError("train_test_split", "a fraction of " + std::to_string(fraction) + " of " + std::to_string(size) +
+                                              " examples leaves an empty part; it must lie between 0 and 1");
+  std::vector<std::size_t> order(size);
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  Random(seed).shuffle(order);
+  const auto middle = order.begin() + static_cast<std::ptrdiff_t>(test);
+  std::sort(order.begin(), middle), std::sort(middle, order.end());
+  return {dataset.subset({middle, order.end()}), dataset.subset({order.begin(), middle})};
+}
+
+}  // namespace peft

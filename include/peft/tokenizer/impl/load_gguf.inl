@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <limits>
+
+#include "peft/io/gguf.hpp"
+#include "peft/tokenizer/bpe.hpp"
+#include "peft/tokenizer/impl/component_json.inl"
+#include "peft/tokenizer/impl/model.inl"
+#include "peft/tokenizer/pipeline.hpp"
+
+namespace peft::tokenizer::detail {
+
+/// The keys `tokenizer.ggml.*` of a GGUF file.
+class GgufKeys {
+ public:
+  explicit GgufKeys(const GgufFile& file) : file_(file) {}
+  const GgufValue* find(std::string_view key) const { return file_.find("tokenizer.ggml." + std::string(key)); }
+  const GgufValue& at(std::string_view key) const {
+    if (const GgufValue* value = find(key)) return *value;
+    throw Error("tokenizer.gguf", "the key tokenizer.ggml." + std::string(key) + " is missing");
+  }
+  std::string string(std::string_view key, const char* otherwise) const { return find(key) != nullptr ? find(key)->string() : otherwise; }
+  bool boolean(std::string_view key, bool otherwise) const { return find(key) != nullptr ? find(key)->boolean() : otherwise; }
+  /// An id that must be one of the `size` tokens.
+  std::optional<std::int32_t> token(std::string_view key, std::size_t size) const {
+    const GgufValue* const value = find(key);
+    if (value == nullptr) return std::nullopt;
+    const std::int64_t id = value->integer();
+    if (id < 0 || static_cast<std::uint64_t>(id) >= size)
+      throw Error("tokenizer.gguf", "tokenizer.ggml." + std::string(key) + " is " + std::to_string(id) + "; there are " + std::to_string(size) + " tokens");
+    return static_cast<std::int32_t>(id);
+  }
+
+ private:
+  const GgufFile& file_;
+};
+
+/// How a byte-level BPE cuts its text: a name (`tokenizer.ggml.pre`) that stands for what tokenizer.json spells out.
+inline void set_pre_tokenizer(const std::string& name, Pipeline& pipeline, BpeOptions& options, bool& add_bos) {
+  std::vector<PreTokenizerPtr> steps;
+  const auto split = [&](std::string_view regex) {
+    steps.push_back(std::make_unique<Split>(Pattern::regex(regex, "tokenizer.ggml.pre"), SplitBehavior::isolated));
+  };
+  constexpr std::string_view gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+  if (name == "gpt-2") {
+    split(gpt2);
+  } else if (name == "smollm") {
+    split("\\p{N}"), split(gpt2);
+  } else if (name == "llama-bpe" || name == "llama3" || name == "llama-v3") {
+    split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+    options.ignore_merges = add_bos = true;
+  } else if (name == "qwen2") {
+    split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
+    pipeline.normalizer = std::make_unique<UnicodeForm>(unicode::Form::nfc);
+  } else if (name == "default") {
+    split(R"([\p{P}\$\+<=>\^~\|]+)"), split(gpt2), split("\\p{N}+"), split("[0-9]{3}");
+  } else {
+    const std::vector<std::string> known = {"gpt-2", "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2", "default"};
+    throw Error("tokenizer.gguf", "tokenizer.ggml.pre \"" + name + "\" is not supported" + did_you_mean(name, known, "supported are"));
+  }
+  steps.push_back(std::make_unique<ByteLevel>(false, false));
+  pipeline.pre_tokenizer = std::make_unique<PreTokenizerSequence>(std::move(steps));
+  pipeline.decoder = std::make_unique<ByteLevelDecoder>();
+}
+
+/// Byte-level BPE: `gpt2`.
+inline void read_byte_level(const GgufKeys& keys, Vocabulary vocabulary, Pipeline& pipeline, bool& add_bos) {
+  BpeOptions options;
+  const std::string pre = keys.string("pre", "default");
+  set_pre_tokenizer(pre, pipeline, options, add_bos);
+  std::vector<Merge> merges;
+  for (const std::string_view text : keys.at("merges").strings()) {
+    const std::size_t space = text.find(' ', 1);
+    if (space == text.npos)
+      throw Error("tokenizer.gguf", "merge " + std::to_string(merges.size()) + " is \"" + std::string(text) + "\"; wanted are two tokens, \"a b\"");
+    merges.push_back(merge_of(vocabulary, text.substr(0, space), text.substr(space + 1), merges.size(), 0));
+  }
+  // Llama 3 files of early converters do not say which token begins a text.
+  if (add_bos && !pipeline.bos_id)
+    if (const std::int32_t id = vocabulary.id("<|begin_of_text|>"); id >= 0) pipeline.bos_id = id;
+  pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options));
+}
+
+/// sentencepiece's BPE: `llama`. Spaces are ▁, a score orders the merges, unknown characters fall back to bytes.
+inline void read_sentencepiece(const GgufKeys& keys, Vocabulary vocabulary, Pipeline& pipeline) {
+  std::vector<float> scores;
+  for (const double score : keys.at("scores").numbers()) {
+    if (!std::isfinite(score)) throw Error("tokenizer.gguf", "the score of token " + std::to_string(scores.size()) + " is not finite");
+    scores.push_back(static_cast<float>(score));
+  }
+  if (scores.size() != vocabulary.size())
+    throw Error("tokenizer.gguf", "there are " + std::to_string(vocabulary.size()) + " tokens and " + std::to_string(scores.size()) + " scores");
+  constexpr const char* mark = "\xE2\x96\x81";
+  const bool prefix = keys.boolean("add_space_prefix", true);
+  std::vector<NormalizerPtr> normalizers;
+  if (prefix) normalizers.push_back(std::make_unique<Prepend>(mark));
+  normalizers.push_back(std::make_unique<Replace>(Pattern::literal(" "), mark));
+  pipeline.normalizer = std::make_unique<NormalizerSequence>(std::move(normalizers));
+  std::vector<DecoderPtr> decoders;
+  decoders.push_back(std::make_unique<ReplaceDecoder>(Pattern::literal(mark), " "));
+  decoders.push_back(std::make_unique<ByteFallback>());
+  decoders.push_back(std::make_unique<Fuse>());
+  if (prefix) decoders.push_back(std::make_unique<StripDecoder>(" ", 1, 0));
+  pipeline.decoder = std::make_unique<DecoderSequence>(std::move(decoders));
+  BpeOptions options;
+  options.unk_id = pipeline.unk_id.value_or(-1);
+  options.fuse_unk = options.byte_fallback = true;
+  const std::vector<Merge> merges = merges_of_scores(vocabulary, scores);
+  pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, options);
+}
+
+inline Pipeline read_gguf(const std::string& path) {
+  const GgufFile file = GgufFile::open(path);
+  const GgufKeys keys(file);
+  const std::string model = keys.at("model").string();
+  const bool sentencepiece = model == "llama";
+  if (!sentencepiece && model != "gpt2") {
+    const std::vector<std::string> known = {"gpt2", "llama"};
+    throw FormatError(path, -1, "tokenizer.ggml.model \"" + model + "\" is not supported" + did_you_mean(model, known, "supported are"));
+  }
+  std::vector<std::pair<std::string, std::int32_t>> tokens;
+  for (const std::string_view token : keys.at("tokens").strings()) tokens.emplace_back(token, static_cast<std::int32_t>(tokens.size()));
+
+  Pipeline pipeline;
+  pipeline.bos_id = keys.token("bos_token_id", tokens.size());
+  pipeline.eos_id = keys.token("eos_token_id", tokens.size());
+  pipeline.unk_id = keys.token("unknown_token_id", tokens.size());
+  pipeline.pad_id = keys.token("padding_token_id", tokens.size());
+  for (const char* key : {"eot_token_id", "eom_token_id"})
+    if (const auto id = keys.token(key, tokens.size())) pipeline.eos_ids.push_back(*id);
+  if (const GgufValue* text = file.find("tokenizer.chat_template")) pipeline.chat_template = text->string();
+
+  enum { unknown_token = 2, control_token = 3, user_defined_token = 4 };
+  if (const GgufValue* types = keys.find("token_type")) {
+    if (types->integers().size() != tokens.size())
+      throw FormatError(path, -1, "there are " + std::to_string(tokens.size()) + " tokens and " + std::to_string(types->integers().size()) + " token types");
+    for (std::size_t i = 0; i < tokens.size(); i++) {
+      const std::int64_t type = types->integers()[i];
+      if (type != unknown_token && type != control_token && type != user_defined_token) continue;
+      pipeline.added_tokens.push_back({.id = tokens[i].second, .content = tokens[i].first, .special = type != user_defined_token});
+    }
+  }
+  bool add_bos = sentencepiece;
+  Vocabulary vocabulary(tokens);
+  if (sentencepiece)
+    read_sentencepiece(keys, std::move(vocabulary), pipeline);
+  else
+    read_byte_level(keys, std::move(vocabulary), pipeline, add_bos);
+  add_bos = keys.boolean("add_bos_token", add_bos);
+  const bool add_eos = keys.boolean("add_eos_token", false);
+  for (const auto& [wanted, id, key] : {std::tuple(add_bos, pipeline.bos_id, "bos"), std::tuple(add_eos, pipeline.eos_id, "eos")})
+    if (wanted && !id)
+      throw FormatError(path, -1, std::string("the file wants a ") + key + " token and does not say which (tokenizer.ggml." + key + "_token_id)");
+  if (add_bos || add_eos) {
+    std::vector<std::int32_t> before, after;
+    if (add_bos) before.push_back(*pipeline.bos_id);
+    if (add_eos) after.push_back(*pipeline.eos_id);
+    pipeline.post_processor = std::make_unique<Template>(std::move(before), std::move(after));
+  }
+  return pipeline;
+}
+
+}  // namespace peft::tokenizer::detail

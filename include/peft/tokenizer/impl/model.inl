@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/tokenizer/bpe.hpp"
+#include "peft/tokenizer/impl/component_json.inl"
+#include "peft/tokenizer/impl/post_processor.inl"
+#include "peft/tokenizer/model.hpp"
+
+namespace peft::tokenizer {
+namespace detail {
+
+/// "a b" or ["a", "b"].
+inline std::pair<std::string_view, std::string_view> merge_parts(const Component& c, const Json& json, std::size_t i) {
+  const auto wrong = [&] { return c.error("merge " + std::to_string(i) + " must be two tokens, \"a b\" or [\"a\", \"b\"]"); };
+  if (json.is_string()) {
+    const std::string_view text = json.string();
+    const std::size_t space = text.find(' ');
+    if (space == text.npos || space == 0 || space + 1 == text.size() || text.find(' ', space + 1) != text.npos) throw wrong();
+    return {text.substr(0, space), text.substr(space + 1)};
+  }
+  if (!json.is_array()) throw wrong();
+  std::string_view parts[2];
+  std::size_t count = 0;
+  for (const Json& part : json.array()) {
+    if (count == 2 || !part.is_string()) throw wrong();
+    parts[count++] = part.string();
+  }
+  if (count != 2) throw wrong();
+  return {parts[0], parts[1]};
+}
+
+/// With a continuing_subword_prefix ("##", of `prefix` bytes) the right part loses it in the merged token.
+inline Merge merge_of(const Vocabulary& vocabulary, std::string_view left, std::string_view right, std::size_t i, std::size_t prefix) {
+  const std::string merged = std::string(left) + std::string(right.substr(std::min(prefix, right.size())));
+  const Merge merge{vocabulary.id(left), vocabulary.id(right), vocabulary.id(merged), static_cast<std::uint32_t>(i)};
+  for (const auto& [id, token] : {std::pair<std::int32_t, std::string_view>{merge.left, left}, {merge.right, right}, {merge.merged, merged}})
+    if (id < 0)
+      throw Error("tokenizer.merges", "merge " + std::to_string(i) + " (\"" + std::string(left) + "\", \"" + std::string(right) + "\") needs the token \"" +
+                                          std::string(token) + "\", which is not in the vocabulary");
+  return merge;
+}
+
+inline ModelPtr bpe_of(const Component& c) {
+  if (const Json* dropout = c.find("dropout"))
+    if (!dropout->is_number() || dropout->number() != 0) throw c.error("dropout is not supported");
+  if (!c.at("vocab").is_object()) throw c.error("\"vocab\" is not an object");
+  std::vector<std::pair<std::string, std::int32_t>> tokens;
+  for (const auto& [token, id] : c.at("vocab").object()) tokens.emplace_back(std::string(token), token_id(c, id, "\"" + std::string(token) + "\""));
+  Vocabulary vocabulary(tokens);
+  BpeOptions options{.fuse_unk = c.boolean("fuse_unk", false),
+                     .byte_fallback = c.boolean("byte_fallback", false),
+                     .ignore_merges = c.boolean("ignore_merges", false),
+                     .continuing_subword_prefix = c.string("continuing_subword_prefix", ""),
+                     .end_of_word_suffix = c.string("end_of_word_suffix", "")};
+  if (const std::string unk = c.string("unk_token", ""); !unk.empty()) {
+    options.unk_id = vocabulary.id(unk);
+    if (options.unk_id < 0) throw c.error("unk_token \"" + unk + "\" is not in the vocabulary");
+  }
+  std::vector<Merge> merges;
+  for (const Json& item : c.list("merges").array()) {
+    const auto [left, right] = merge_parts(c, item, merges.size());
+    merges.push_back(merge_of(vocabulary, left, right, merges.size(), options.continuing_subword_prefix.size()));
+  }
+  return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options));
+}
+
+}  // namespace detail
+
+PEFT_INLINE ModelPtr make_model(const Json& json, std::string_view path) {
+  return detail::in_file(path, [&]() -> ModelPtr {
+    detail::Component c(json, path, "model");
+    // Older files have no type; only BPE has merges.
+    if (c.find("type") == nullptr && c.find("merges") != nullptr) return detail::bpe_of(c);
+    const std::string type = c.type();
+    if (type == "BPE") return detail::bpe_of(c);
+    throw c.unknown({"BPE"});
+  });
+}
+
+}  // namespace peft::tokenizer

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <utf8proc.h>
+
+#include <array>
+#include <cstdlib>
+#include <vector>
+
+#include "peft/core/error.hpp"
+#include "peft/tokenizer/unicode.hpp"
+
+namespace peft::unicode {
+
+PEFT_INLINE Character decode_multibyte(std::string_view text, std::size_t at) {
+  const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0u; };
+  const std::uint32_t lead = byte(at);
+  if (lead < 0x80) return {lead, 1, true};
+  // Table 3-7 of the Unicode standard: after some leads the second byte has a narrower range (no overlong forms, no surrogates).
+  const std::uint32_t length = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+  if (length == 0) return {0xFFFD, 1, false};
+  const std::uint32_t low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80, high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
+  std::uint32_t value = lead & (0xFFu >> (length + 1));
+  for (std::uint32_t i = 1; i < length; i++) {
+    const std::uint32_t next = byte(at + i);
+    if (at + i >= text.size() || next < (i == 1 ? low : 0x80) || next > (i == 1 ? high : 0xBF)) return {0xFFFD, i, false};
+    value = value << 6 | (next & 0x3F);
+  }
+  return {value, length, true};
+}
+
+PEFT_INLINE Character decode_before(std::string_view text, std::size_t end) {
+  for (std::size_t back = 1; back <= 4 && back <= end; back++)
+    if ((static_cast<unsigned char>(text[end - back]) & 0xC0) != 0x80) {
+      const Character character = decode(text.substr(0, end), end - back);
+      if (character.length == back) return character;
+      break;
+    }
+  return {0xFFFD, 1, false};
+}
+
+PEFT_INLINE void append(std::string& text, char32_t c) {
+  const auto put = [&](std::uint32_t byte) { text.push_back(static_cast<char>(static_cast<unsigned char>(byte))); };
+  if (c < 0x80) return put(c);
+  if (c < 0x800) return put(0xC0 | c >> 6), put(0x80 | (c & 0x3F));
+  if (c < 0x10000) return put(0xE0 | c >> 12), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+  put(0xF0 | c >> 18), put(0x80 | (c >> 12 & 0x3F)), put(0x80 | (c >> 6 & 0x3F)), put(0x80 | (c & 0x3F));
+}
+
+PEFT_INLINE bool is_valid(std::string_view text) {
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = decode(text, at);
+    if (!character.valid) return false;
+    at += character.length;
+  }
+  return true;
+}
+
+PEFT_INLINE std::string to_valid(std::string_view text) {
+  std::string valid;
+  valid.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = decode(text, at);
+    if (character.valid)
+      valid.append(text.substr(at, character.length));
+    else
+      valid += "\xEF\xBF\xBD";
+    at += character.length;
+  }
+  return valid;
+}
+
+PEFT_INLINE std::size_t incomplete_suffix(std::string_view text) {
+  for (std::size_t back = 1; back <= 3 && back <= text.size(); back++) {
+    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
+    if ((byte & 0xC0) == 0x80) continue;
+    const std::uint32_t wanted = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
+    const Character character = decode(text, text.size() - back);
+    return wanted > back && !character.valid && character.length == back ? back : 0;
+  }
+  return 0;
+}
+
+namespace detail {
+
+inline std::uint8_t compute_classes(char32_t c) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  std::uint32_t mask = 0;
+  switch (category) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+      mask = letter | word;
+      break;
+    case UTF8PROC_CATEGORY_ND:
+      mask = number | decimal | word;
+      break;
+    case UTF8PROC_CATEGORY_NL:
+      mask = number | word;
+      break;
+    case UTF8PROC_CATEGORY_NO:
+      mask = number;
+      break;
+    case UTF8PROC_CATEGORY_MN:
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      mask = mark | word;
+      break;
+    case UTF8PROC_CATEGORY_PC:
+      mask = punctuation | word;
+      break;
+    case UTF8PROC_CATEGORY_PD:
+    case UTF8PROC_CATEGORY_PS:
+    case UTF8PROC_CATEGORY_PE:
+    case UTF8PROC_CATEGORY_PI:
+    case UTF8PROC_CATEGORY_PF:
+    case UTF8PROC_CATEGORY_PO:
+      mask = punctuation;
+      break;
+    default:
+      break;
+  }
+  if ((c >= 0x09 && c <= 0x0D) || c == 0x85 || category == UTF8PROC_CATEGORY_ZS || category == UTF8PROC_CATEGORY_ZL || category == UTF8PROC_CATEGORY_ZP)
+    mask |= space;
+  // \w also has Join_Control and the symbols among Alphabetic (circled and squared letters): Unicode TR 18, annex C.
+  if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
+      (c >= 0x1F170 && c <= 0x1F189))
+    mask |= word;
+  return static_cast<std::uint8_t>(mask);
+}
+
+}  // namespace detail
+
+PEFT_INLINE std::uint8_t classes_of_non_ascii(char32_t c) {
+  static const std::vector<std::uint8_t> basic_plane = [] {
+    std::vector<std::uint8_t> table(0x10000);
+    for (char32_t i = 0; i < 0x10000; i++) table[i] = detail::compute_classes(i);
+    return table;
+  }();
+  return c < 0x10000 ? basic_plane[c] : detail::compute_classes(c);
+}
+
+PEFT_INLINE std::string normalize(std::string_view text, Form form) {
+  bool ascii = true;
+  for (char c : text) ascii &= static_cast<unsigned char>(c) < 0x80;
+  if (ascii) return std::string(text);
+  int options = UTF8PROC_STABLE | (form == Form::nfc || form == Form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
+  if (form == Form::nfkc || form == Form::nfkd) options |= UTF8PROC_COMPAT;
+  utf8proc_uint8_t* result = nullptr;
+  const utf8proc_ssize_t size = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), static_cast<utf8proc_ssize_t>(text.size()), &result,
+                                             static_cast<utf8proc_option_t>(options));
+  if (size < 0) throw Error("unicode.normalize", std::string(utf8proc_errmsg(size)) + " in a text of " + std::to_string(text.size()) + " bytes");
+  std::string normalized(reinterpret_cast<const char*>(result), static_cast<std::size_t>(size));
+  std::free(result);
+  return normalized;
+}
+
+PEFT_INLINE std::string lowercase(std::string_view text) {
+  std::string lower;
+  lower.reserve(text.size());
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = decode(text, at);
+    at += character.length;
+    if (character.value == 0x130)
+      lower += "i\xCC\x87";
+    else
+      append(lower, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character.value))));
+  }
+  return lower;
+}
+
+namespace detail {
+
+struct ByteAlphabet {
+  std::array<std::array<char, 2>, 256> text{};
+  std::array<std::uint8_t, 256> length{};
+  std::array<std::int16_t, 0x144> byte{};  // the last visible character is U+0143
+
+  ByteAlphabet() {
+    byte.fill(-1);
+    char32_t next = 0x100;
+    for (unsigned b = 0; b < 256; b++) {
+      const bool itself = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
+      const char32_t character = itself ? b : next++;
+      std::string utf8;
+      append(utf8, character);
+      for (std::size_t i = 0; i < utf8.size(); i++) text[b][i] = utf8[i];
+      length[b] = static_cast<std::uint8_t>(utf8.size());
+      byte[character] = static_cast<std::int16_t>(b);
+    }
+  }
+  static const ByteAlphabet& get() {
+    static const ByteAlphabet alphabet;
+    return alphabet;
+  }
+};
+
+}  // namespace detail
+
+PEFT_INLINE std::string_view byte_to_visible(unsigned char byte) {
+  const auto& alphabet = detail::ByteAlphabet::get();
+  return {alphabet.text[byte].data(), alphabet.length[byte]};
+}
+
+PEFT_INLINE int visible_to_byte(char32_t character) {
+  const auto& alphabet = detail::ByteAlphabet::get();
+  return character < alphabet.byte.size() ? alphabet.byte[character] : -1;
+}
+
+}  // namespace peft::unicode

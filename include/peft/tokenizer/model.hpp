@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "peft/tokenizer/fwd.hpp"
+#include "peft/tokenizer/vocabulary.hpp"
+
+namespace peft::tokenizer {
+
+/// Turns one piece into ids: BPE here; WordPiece and Unigram would be others.
+class Model {
+ public:
+  virtual ~Model() = default;
+  /// Appends the ids of a piece that is not empty. The same piece always gives the same ids (the tokenizer remembers them).
+  virtual void tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const = 0;
+  virtual const Vocabulary& vocabulary() const = 0;
+  /// The id of what the vocabulary does not know, -1 if the model drops it.
+  virtual std::int32_t unk_id() const = 0;
+};
+using ModelPtr = std::unique_ptr<const Model>;
+
+/// From the "model" of a tokenizer.json. Throws FormatError(path) that names an unknown type.
+ModelPtr make_model(const Json& json, std::string_view path);
+
+}  // namespace peft::tokenizer
+
+#if !defined(PEFT_COMPILED)
+#include "peft/tokenizer/impl/model.inl"
+#endif

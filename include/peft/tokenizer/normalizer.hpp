@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "peft/tokenizer/fwd.hpp"
+#include "peft/tokenizer/pattern.hpp"
+#include "peft/tokenizer/unicode.hpp"
+
+namespace peft::tokenizer {
+
+/// Rewrites a text before it is cut into pieces. One object per "type" of tokenizer.json.
+class Normalizer {
+ public:
+  virtual ~Normalizer() = default;
+  virtual void apply(std::string& text) const = 0;
+};
+using NormalizerPtr = std::unique_ptr<const Normalizer>;
+
+/// From the "normalizer" of a tokenizer.json; null gives a null pointer. Throws FormatError(path) that names an unknown type.
+NormalizerPtr make_normalizer(const Json& json, std::string_view path);
+
+class UnicodeForm final : public Normalizer {  // NFC, NFD, NFKC, NFKD
+ public:
+  explicit UnicodeForm(unicode::Form form) : form_(form) {}
+  void apply(std::string& text) const override { text = unicode::normalize(text, form_); }
+
+ private:
+  unicode::Form form_;
+};
+
+class Lowercase final : public Normalizer {
+ public:
+  void apply(std::string& text) const override { text = unicode::lowercase(text); }
+};
+
+/// Puts a text in front of every part that is not empty (Llama 2's "▁").
+class Prepend final : public Normalizer {
+ public:
+  explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
+  void apply(std::string& text) const override {
+    if (!text.empty()) text.insert(0, prefix_);
+  }
+
+ private:
+  std::string prefix_;
+};
+
+class Replace final : public Normalizer {
+ public:
+  Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
+  void apply(std::string& text) const override;
+
+ private:
+  Pattern pattern_;
+  std::string content_;
+};
+
+class Strip final : public Normalizer {  // white space at the ends
+ public:
+  Strip(bool left, bool right) : left_(left), right_(right) {}
+  void apply(std::string& text) const override;
+
+ private:
+  bool left_, right_;
+};
+
+class StripAccents final : public Normalizer {  // drops \p{M}
+ public:
+  void apply(std::string& text) const override;
+};
+
+class ByteLevelNormalizer final : public Normalizer {  // bytes as visible characters
+ public:
+  void apply(std::string& text) const override;
+};
+
+class NormalizerSequence final : public Normalizer {
+ public:
+  explicit NormalizerSequence(std::vector<NormalizerPtr> steps) : steps_(std::move(steps)) {}
+  void apply(std::string& text) const override {
+    for (const auto& step : steps_) step->apply(text);
+  }
+
+ private:
+  std::vector<NormalizerPtr> steps_;
+};
+
+}  // namespace peft::tokenizer
+
+#if !defined(PEFT_COMPILED)
+#include "peft/tokenizer/impl/normalizer.inl"
+#endif

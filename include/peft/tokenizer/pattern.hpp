@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "peft/core/config.hpp"
+
+namespace peft::tokenizer {
+
+/// What a Split or a Replace looks for: a string, or one of the regular expressions that tokenizers are published with. There is no
+/// general engine: the expressions of GPT-2, Llama 3 and Qwen 2 are scanners written by hand (an order of magnitude faster), and one
+/// repeated character class (`\p{N}{1,3}`, ` {2,}`, `\s+`, `[0-9]`) is read from its text. Matches are those of Oniguruma.
+class Pattern {
+ public:
+  static Pattern literal(std::string text);
+  /// Throws FormatError(path) that quotes an expression which is not known.
+  static Pattern regex(std::string_view expression, std::string_view path);
+
+  /// The leftmost match in text[from, …), never empty. False if there is none.
+  bool find(std::string_view text, std::size_t from, std::size_t& begin, std::size_t& end) const;
+
+ private:
+  /// The end of the match that begins at `at`, or `at` if none does.
+  using Scanner = std::size_t (*)(std::string_view text, std::size_t at);
+  enum class Kind { literal, scanner, repeated };
+
+  bool accepts(char32_t character) const;
+
+  Kind kind_ = Kind::literal;
+  std::string literal_;
+  Scanner scanner_ = nullptr;
+  std::uint8_t classes_ = 0;          // repeated: any of these classes,
+  bool negated_ = false;              // none of them,
+  char32_t low_ = 1, high_ = 0;       // or a character in [low, high],
+  std::size_t least_ = 1, most_ = 1;  // so many times, as many as possible
+};
+
+}  // namespace peft::tokenizer
+
+#if !defined(PEFT_COMPILED)
+#include "peft/tokenizer/impl/pattern.inl"
+#endif
