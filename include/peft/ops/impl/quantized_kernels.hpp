@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+#include "peft/core/dtype.hpp"
+#include "peft/ops/impl/simd.hpp"
+
+// Conversions from bytes and halves to vectors of words have no vector expression that GCC 12 compiles well.
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace peft::ops::detail {
+/// Elements first … first + n of a stored row, widened.
+template <class T>
+using Widen = void (*)(T* out, const std::byte* row, std::int64_t first, std::int64_t n);
+}  // namespace peft::ops::detail
+
+#define PEFT_KERNELS "peft/ops/impl/quantized_kernels.inl"
+#include "peft/ops/impl/foreach_isa.hpp"

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// Storage types as vectors of float. Read once for each instruction set by quantized_kernels.hpp.
+// Every block type is read in units of 32 elements, so rows may be cut there. The products of scales and codes are exact in float32
+// (11 + 6 + 6 bits at most), so an FMA gives the bits that ggml's multiplication and addition give.
+namespace peft::ops::PEFT_ISA {
+
+using Bytes = const std::uint8_t*;
+using Ints = V<std::int32_t>;
+using Floats = V<float>;
+inline constexpr int unit_vectors = 32 / L<float>;
+
+// L unsigned (signed) bytes, L 16-bit words, as 32-bit lanes.
+PEFT_SIMD Ints bytes(Bytes p) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  return Ints(_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__x86_64__) && PEFT_BYTES == 32
+  return Ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__x86_64__)
+  int word;
+  __builtin_memcpy(&word, p, 4);
+  return Ints(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(word), _mm_setzero_si128()), _mm_setzero_si128()));
+#else
+  return Ints{p[0], p[1], p[2], p[3]};
+#endif
+}
+PEFT_SIMD Ints signed_bytes(Bytes p) { return bytes(p) << 24 >> 24; }
+PEFT_SIMD Ints words(Bytes p) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  return Ints(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(__x86_64__) && PEFT_BYTES == 32
+  return Ints(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__x86_64__)
+  return Ints(_mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128()));
+#else
+  std::uint16_t w[4];
+  __builtin_memcpy(w, p, 8);
+  return Ints{w[0], w[1], w[2], w[3]};
+#endif
+}
+PEFT_SIMD Floats floats(Ints i) { return __builtin_convertvector(i, Floats); }
+
+// binary16: the exponent is put right by a product with 2¹¹², which makes subnormals normal; infinity and NaN keep the highest exponent.
+PEFT_SIMD Floats halves(Bytes p) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  return Floats(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
+#elif defined(__x86_64__) && PEFT_BYTES == 32
+  return Floats(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#else
+  const Ints h = words(p), magnitude = (h & 0x7fff) << 13;
+  const Ints finite = Ints(Floats(magnitude) * 0x1p112f), infinite = magnitude | 0x7f800000;
+  return Floats((magnitude >= (0x7c00 << 13) ? infinite : finite) | (h & 0x8000) << 16);
+#endif
+}
+PEFT_SIMD float half(Bytes p) {
+  std::uint16_t h;
+  __builtin_memcpy(&h, p, 2);
+#if defined(__x86_64__) && PEFT_BYTES > 16
+  return _cvtsh_ss(h);
+#else
+  const std::uint32_t magnitude = std::uint32_t(h & 0x7fff) << 13;
+  std::uint32_t bits = magnitude | 0x7f800000;
+  float value;
+  __builtin_memcpy(&value, &magnitude, 4);
+  value *= 0x1p112f;
+  if (magnitude < 0x7c00u << 13) __builtin_memcpy(&bits, &value, 4);
+  bits |= std::uint32_t(h & 0x8000) << 16;
+  __builtin_memcpy(&value, &bits, 4);
+  return value;
+#endif
+}
+
+// The six-bit scale and minimum of sub-block j in Q4_K and Q5_K.
+PEFT_SIMD void scale_and_minimum(Bytes s, int j, int& scale, int& minimum) {
+  if (j < 4) scale = s[j] & 63, minimum = s[j + 4] & 63;
+  else scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4, minimum = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
+}
+
+// r: elements 32 u … 32 u + 31 of a block, L to a vector. d, m and dmin are binary16.
+template <DType type>
+PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
+  constexpr int W = L<float>, n = unit_vectors;
+  if constexpr (type == DType::q4_0 || type == DType::q4_1) {
+    constexpr bool offset = type == DType::q4_1;
+    const float d = half(b);
+#if defined(__x86_64__) && PEFT_BYTES == 64
+    // All sixteen values of the block stand in one register; its permutation looks at the low four bits of a code only.
+    const Floats table = offset ? Floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * d + broadcast(half(b + 2))
+                                : Floats{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7} * d;
+    const Ints q = bytes(b + (offset ? 4 : 2));
+    r[0] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q), __m512(table)));
+    r[1] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q >> 4), __m512(table)));
+#else
+    const float m = offset ? half(b + 2) : 0.f;
+    _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
+      const Ints q = bytes(b + (offset ? 4 : 2) + W * i);
+      if constexpr (offset) r[i] = floats(q & 15) * d + m, r[i + n / 2] = floats(q >> 4) * d + m;
+      else r[i] = floats((q & 15) - 8) * d, r[i + n / 2] = floats((q >> 4) - 8) * d;
+    }
+#endif
+  } else if constexpr (type == DType::q5_0 || type == DType::q5_1) {
+    constexpr bool offset = type == DType::q5_1;
+    const float d = half(b), m = offset ? half(b + 2) : 0.f;
+    int high;
+    __builtin_memcpy(&high, b + (offset ? 4 : 2), 4);
+    Ints lane;
+    for (int i = 0; i < W; i++) lane[i] = i;
+    _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
+      const Ints q = bytes(b + (offset ? 8 : 6) + W * i);
+      const Ints low = (q & 15) | ((high - Ints{}) >> (lane + W * i) & 1) << 4, top = q >> 4 | ((high - Ints{}) >> (lane + W * i + 16) & 1) << 4;
+      if constexpr (offset) r[i] = floats(low) * d + m, r[i + n / 2] = floats(top) * d + m;
+      else r[i] = floats(low - 16) * d, r[i + n / 2] = floats(top - 16) * d;
+    }
+  } else if constexpr (type == DType::q8_0) {
+    const float d = half(b);
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) r[i] = floats(signed_bytes(b + 2 + W * i)) * d;
+  } else if constexpr (type == DType::q2_k) {
+    const float d = half(b + 80), minimum = half(b + 82);
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) {
+      const int s = b[2 * u + W * i / 16];
+      r[i] = floats(bytes(b + 16 + 32 * (u / 4) + W * i) >> 2 * (u % 4) & 3) * (d * float(s & 15)) - minimum * float(s >> 4);
+    }
+  } else if constexpr (type == DType::q3_k) {
+    const float d = half(b + 108);
+    Bytes s = b + 96;
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) {
+      const int k = 2 * u + W * i / 16, low = k < 8 ? s[k] & 15 : s[k - 8] >> 4, high = s[8 + k % 4] >> 2 * (k / 4) & 3;
+      const Ints q = bytes(b + 32 + 32 * (u / 4) + W * i) >> 2 * (u % 4) & 3, third = bytes(b + W * i) >> u & 1;
+      r[i] = floats(q + 4 * third - 4) * (d * float((low | high << 4) - 32));
+    }
+  } else if constexpr (type == DType::q4_k || type == DType::q5_k) {
+    constexpr bool five = type == DType::q5_k;
+    int s, m;
+    scale_and_minimum(b + 4, u, s, m);
+    const float scale = half(b) * float(s), shift = half(b + 2) * float(m);
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) {
+      Ints q = bytes(b + (five ? 48 : 16) + 32 * (u / 2) + W * i) >> 4 * (u % 2) & 15;
+      if constexpr (five) q |= (bytes(b + 16 + W * i) >> u & 1) << 4;
+      r[i] = floats(q) * scale - shift;
+    }
+  } else {
+    static_assert(type == DType::q6_k);
+    const float d = half(b + 208);
+    const int h = u / 4, j = u % 4;
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) {
+      const Ints low = bytes(b + 64 * h + 32 * (j % 2) + W * i) >> 4 * (j / 2) & 15, high = bytes(b + 128 + 32 * h + W * i) >> 2 * j & 3;
+      r[i] = floats((low | high << 4) - 32) * (d * float(std::int8_t(b[192 + 2 * u + W * i / 16])));
+    }
+  }
+}
+
+// L elements of a type without blocks.
+template <DType type>
+PEFT_SIMD Floats plain(Bytes p) {
+  if constexpr (type == DType::f32) return load(reinterpret_cast<const float*>(p));
+  else if constexpr (type == DType::f16) return halves(p);
+  else return Floats(words(p) << 16);
+}
+
+template <DType type>
+PEFT_TARGET void widen_row(float* out, const std::byte* row, std::int64_t first, std::int64_t n) {
+  Bytes b = reinterpret_cast<Bytes>(row);
+  constexpr int W = L<float>;
+  if constexpr (info(type).block == 1) {
+    constexpr int size = int(info(type).bytes);
+    b += first * size;
+    for (; n >= W; n -= W, b += W * size, out += W) store(out, plain<type>(b));
+    if (n > 0) {
+      std::uint8_t rest[W * size] = {};
+      for (std::int64_t i = 0; i < n * size; i++) rest[i] = b[i];
+      store_part(out, plain<type>(rest), n);
+    }
+  } else {
+    constexpr int units = int(info(type).block / 32);
+    constexpr std::int64_t size = info(type).bytes;
+    for (; n > 0;) {
+      const std::int64_t at = first / 32;
+      const int begin = int(first % 32), end = begin + n < 32 ? int(begin + n) : 32;
+      Floats r[unit_vectors];
+      unit<type>(r, b + at / units * size, int(at % units));
+      if (end - begin == 32) {
+        _Pragma("GCC unroll 8") for (int i = 0; i < unit_vectors; i++) store(out + W * i, r[i]);
+      } else {
+        float whole[32];
+        for (int i = 0; i < unit_vectors; i++) store(whole + W * i, r[i]);
+        for (int i = begin; i < end; i++) out[i - begin] = whole[i];
+      }
+      out += end - begin, first += end - begin, n -= end - begin;
+    }
+  }
+}
+// To double through float, which holds every stored value exactly.
+template <DType type>
+PEFT_TARGET void widen_row(double* out, const std::byte* row, std::int64_t first, std::int64_t n) {
+  float part[256];
+  for (std::int64_t i = 0; i < n; i += 256) {
+    const std::int64_t m = n - i < 256 ? n - i : 256;
+    widen_row<type>(part, row, first + i, m);
+    for (std::int64_t j = 0; j < m; j++) out[i + j] = double(part[j]);
+  }
+}
+template <class T>
+PEFT_TARGET void widen_doubles(T* out, const std::byte* row, std::int64_t first, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; i++) {
+    double value;
+    __builtin_memcpy(&value, row + (first + i) * 8, 8);
+    out[i] = T(value);
+  }
+}
+
+/// Null for what is not a real number.
+template <class T>
+PEFT_TARGET detail::Widen<T> widener(DType type) {
+  switch (type) {
+    case DType::f32: return widen_row<DType::f32>;
+    case DType::f64: return widen_doubles<T>;
+    case DType::f16: return widen_row<DType::f16>;
+    case DType::bf16: return widen_row<DType::bf16>;
+    case DType::q4_0: return widen_row<DType::q4_0>;
+    case DType::q4_1: return widen_row<DType::q4_1>;
+    case DType::q5_0: return widen_row<DType::q5_0>;
+    case DType::q5_1: return widen_row<DType::q5_1>;
+    case DType::q8_0: return widen_row<DType::q8_0>;
+    case DType::q2_k: return widen_row<DType::q2_k>;
+    case DType::q3_k: return widen_row<DType::q3_k>;
+    case DType::q4_k: return widen_row<DType::q4_k>;
+    case DType::q5_k: return widen_row<DType::q5_k>;
+    case DType::q6_k: return widen_row<DType::q6_k>;
+    default: return nullptr;
+  }
+}
+
+}  // namespace peft::ops::PEFT_ISA
