@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+// Register tiles, panels and dot products. Read once for each instruction set by gemm_kernels.hpp.
+namespace peft::ops::PEFT_ISA {
+
+template <class T>
+inline constexpr int MR = PEFT_MR;
+template <class T>
+inline constexpr int NR = 2 * L<T>;
+
+// Every element of C is one chain of FMAs in ascending k, whatever the tile's height: a row's bits do not depend on its neighbours.
+// Accumulators have names because g++ keeps an array of them in memory.
+template <class T, int R>
+PEFT_TARGET void tile(const detail::Tile<T>& t) {
+  const T *A = t.a, *B = t.b;
+  const std::int64_t lda = t.lda, ldb = t.ldb;
+#define PEFT_DECLARE(i) [[maybe_unused]] V<T> p##i{}, q##i{};
+#define PEFT_MULTIPLY(i)                       \
+  if constexpr (i < R) {                       \
+    const V<T> a = broadcast(A[i]);            \
+    p##i += a * b0, q##i += a * b1;            \
+  }
+#define PEFT_STORE(i)                                                                                   \
+  if constexpr (i < R) {                                                                                \
+    T* c = t.c + i * t.ldc;                                                                             \
+    V<T> u = t.add ? load(c) : V<T>{}, v = t.add ? load(c + L<T>) : V<T>{};                             \
+    u += p##i * alpha, v += q##i * alpha;                                                               \
+    if (t.bias) u += load(t.bias), v += load(t.bias + L<T>);                                            \
+    store(c, u), store(c + L<T>, v);                                                                    \
+  }
+  PEFT_ROWS(PEFT_DECLARE)
+  for (std::int64_t k = t.depth; k--; A += lda, B += ldb) {
+    const V<T> b0 = load(B), b1 = load(B + L<T>);
+    PEFT_ROWS(PEFT_MULTIPLY)
+  }
+  const V<T> alpha = broadcast(t.alpha);
+  PEFT_ROWS(PEFT_STORE)
+#undef PEFT_DECLARE
+#undef PEFT_MULTIPLY
+#undef PEFT_STORE
+}
+
+// log2(L) riffles transpose L vectors.
+template <class T, int... I>
+PEFT_SIMD void riffle(V<T>* r, std::integer_sequence<int, I...>) {
+  V<T> t[L<T>];
+  constexpr int H = L<T> / 2;
+  _Pragma("GCC unroll 16") for (int i = 0; i < H; i++) {
+    t[2 * i] = __builtin_shufflevector(r[i], r[i + H], (I / 2 + I % 2 * L<T>)...);
+    t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + H], (H + I / 2 + I % 2 * L<T>)...);
+  }
+  _Pragma("GCC unroll 16") for (int i = 0; i < L<T>; i++) r[i] = t[i];
+}
+template <class T>
+PEFT_SIMD void transpose(V<T>* r) {
+  _Pragma("GCC unroll 4") for (int i = 1; i < L<T>; i *= 2) riffle<T>(r, std::make_integer_sequence<int, L<T>>{});
+}
+
+template <class T, int W>
+PEFT_TARGET void pack_lines(T* d, const detail::Lines<T>& lines) {
+  constexpr int part = 256;  // of k: what is widened at once stays in the first-level cache
+  T widened[L<T>][part + L<T>];
+  for (std::int64_t k = 0; k < lines.depth; k += part) {
+    const std::int64_t m = lines.depth - k < part ? lines.depth - k : part;
+    // Downwards, because a store at the panel's right edge runs over into the next row's beginning, which is then written.
+    for (int h = (W - 1) / L<T> * L<T>; h >= 0; h -= L<T>) {
+      const T* from[L<T>];
+      for (int i = 0; i < L<T>; i++) {
+        const int line = h + i < lines.n ? h + i : lines.n - 1;
+        from[i] = i > 0 && h + i > line ? from[i - 1] : lines.widen ? widened[i] : reinterpret_cast<const T*>(lines.rows[line]) + lines.first + k;
+        if (from[i] == widened[i]) lines.widen(widened[i], lines.rows[line], lines.first + k, m);
+      }
+      T* to = d + k * W + h;
+      std::int64_t j = 0;
+      for (; j + L<T> <= m; j += L<T>, to += L<T> * W) {
+        V<T> r[L<T>];
+        _Pragma("GCC unroll 16") for (int i = 0; i < L<T>; i++) r[i] = load(from[i] + j);
+        transpose<T>(r);
+        _Pragma("GCC unroll 16") for (int i = 0; i < L<T>; i++) store(to + i * W, r[i]);
+      }
+      for (; j < m; j++, to += W)
+        for (int i = 0; i < L<T> && h + i < W; i++) to[i] = from[i][j];
+    }
+  }
+}
+
+template <class T, int W>
+PEFT_TARGET void copy_columns(T* d, const detail::Columns<T>& columns) {
+  const std::byte* row = columns.base;
+  for (std::int64_t k = 0; k < columns.depth; k++, row += columns.stride, d += W) {
+    if (columns.widen) columns.widen(d, row, columns.first, columns.n);
+    else if (columns.n == W) __builtin_memcpy(d, reinterpret_cast<const T*>(row) + columns.first, W * sizeof(T));
+    else
+      for (int i = 0; i < columns.n; i++) d[i] = reinterpret_cast<const T*>(row)[columns.first + i];
+    for (int i = columns.n; i < W; i++) d[i] = 0;
+  }
+}
+
+// Dot products: WB rows of w times XB rows of x, a chain of FMAs with L partial sums for each pair, which a fixed tree adds up. The
+// elements of w are made once for XB rows of x.
+template <DType type, class T>
+inline constexpr int step = info(type).block > 1 ? 32 : L<T>;
+
+template <DType type, class T, int XB, int WB>
+PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
+  constexpr int S = step<type, T>, n = S / L<T>;
+  constexpr std::int64_t size = info(type).bytes;
+  V<T> sums[WB][XB];
+  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
+  const T* x = d.x + first * d.ldx;
+  const std::int64_t whole = d.depth / S;
+  for (std::int64_t k = 0; k < whole; k++, x += S) {
+    V<T> e[WB][n];
+    _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
+      if constexpr (type == dtype_of<T>) e[r][0] = load(reinterpret_cast<const T*>(w + r * d.w_stride) + k * S);
+      else if constexpr (info(type).block > 1) unit<type>(e[r], w + r * d.w_stride + k * size, 0);
+      else e[r][0] = plain<type>(w + r * d.w_stride + k * S * size);
+    }
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) {
+      const V<T> v = load(x + i * d.ldx + j * L<T>);
+      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r][j] * v;
+    }
+  }
+  if (const std::int64_t rest = d.depth - whole * S; rest > 0) {  // a type without blocks
+    if constexpr (info(type).block == 1) {
+      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
+        std::uint8_t bytes[S * size] = {};
+        for (std::int64_t b = 0; b < rest * size; b++) bytes[b] = w[r * d.w_stride + whole * S * size + b];
+        V<T> e;
+        if constexpr (type == dtype_of<T>) e = load(reinterpret_cast<const T*>(bytes));
+        else e = plain<type>(bytes);
+        _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * d.ldx, rest);
+      }
+    }
+  }
+  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
+    const std::int64_t out = d.out[row + r];
+    T* y = d.y + (first + i) * d.ldy + out;
+    T value = d.add ? *y : T(0);
+    value += d.alpha * sum<T>(sums[r][i]);
+    *y = d.bias ? value + d.bias[out] : value;
+  }
+}
+
+template <DType type, class T>
+PEFT_TARGET void dots(const detail::Dots<T>& d) {
+  constexpr int WB = PEFT_BYTES == 64 ? 4 : 2;
+  for (std::int64_t row = 0; row < d.rows;) {
+    std::int64_t i = 0;
+    if (row + 4 <= d.rows) {
+      for (; i + 4 <= d.count; i += 4)
+        for (int r = 0; r < 4; r += WB) dot_rows<type, T, 4, WB>(d, row + r, i);
+      for (; i < d.count; i++) dot_rows<type, T, 1, 4>(d, row, i);
+      row += 4;
+    } else {
+      for (; i < d.count; i++) dot_rows<type, T, 1, 1>(d, row, i);
+      row++;
+    }
+  }
+}
+
+template <class T>
+PEFT_TARGET auto dots_of(DType type) -> void (*)(const detail::Dots<T>&) {
+  if (type == dtype_of<T>) return dots<dtype_of<T>, T>;
+  if constexpr (sizeof(T) == 4) switch (type) {
+      case DType::f16: return dots<DType::f16, float>;
+      case DType::bf16: return dots<DType::bf16, float>;
+      case DType::q4_0: return dots<DType::q4_0, float>;
+      case DType::q4_1: return dots<DType::q4_1, float>;
+      case DType::q8_0: return dots<DType::q8_0, float>;
+      default: break;
+    }
+  return nullptr;
+}
+
+template <class T>
+PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
+  constexpr int M = MR<T>, N = NR<T>;
+#if PEFT_MR == 14
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>};
+#else
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>};
+#endif
+  return table;
+}
+
+}  // namespace peft::ops::PEFT_ISA
