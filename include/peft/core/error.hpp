@@ -15,7 +15,7 @@ namespace peft {
 /// Everything that this library throws. The text reads "[operation] what is wrong, the value, what was allowed, the nearest valid name".
 class Error : public std::runtime_error {
  public:
-  Error(std::string_view operation, std::string_view text) : std::runtime_error("[" + std::string(operation) + "] " + std::string(text)) {}
+  Error(std::string_view operation, std::string_view text) : std::runtime_error(std::string("[").append(operation).append("] ").append(text)) {}
 
  protected:
   explicit Error(const std::string& whole) : std::runtime_error(whole) {}

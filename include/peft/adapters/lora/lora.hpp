@@ -6,6 +6,7 @@
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/lora/config.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
+#include "peft/nn/embedding.hpp"
 #include "peft/nn/linear.hpp"
 #include "peft/nn/norm.hpp"
 #include "peft/ops/gemm.hpp"
@@ -113,6 +114,12 @@ bool attach_adapter(const LoraConfig& config, Norm<T>& site, const AttachContext
     own.bias = Parameter<T>(site.bias.dense(), true);
     site.adapters.attach(context.id, OwnBias<Norm<T>>{std::move(own)});
   }
+  return false;
+}
+template <Scalar T>
+bool attach_adapter(const LoraConfig& config, Embedding<T>&, const AttachContext& context) {
+  if (!config.target_modules.all_linear() && targets(config, context.path, false))
+    throw NotSupported("lora.attach", "target_modules (" + config.target_modules.text() + ") names " + context.path + ", an Embedding; LoRA on an embedding is not supported");
   return false;
 }
 /// What LoRA can sit on: for error messages.

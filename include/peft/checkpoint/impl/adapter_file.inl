@@ -70,8 +70,13 @@ class AdapterFields {
     const bool off = (value->is_boolean() && !value->boolean()) || (value->is_array() && value->size() == 0) || (value->is_object() && value->size() == 0);
     if (!off) throw NotSupported("read_adapter_config", path_ + ": " + key + " = " + value->dump() + " is not supported");
   }
-  std::map<std::string, std::string> unknown() const {
-    std::map<std::string, std::string> rest;
+  /// A key whose value is handed on as the file has it.
+  void keep(const char* key) {
+    if (const Json* value = find(key)) kept_[key] = value->dump();
+  }
+  /// What is written again as it was read: keys handed on, and keys that nobody asked for.
+  std::map<std::string, std::string> rest() const {
+    std::map<std::string, std::string> rest = kept_;
     for (const auto& [key, value] : json_.object())
       if (!known_.count(std::string(key))) rest[std::string(key)] = value.dump();
     return rest;
@@ -81,6 +86,7 @@ class AdapterFields {
   const Json& json_;
   std::string path_;
   std::set<std::string> known_;
+  std::map<std::string, std::string> kept_;
 };
 
 PEFT_INLINE LoraConfig lora_config_from(AdapterFields& f, const std::string& path) {
@@ -121,7 +127,9 @@ PEFT_INLINE LoraConfig lora_config_from(AdapterFields& f, const std::string& pat
   for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication", "use_qalora", "alora_invocation_tokens",
                           "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "ensure_weight_tying"})
     f.refuse_if_set(key);
-  for (const char* key : {"fan_in_fan_out", "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size"}) f.find(key);
+  for (const char* key : {"fan_in_fan_out", "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size",
+                          "layers_pattern", "layers_to_transform", "init_lora_weights"})
+    f.keep(key);
   try {
     validate(c);
   } catch (const ConfigError& error) {
@@ -243,13 +251,14 @@ PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) 
   if (!task_type.empty() && std::ranges::find(tasks, task_type) == tasks.end())
     throw FormatError(path, -1, "task_type \"" + task_type + "\" is not known" + did_you_mean(task_type, tasks, "known are"));
   f.read("base_model_name_or_path", file.base_model_name_or_path);
-  for (const char* key : {"auto_mapping", "peft_version", "revision", "inference_mode"}) f.find(key);
+  for (const char* key : {"peft_version", "inference_mode"}) f.find(key);
+  for (const char* key : {"auto_mapping", "revision"}) f.keep(key);
   const std::array<std::string, 1> methods = {"LORA"};
   if (peft_type != "LORA") throw NotSupported("read_adapter_config", path + ": peft_type \"" + peft_type + "\" is not supported" + did_you_mean(peft_type, methods, "supported are"));
   LoraConfig config = detail::lora_config_from(f, path);
   config.task_type = task_type;
   file.config = std::move(config);
-  file.extra = f.unknown();
+  file.extra = f.rest();
   return file;
 }
 

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "peft/core/impl/error.inl"
+#include "peft/core/impl/parallel.inl"
+#include "peft/core/impl/storage.inl"

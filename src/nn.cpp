@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "peft/nn/impl/module.inl"
+#include "peft/nn/impl/sequences.inl"
+#include "peft/nn/impl/transformer.inl"

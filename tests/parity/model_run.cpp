@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "model_run.hpp"
+
+namespace parity {
+
+GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden) {
+  const auto all_ids = golden.read<std::int32_t>("input_ids"), mask = golden.read<std::int32_t>("attention_mask");
+  const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
+  rows = all_ids.rows(), length = all_ids.cols();
+  std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
+  for (std::int64_t b = 0; b < rows; b++) {
+    peft::Sequence s;
+    s.begin = std::int64_t(ids.size()), s.id = std::uint64_t(b), s.first_position = -1;
+    for (std::int64_t t = 0; t < length; t++) {
+      if (!mask(b, t)) continue;
+      if (s.first_position < 0) s.first_position = t;
+      ids.push_back(all_ids(b, t));
+      targets.push_back(labels && t + 1 < length && mask(b, t + 1) ? labels(b, t + 1) : peft::ignore_index);
+      places.push_back(b * length + t);
+    }
+    s.end = std::int64_t(ids.size());
+    packed.push_back(s);
+  }
+  sequences = std::make_shared<peft::Sequences>(std::move(packed));
+}
+
+std::string model_type_of(const fs::path& folder) {
+  const auto json = peft::Json::read((folder / "config.json").string());
+  const auto* type = json.get("model_type");
+  return type && type->is_string() ? type->string() : "";
+}
+
+bool supported_model_type(const std::string& type) {
+  for (const auto& a : peft::architectures())
+    if (type == a.model_type) return true;
+  return false;
+}
+
+void guarded(Report& report, const std::string& name, const std::function<void()>& run) {
+  try {
+    run();
+  } catch (const peft::NotSupported& error) {
+    report.skip(name + "/logits", error.what());
+  } catch (const std::exception& error) {
+    const std::string text = error.what();
+    report.check(name + "/load", [&] {
+      Difference d;
+      d.fail(text);
+      return d;
+    });
+  }
+}
+
+void merge(Difference& all, const Difference& one, const std::string& name) {
+  all.max_abs = std::max(all.max_abs, one.max_abs), all.max_rel = std::max(all.max_rel, one.max_rel);
+  if (!one.ok) all.fail(name + ": " + one.note);
+}
+
+void check_like(Report& report, const std::string& name, const fs::path& folder, const fs::path& root) {
+  const auto mine = peft::Json::read((folder / "config.json").string());
+  const auto same = [&](const peft::Json& other) {
+    for (const auto& [key, value] : mine.object()) {
+      if (key == "dtype" || key == "torch_dtype") continue;
+      const auto* there = other.get(key);
+      if (!there || !(*there == value)) return false;
+    }
+    return true;
+  };
+  for (const fs::path& other : entries(root / "models")) {
+    if (!fs::exists(other / "golden.safetensors") || !fs::exists(other / "config.json") || !same(peft::Json::read((other / "config.json").string()))) continue;
+    const auto golden = peft::SafetensorsFile::open((other / "golden.safetensors").string());
+    if (!golden.find("grad.model.embed_tokens.weight")) continue;  // the same numbers rounded to fewer bits are another model
+    report.check(name + "/logits", [&] {
+      const auto model = peft::load_model<float>(folder.string());
+      const GoldenBatch batch(golden);
+      return compare_rows(batch, run_logits(model, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+    });
+    return;
+  }
+  report.skip(name + "/logits", "no golden numbers in this folder, nor a model of the same configuration that has some");
+}
+
+}  // namespace parity

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <cmath>
+
+#include "model_run.hpp"
+#include "parity.hpp"
+
+namespace parity {
+
+namespace {
+
+template <class T>
+void check_one(Report& report, const std::string& name, const fs::path& folder) {
+  const auto file = peft::open_model(folder.string());
+  const peft::SafetensorsFile golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
+  const bool is_double = std::is_same_v<T, double>;
+  const std::string prefix = is_double ? "f64." : "";
+  if (!golden.find(prefix + "logits")) return;
+  auto model = peft::build_model<T>(file);
+  const GoldenBatch batch(golden);
+  const double abs = is_double ? 1e-9 : 1e-4, rel = is_double ? 1e-9 : 1e-5;
+
+  report.check(name + "/" + prefix + "logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<T>(prefix + "logits"), abs, rel); });
+  report.check(name + "/" + prefix + "loss", [&] {
+    Difference d;
+    d.add(double(run_loss(model, batch)[0]), double(golden.read<T>(prefix + "loss")[0]), 0, is_double ? 1e-9 : 1e-5);
+    return d;
+  });
+  if (is_double) return;
+  if (golden.find("last_hidden_state"))
+    report.check(name + "/last_hidden_state", [&] { return compare_rows(batch, run_hidden(model, batch), golden.read<T>("last_hidden_state"), abs, rel); });
+
+  bool has_gradients = false;
+  for (const auto& t : golden.tensors()) has_gradients = has_gradients || t.name.starts_with("grad.");
+  if (!has_gradients) return;
+  report.check(name + "/gradients", [&] {
+    peft::freeze(model, peft::Everything{});
+    peft::Tape tape;
+    const auto run = begin_run(model, batch);
+    tape.backward(loss_of(model, batch));
+    Difference all;
+    std::size_t found = 0;
+    peft::for_each_parameter(model, [&](const std::string& path, const peft::Parameter<T>& parameter) {
+      if (!golden.find("grad." + path)) return;  // a tied weight stands under the embedding's name
+      found++;
+      if (!parameter.grad()) return all.fail("no gradient at " + path);
+      merge(all, compare_to_largest(parameter.grad(), golden.read<T>("grad." + path), 1e-4), path);
+    });
+    for (const auto& t : golden.tensors()) found -= t.name.starts_with("grad.");
+    if (found != 0) all.fail("gradients of tensors that this model does not have");
+    return all;
+  });
+}
+
+void check_padded(Report& report, const std::string& name, const fs::path& folder, const std::string& side) {
+  const fs::path path = folder / ("golden_" + side + ".safetensors");
+  if (!fs::exists(path)) return;
+  const auto golden = peft::SafetensorsFile::open(path.string());
+  const auto model = peft::load_model<float>(folder.string());
+  const GoldenBatch batch(golden);
+  report.check(name + "/" + side + "/logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<float>("logits"), 1e-4, 1e-5); });
+  report.check(name + "/" + side + "/loss", [&] {
+    Difference d;
+    d.add(run_loss(model, batch)[0], golden.read<float>("loss")[0], 0, 1e-5);
+    return d;
+  });
+  if (golden.find("f64.logits"))
+    report.check(name + "/" + side + "/f64.logits", [&] {
+      const auto exact = peft::load_model<double>(folder.string());
+      return compare_rows(batch, run_logits(exact, batch), golden.read<double>("f64.logits"), 1e-9, 1e-9);
+    });
+}
+
+// What the folder holds, written again, must be read as the same model.
+void check_saved(Report& report, const std::string& name, const fs::path& folder) {
+  report.check(name + "/saved", [&] {
+    const auto model = peft::load_model<float>(folder.string());
+    const TemporaryFolder out;
+    peft::save_model(model, out.path.string());
+    const auto again = peft::load_model<float>(out.path.string());
+    const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
+    const GoldenBatch batch(golden);
+    return compare_rows(batch, run_logits(again, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+  });
+}
+
+}  // namespace
+
+void check_models(Report& report, const fs::path& root) {
+  for (const fs::path& folder : entries(root / "models")) {
+    if (!fs::is_directory(folder)) continue;
+    const std::string name = "models/" + folder.filename().string();
+    if (!report.wants(name)) continue;
+    if (const std::string type = model_type_of(folder); !supported_model_type(type)) {
+      report.skip(name + "/logits", "model_type " + type);
+      continue;
+    }
+    // Shards and their whole have one golden file.
+    fs::path with_golden = folder;
+    if (!fs::exists(folder / "golden.safetensors")) {
+      check_like(report, name, folder, root);
+      continue;
+    }
+    guarded(report, name, [&] {
+      check_one<float>(report, name, folder);
+      check_one<double>(report, name, folder);
+      check_padded(report, name, folder, "left");
+      check_padded(report, name, folder, "right");
+      check_saved(report, name, folder);
+      if (fs::exists(folder / "config.legacy.json"))
+        report.check(name + "/legacy_config", [&] {
+          const TemporaryFolder out;
+          fs::copy_file(folder / "config.legacy.json", out.path / "config.json");
+          for (const fs::path& file : entries(folder))
+            if (file.filename().string().starts_with("model")) fs::copy_file(file, out.path / file.filename());
+          const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
+          const auto model = peft::load_model<float>(out.path.string());
+          const GoldenBatch batch(golden);
+          return compare_rows(batch, run_logits(model, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+        });
+    });
+  }
+}
+
+}  // namespace parity

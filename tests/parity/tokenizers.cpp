@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <peft/io/io.hpp>
+#include <peft/tokenizer/tokenizer.hpp>
+
+#include <fstream>
+
+#include "parity.hpp"
+#include "tokenizer_run.hpp"
+
+namespace parity {
+
+std::vector<peft::Json> json_lines(const fs::path& path) {
+  std::ifstream file(path);
+  std::vector<peft::Json> all;
+  for (std::string line; std::getline(file, line);)
+    if (!line.empty()) all.push_back(peft::Json::parse(line, path.string()));
+  return all;
+}
+
+namespace {
+
+std::vector<std::int32_t> ids_of(const peft::Json& list) {
+  std::vector<std::int32_t> ids;
+  for (const auto& id : list.array()) ids.push_back(std::int32_t(id.integer()));
+  return ids;
+}
+
+}  // namespace
+
+void check_texts(Report& report, const std::string& name, const peft::Tokenizer& tokenizer, const fs::path& golden) {
+  const auto rows = json_lines(golden);
+  const auto each = [&](const char* what, const auto& test) {
+    report.check(name + "/" + what, [&] {
+      Difference d;
+      std::size_t wrong = 0;
+      std::string first;
+      for (const auto& row : rows)
+        if (!test(row) && wrong++ == 0) first = row.at("text").dump();
+      if (wrong) d.fail(std::to_string(wrong) + " of " + std::to_string(rows.size()) + " texts differ, the first: " + first.substr(0, 120));
+      return d;
+    });
+  };
+  each("ids", [&](const peft::Json& row) { return tokenizer.encode(row.at("text").string()) == ids_of(row.at("ids")); });
+  each("ids_without_special", [&](const peft::Json& row) { return tokenizer.encode(row.at("text").string(), {.add_special_tokens = false}) == ids_of(row.at("ids_without_special")); });
+  each("decoded", [&](const peft::Json& row) {
+    return !row.contains("decoded") || tokenizer.decode(ids_of(row.at("ids_without_special")), {.skip_special_tokens = false}) == row.at("decoded").string();
+  });
+  each("decoded_skip_special", [&](const peft::Json& row) {
+    return !row.contains("decoded_skip_special") || tokenizer.decode(ids_of(row.at("ids")), {.skip_special_tokens = true}) == row.at("decoded_skip_special").string();
+  });
+}
+
+void check_tokenizers(Report& report, const fs::path& root) {
+  for (const fs::path& folder : entries(root / "tokenizers")) {
+    if (!fs::is_directory(folder)) continue;
+    const std::string name = "tokenizers/" + folder.filename().string();
+    if (!report.wants(name)) continue;
+    if (!fs::exists(folder / "tokenizer.json")) {
+      report.skip(name + "/ids", "sentencepiece models");
+      continue;
+    }
+    const auto json = peft::Json::read((folder / "tokenizer.json").string());
+    const auto* model = json.get("model");
+    const auto* type = model ? model->get("type") : nullptr;
+    if (type && type->is_string() && type->string() != "BPE") {
+      report.skip(name + "/ids", "the model " + type->string());
+      continue;
+    }
+    try {
+      check_texts(report, name, peft::load_tokenizer((folder / "tokenizer.json").string()), folder / "golden.jsonl");
+    } catch (const std::exception& error) {
+      const std::string text = error.what();
+      report.check(name + "/load", [&] {
+        Difference d;
+        d.fail(text);
+        return d;
+      });
+    }
+  }
+}
+
+void check_chat_templates(Report& report, const fs::path& root) {
+  const fs::path path = root / "chat_templates" / "golden.jsonl";
+  if (!fs::exists(path)) return;
+  std::size_t number = 0;
+  for (const auto& row : json_lines(path)) {
+    const auto* title = row.get("template_name");
+    const std::string name = "chat_templates/" + (title && title->is_string() ? title->string() : std::string("template")) + "/" + std::to_string(number++);
+    const auto* text = row.get("template");
+    if (!text || !text->is_string()) continue;
+    const peft::ChatTemplate chat(text->string());
+    if (!chat.usable()) {
+      report.skip(name, "templates other than the built-in ones");
+      continue;
+    }
+    report.check(name, [&] {
+      std::vector<peft::ChatMessage> messages;
+      for (const auto& m : row.at("messages").array()) {
+        if (!m.get("content") || !m.at("content").is_string()) throw Skip{"messages whose content is no text"};
+        messages.push_back({m.at("role").string(), m.at("content").string()});
+      }
+      const auto special = [&](const char* key) {
+        const auto* value = row.get(key);
+        return value && value->is_string() ? value->string() : std::string();
+      };
+      Difference d;
+      std::string found, error;
+      try {
+        found = chat.render(messages, row.at("add_generation_prompt").boolean(), special("bos_token"), special("eos_token"));
+      } catch (const peft::NotSupported&) {
+        throw;
+      } catch (const peft::Error& e) {
+        error = e.what();
+      }
+      const auto* rendered = row.get("rendered");
+      if (rendered && rendered->is_string() ? found != rendered->string() : error.empty())
+        d.fail("rendered " + peft::Json(found).dump().substr(0, 200) + (error.empty() ? "" : " error " + error));
+      return d;
+    });
+  }
+}
+
+}  // namespace parity
