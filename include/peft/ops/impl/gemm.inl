@@ -1,38 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "peft/core/error.hpp"
-#include "peft/core/parallel.hpp"
 #include "peft/ops/gemm.hpp"
-#include "peft/ops/quantized.hpp"
+#include "peft/ops/impl/gemm_dots.hpp"
+#include "peft/ops/impl/gemm_nest.hpp"
+#include "peft/ops/isa.hpp"
 
 namespace peft::ops {
 
 namespace detail {
+
 inline Kernel& thread_kernel() {
   static thread_local Kernel value = Kernel::panel;
   return value;
 }
-inline std::string product_text(std::int64_t a, std::int64_t b, std::int64_t c, std::int64_t d) {
-  return to_string(Shape{a, b}) + " and " + to_string(Shape{c, d});
+
+inline std::string text(std::int64_t rows, std::int64_t cols) { return to_string(Shape{rows, cols}); }
+
+inline void check_weight(const char* operation, const WeightView& w) {
+  if (!info(w.dtype).floating) throw Error(operation, "a weight of " + std::string(name(w.dtype)) + " does not hold real numbers");
+  if (w.transposed && (w.rope_head_dim > 0 || is_quantized(w.dtype))) throw Error(operation, "a transposed weight has no blocks and no permuted rows");
 }
-// y[0, n) += a · x[0, n)
-template <class T>
-void add_scaled(T* y, T a, const T* x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i++) y[i] += a * x[i];
-}
-template <class T>
-T dot(const T* a, const T* b, std::int64_t n) {
-  T s[8] = {};
-  std::int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int j = 0; j < 8; j++) s[j] += a[i + j] * b[i + j];
-  for (; i < n; i++) s[0] += a[i] * b[i];
-  return ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
-}
+
 }  // namespace detail
 
 PEFT_INLINE Kernel kernel() { return detail::thread_kernel(); }
@@ -42,74 +35,58 @@ PEFT_INLINE UseKernel::~UseKernel() { detail::thread_kernel() = previous_; }
 template <Scalar T>
 void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias, bool accumulate) {
   if (x.rows != y.rows || x.cols != w.cols || y.cols != w.rows)
-    throw ShapeError("linear", "x is " + detail::product_text(x.rows, x.cols, w.rows, w.cols) + " the weight; y is " + to_string(Shape{y.rows, y.cols}));
-  parallel_ranges(w.rows, 16, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<T> row(std::size_t(w.cols));
-    for (std::int64_t o = begin; o < end; o++) {
-      if (w.transposed)
-        for (std::int64_t c = 0; c < w.cols; c++) widen(&row[std::size_t(c)], w.data, w.dtype, c * w.stride + o, 1);
-      else
-        widen(row.data(), w.row(o), w.dtype, 0, w.cols);
-      for (std::int64_t n = 0; n < x.rows; n++) y(n, o) = (accumulate ? y(n, o) : T(0)) + detail::dot(x.row(n), row.data(), w.cols) + (bias ? bias[o] : T(0));
-    }
-  });
+    throw ShapeError("linear", "y " + detail::text(y.rows, y.cols) + " of x " + detail::text(x.rows, x.cols) + " and a weight " + detail::text(w.rows, w.cols));
+  detail::check_weight("linear", w);
+  const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
+  // What decides must not be the number of rows.
+  if (detail::Factor(w, true).along && (kernel() == Kernel::dot || w.rows <= detail::few))
+    return detail::dot_products<T>(f, y, x, detail::Factor(w, true), T(1), accumulate, bias);
+  detail::Nest<T>(f, {detail::Factor(x, true), detail::Factor(w, true), T(1), T(accumulate), y, bias}).run();
 }
 
 template <Scalar T>
 void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w) {
   if (!dx) return;
   if (dx.view.rows != dy.rows || dx.view.cols != w.cols || dy.cols != w.rows)
-    throw ShapeError("linear backward",
-                     "dy is " + detail::product_text(dy.rows, dy.cols, w.rows, w.cols) + " the weight; dx is " + to_string(Shape{dx.view.rows, dx.view.cols}));
-  parallel_ranges(w.cols, 64, [&](std::int64_t begin, std::int64_t end) {
-    std::vector<T> row(std::size_t(end - begin));
-    if (!dx.accumulate)
-      for (std::int64_t n = 0; n < dy.rows; n++) std::fill(dx.view.row(n) + begin, dx.view.row(n) + end, T(0));
-    for (std::int64_t o = 0; o < w.rows; o++) {
-      if (w.transposed)
-        for (std::int64_t c = begin; c < end; c++) widen(&row[std::size_t(c - begin)], w.data, w.dtype, c * w.stride + o, 1);
-      else
-        widen(row.data(), w.row(o), w.dtype, begin, end - begin);
-      for (std::int64_t n = 0; n < dy.rows; n++) detail::add_scaled(dx.view.row(n) + begin, dy(n, o), row.data(), end - begin);
-    }
-  });
+    throw ShapeError("linear backward", "dx " + detail::text(dx.view.rows, dx.view.cols) + " of dy " + detail::text(dy.rows, dy.cols) + " and a weight " +
+                                            detail::text(w.rows, w.cols));
+  detail::check_weight("linear backward", w);
+  detail::Nest<T>(PEFT_DISPATCH(gemm_kernels<T>, ), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view}).run();
 }
 
 template <Scalar T>
 void linear_backward_weight(GradSink<T> dw, GradSink<T> db, View<const T> dy, View<const T> x) {
-  if (dy.rows != x.rows || (dw && (dw.view.rows != dy.cols || dw.view.cols != x.cols)) || (db && db.view.cols != dy.cols))
-    throw ShapeError("linear backward", "dy and x are " + detail::product_text(dy.rows, dy.cols, x.rows, x.cols));
-  parallel_ranges(dy.cols, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t o = begin; o < end; o++) {
-      if (db) {
-        T s = db.accumulate ? db.view.data[o] : T(0);
-        for (std::int64_t n = 0; n < dy.rows; n++) s += dy(n, o);
-        db.view.data[o] = s;
-      }
-      if (!dw) continue;
-      if (!dw.accumulate) std::fill_n(dw.view.row(o), x.cols, T(0));
-      for (std::int64_t n = 0; n < dy.rows; n++) detail::add_scaled(dw.view.row(o), dy(n, o), x.row(n), x.cols);
-    }
-  });
+  const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
+  if (db) {
+    if (db.view.cols != dy.cols)
+      throw ShapeError("linear backward", "db has " + std::to_string(db.view.cols) + " values, dy " + std::to_string(dy.cols) + " columns");
+    T* sums = db.view.data;
+    parallel_ranges(dy.cols, 256, [&](std::int64_t begin, std::int64_t end) {
+      if (!db.accumulate) std::fill(sums + begin, sums + end, T(0));
+      f.sum_columns(sums + begin, dy.data + begin, dy.stride, dy.rows, end - begin);
+    });
+  }
+  if (!dw) return;
+  if (dy.rows != x.rows || dw.view.rows != dy.cols || dw.view.cols != x.cols)
+    throw ShapeError("linear backward",
+                     "dW " + detail::text(dw.view.rows, dw.view.cols) + " of dy " + detail::text(dy.rows, dy.cols) + " and x " + detail::text(x.rows, x.cols));
+  detail::either_way<T>(f, {detail::Factor(dy, false), detail::Factor(x, false), T(1), T(dw.accumulate), dw.view});
 }
 
 template <Scalar T>
 void gemm(T alpha, View<const T> a, bool transpose_a, View<const T> b, bool transpose_b, T beta, View<T> c) {
-  const std::int64_t m = transpose_a ? a.cols : a.rows, k = transpose_a ? a.rows : a.cols, n = transpose_b ? b.rows : b.cols;
-  if ((transpose_b ? b.cols : b.rows) != k || c.rows != m || c.cols != n)
-    throw ShapeError("gemm", detail::product_text(a.rows, a.cols, b.rows, b.cols) + " into " + to_string(Shape{c.rows, c.cols}));
-  parallel_ranges(m, 16, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; i++) {
-      for (std::int64_t j = 0; j < n; j++) c(i, j) = beta == T(0) ? T(0) : beta * c(i, j);
-      for (std::int64_t l = 0; l < k; l++) {
-        const T s = alpha * (transpose_a ? a(l, i) : a(i, l));
-        if (!transpose_b)
-          detail::add_scaled(c.row(i), s, b.row(l), n);
-        else
-          for (std::int64_t j = 0; j < n; j++) c(i, j) += s * b(j, l);
-      }
-    }
-  });
+  const detail::Factor lines(a, !transpose_a), columns(b, transpose_b);
+  if (lines.depth != columns.depth || c.rows != lines.lines || c.cols != columns.lines)
+    throw ShapeError("gemm",
+                     detail::text(c.rows, c.cols) + " of " + detail::text(lines.lines, lines.depth) + " and " + detail::text(columns.depth, columns.lines));
+  const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
+  if (!transpose_a && columns.lines <= detail::few) {
+    if (beta != T(0) && beta != T(1))
+      for (std::int64_t i = 0; i < c.rows; i++)
+        for (std::int64_t j = 0; j < c.cols; j++) c(i, j) *= beta;
+    return detail::dot_products<T>(f, c, a, columns, alpha, beta != T(0), nullptr);
+  }
+  detail::either_way<T>(f, {lines, columns, alpha, beta, c});
 }
 
 }  // namespace peft::ops

@@ -29,13 +29,14 @@ struct Lines {
   Widen<T> widen;
 };
 
-/// The same panel from a matrix whose rows are k: row k at base + k · stride (bytes), elements first … first + n.
+/// The same for panels side by side from a matrix whose rows are k: row k at base + k · stride (bytes), elements first … first + n, at
+/// most 128. What a panel lacks is 0.
 template <class T>
 struct Columns {
   const std::byte* base;
   std::int64_t stride;
   int n;
-  std::int64_t first, depth;
+  std::int64_t first, depth, panel_stride;
   Widen<T> widen;
 };
 
@@ -58,14 +59,15 @@ struct Dots {
 /// What the loop nest needs of an instruction set.
 template <class T>
 struct GemmKernels {
-  int height, width;                     // of the register tile: MR, NR
-  void (*tile[16])(const Tile<T>&);      // by rows; null: not made, take the next higher
-  void (*pack_a)(T*, const Lines<T>&);   // to a panel MR wide
-  void (*pack_b)(T*, const Lines<T>&);   // NR wide
+  int height, width;                    // of the register tile: MR, NR
+  void (*tile[16])(const Tile<T>&);     // by rows; null: not made, take the next higher
+  void (*pack_a)(T*, const Lines<T>&);  // to a panel MR wide
+  void (*pack_b)(T*, const Lines<T>&);  // NR wide
   void (*copy_a)(T*, const Columns<T>&);
   void (*copy_b)(T*, const Columns<T>&);
   Widen<T> (*widener)(DType);
-  void (*(*dots)(DType))(const Dots<T>&);  // null for a type that is widened first
+  void (*(*dots)(DType))(const Dots<T>&);                                                            // null for a type that is widened first
+  void (*sum_columns)(T* sums, const T* x, std::int64_t stride, std::int64_t rows, std::int64_t n);  // sums += rows of x, in order
 };
 
 }  // namespace peft::ops::detail

@@ -86,13 +86,33 @@ PEFT_TARGET void pack_lines(T* d, const detail::Lines<T>& lines) {
 template <class T, int W>
 PEFT_TARGET void copy_columns(T* d, const detail::Columns<T>& columns) {
   const std::byte* row = columns.base;
+  T widened[128];
   for (std::int64_t k = 0; k < columns.depth; k++, row += columns.stride, d += W) {
-    if (columns.widen) columns.widen(d, row, columns.first, columns.n);
-    else if (columns.n == W) __builtin_memcpy(d, reinterpret_cast<const T*>(row) + columns.first, W * sizeof(T));
-    else
-      for (int i = 0; i < columns.n; i++) d[i] = reinterpret_cast<const T*>(row)[columns.first + i];
-    for (int i = columns.n; i < W; i++) d[i] = 0;
+    const T* from = reinterpret_cast<const T*>(row) + columns.first;
+    if (columns.widen && columns.n == W) {
+      columns.widen(d, row, columns.first, W);
+      continue;
+    }
+    if (columns.widen) columns.widen(widened, row, columns.first, columns.n), from = widened;
+    T* to = d;
+    int left = columns.n;
+    for (; left >= W; left -= W, from += W, to += columns.panel_stride) __builtin_memcpy(to, from, W * sizeof(T));
+    if (left > 0)
+      for (int i = 0; i < W; i++) to[i] = i < left ? from[i] : T(0);
   }
+}
+
+template <class T>
+PEFT_TARGET void sum_columns(T* sums, const T* x, std::int64_t stride, std::int64_t rows, std::int64_t n) {
+  std::int64_t j = 0;
+  for (; j + 4 * L<T> <= n; j += 4 * L<T>) {
+    V<T> s[4];
+    _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) s[i] = load(sums + j + i * L<T>);
+    for (std::int64_t r = 0; r < rows; r++) _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) s[i] += load(x + r * stride + j + i * L<T>);
+    _Pragma("GCC unroll 4") for (int i = 0; i < 4; i++) store(sums + j + i * L<T>, s[i]);
+  }
+  for (; j < n; j++)
+    for (std::int64_t r = 0; r < rows; r++) sums[j] += x[r * stride + j];
 }
 
 // Dot products: WB rows of w times XB rows of x, a chain of FMAs with L partial sums for each pair, which a fixed tree adds up. The
@@ -177,9 +197,9 @@ template <class T>
 PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
   constexpr int M = MR<T>, N = NR<T>;
 #if PEFT_MR == 14
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>};
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>, sum_columns<T>};
 #else
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>};
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>, sum_columns<T>};
 #endif
   return table;
 }
