@@ -15,7 +15,7 @@ struct DatasetOptions {
   std::int64_t max_length = 512;         // tokens; what is longer is cut at its end
   std::string format = "auto";           // auto, messages, instruction, prompt_completion, question_answer, text
   std::string prompt_template = "auto";  // auto, chat (the tokenizer's own), or what PromptTemplate takes
-  std::string system_prompt;             // in front of every conversation that has none of its own
+  std::string system_prompt = {};        // in front of every conversation that has none of its own
   bool train_on_prompt = false;          // learn the whole sequence, not only the answers
 };
 

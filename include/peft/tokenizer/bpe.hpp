@@ -18,12 +18,12 @@ struct Merge {
 };
 
 struct BpeOptions {
-  std::int32_t unk_id = -1;               // -1: unknown characters are dropped
-  bool fuse_unk = false;                  // a run of unknown characters is one unknown token
-  bool byte_fallback = false;             // an unknown character becomes its bytes' tokens "<0xNN>", if the vocabulary has them all
-  bool ignore_merges = false;             // a piece that is a token needs no merging
-  std::string continuing_subword_prefix;  // in front of every character but the first
-  std::string end_of_word_suffix;         // behind the last character
+  std::int32_t unk_id = -1;                    // -1: unknown characters are dropped
+  bool fuse_unk = false;                       // a run of unknown characters is one unknown token
+  bool byte_fallback = false;                  // an unknown character becomes its bytes' tokens "<0xNN>", if the vocabulary has them all
+  bool ignore_merges = false;                  // a piece that is a token needs no merging
+  std::string continuing_subword_prefix = {};  // in front of every character but the first
+  std::string end_of_word_suffix = {};         // behind the last character
 };
 
 /// Byte-pair encoding (Sennrich et al. 2016, arXiv:1508.07909) as Hugging Face tokenizers does it.

@@ -33,8 +33,6 @@ void append(std::string& text, char32_t character);
 bool is_valid(std::string_view text);
 /// The text with U+FFFD in place of everything that is not UTF-8.
 std::string to_valid(std::string_view text);
-/// How many bytes at the end of the text begin a character that more bytes could complete (0 to 3).
-std::size_t incomplete_suffix(std::string_view text);
 
 /// Properties, to be combined as a mask.
 enum Class : std::uint8_t {

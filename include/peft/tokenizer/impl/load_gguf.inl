@@ -104,9 +104,7 @@ inline void read_sentencepiece(const GgufKeys& keys, Vocabulary vocabulary, Pipe
   decoders.push_back(std::make_unique<Fuse>());
   if (prefix) decoders.push_back(std::make_unique<StripDecoder>(" ", 1, 0));
   pipeline.decoder = std::make_unique<DecoderSequence>(std::move(decoders));
-  BpeOptions options;
-  options.unk_id = pipeline.unk_id.value_or(-1);
-  options.fuse_unk = options.byte_fallback = true;
+  const BpeOptions options{.unk_id = pipeline.unk_id.value_or(-1), .fuse_unk = true, .byte_fallback = true};
   const std::vector<Merge> merges = merges_of_scores(vocabulary, scores);
   pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, options);
 }

@@ -70,17 +70,6 @@ PEFT_INLINE std::string to_valid(std::string_view text) {
   return valid;
 }
 
-PEFT_INLINE std::size_t incomplete_suffix(std::string_view text) {
-  for (std::size_t back = 1; back <= 3 && back <= text.size(); back++) {
-    const auto byte = static_cast<unsigned char>(text[text.size() - back]);
-    if ((byte & 0xC0) == 0x80) continue;
-    const std::uint32_t wanted = byte >= 0xF0 ? 4 : byte >= 0xE0 ? 3 : byte >= 0xC0 ? 2 : 1;
-    const Character character = decode(text, text.size() - back);
-    return wanted > back && !character.valid && character.length == back ? back : 0;
-  }
-  return 0;
-}
-
 namespace detail {
 
 inline std::uint8_t compute_classes(char32_t c) {
