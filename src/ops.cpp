@@ -7,6 +7,7 @@
 #include "peft/ops/impl/low_rank.inl"
 #include "peft/ops/impl/norm.inl"
 #include "peft/ops/impl/rope.inl"
+#include "peft/ops/impl/update.inl"
 
 namespace peft::ops {
 
@@ -40,7 +41,9 @@ namespace peft::ops {
   template void layer_norm_forward<T>(View<T>, View<T>, View<const T>, const T*, const T*, T);                                                             \
   template void layer_norm_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, View<const T>);                      \
   template void rope<T>(View<T>, std::span<const std::int32_t>, View<const T>, View<const T>, std::int64_t, bool, bool);                                   \
-  template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);
+  template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);                                                                               \
+  template void adamw_update<T>(View<T>, View<T>, View<T>, View<const T>, const AdamwStep&);                                                               \
+  template void sgd_update<T>(View<T>, View<T>, View<const T>, double, double, double);
 PEFT_INSTANTIATE(float)
 PEFT_INSTANTIATE(double)
 #undef PEFT_INSTANTIATE

@@ -77,9 +77,12 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
     };
     for (const auto& [key, value] : wanted.object()) {
       const auto* mine = found.get(key);
-      if (!mine) d.fail("the key " + key + " is missing");
-      else if (key == "base_model_name_or_path") continue;
-      else if (value.is_array() && mine->is_array() ? sorted(value) != sorted(*mine) : !(value == *mine)) d.fail(key + " is " + mine->dump() + ", wanted " + value.dump());
+      if (!mine)
+        d.fail("the key " + key + " is missing");
+      else if (key == "base_model_name_or_path")
+        continue;
+      else if (value.is_array() && mine->is_array() ? sorted(value) != sorted(*mine) : !(value == *mine))
+        d.fail(key + " is " + mine->dump() + ", wanted " + value.dump());
     }
     for (const auto& [key, value] : found.object())
       if (!wanted.get(key)) d.fail("a key that PEFT does not write: " + key);
@@ -87,8 +90,10 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
     const auto after = peft::SafetensorsFile::open((out.path / "adapter_model.safetensors").string());
     if (before.tensors().size() != after.tensors().size()) d.fail("another number of tensors");
     for (const auto& t : before.tensors()) {
-      if (!after.find(t.name)) d.fail(t.name + " is missing");
-      else merge(d, compare(after.read<float>(t.name), before.read<float>(t.name), 0, 0), t.name);
+      if (!after.find(t.name))
+        d.fail(t.name + " is missing");
+      else
+        merge(d, compare(after.read<float>(t.name), before.read<float>(t.name), 0, 0), t.name);
     }
     return d;
   });

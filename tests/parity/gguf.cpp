@@ -51,7 +51,8 @@ void check_model(Report& report, const std::string& name, const fs::path& path) 
       }
       peft::Tensor<float> values(stored->shape);
       for (std::int64_t r = 0; r < values.rows(); r++)
-        peft::ops::widen<float>(values.data() + r * values.cols(), stored->data + peft::bytes_of(stored->dtype, r * values.cols()), stored->dtype, 0, values.cols());
+        peft::ops::widen<float>(values.data() + r * values.cols(), stored->data + peft::bytes_of(stored->dtype, r * values.cols()), stored->dtype, 0,
+                                values.cols());
       merge(all, compare(values, expected.read<float>(t.name), 0, 0), t.name);
     }
     return all;
@@ -95,7 +96,8 @@ void check_blocks(Report& report, const fs::path& folder) {
       std::vector<std::byte> bytes(std::size_t(peft::bytes_of(*type, values.size())));
       peft::ops::quantize(bytes.data(), *type, values.data(), values.size());
       Difference d;
-      if (std::int64_t(bytes.size()) != t.bytes) d.fail(std::to_string(bytes.size()) + " bytes, wanted " + std::to_string(t.bytes));
+      if (std::int64_t(bytes.size()) != t.bytes)
+        d.fail(std::to_string(bytes.size()) + " bytes, wanted " + std::to_string(t.bytes));
       else
         for (std::size_t i = 0; i < bytes.size(); i++) d.add(double(bytes[i]), double(t.data[i]), 0, 0);
       return d;

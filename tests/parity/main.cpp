@@ -19,9 +19,13 @@ void Difference::add(double found, double wanted, double abs, double rel) {
   if (!(off <= abs + rel * std::abs(wanted))) fail("found " + std::to_string(found) + ", wanted " + std::to_string(wanted));
 }
 
-bool Report::wants(const std::string& prefix) const { return filter_.empty() || prefix.find(filter_) != std::string::npos || filter_.find(prefix) != std::string::npos; }
+bool Report::wants(const std::string& prefix) const {
+  return filter_.empty() || prefix.find(filter_) != std::string::npos || filter_.find(prefix) != std::string::npos;
+}
 
-void Report::line(const char* verdict, const std::string& name, const std::string& rest) const { fmt::print("{} {}{}\n", verdict, name, rest.empty() ? "" : " " + rest); }
+void Report::line(const char* verdict, const std::string& name, const std::string& rest) const {
+  fmt::print("{} {}{}\n", verdict, name, rest.empty() ? "" : " " + rest);
+}
 
 void Report::check(const std::string& name, const std::function<Difference()>& run) {
   if (name.find(filter_) == std::string::npos) return;
@@ -41,7 +45,8 @@ void Report::check(const std::string& name, const std::function<Difference()>& r
   }
   (found.ok ? passed_ : failed_)++;
   std::replace(found.note.begin(), found.note.end(), '\n', ' ');
-  line(found.ok ? "PASS" : "FAIL", name, fmt::format("max_abs={:.3g} max_rel={:.3g}{}", found.max_abs, found.max_rel, found.note.empty() ? "" : " (" + found.note + ")"));
+  line(found.ok ? "PASS" : "FAIL", name,
+       fmt::format("max_abs={:.3g} max_rel={:.3g}{}", found.max_abs, found.max_rel, found.note.empty() ? "" : " (" + found.note + ")"));
 }
 
 void Report::skip(const std::string& name, const std::string& why) {

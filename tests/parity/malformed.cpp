@@ -44,8 +44,10 @@ void check_malformed(Report& report, const fs::path& root) {
       const std::int64_t before = peft::memory::peak_resident_bytes();
       try {
         // A GGUF file whose container is whole is asked for no more than its container.
-        if (kind == "gguf" && expect != "error") peft::GgufFile::open((root / "malformed" / path).string());
-        else open_as(kind, root / "malformed" / path, root / (base && base->is_string() ? base->string() : ""));
+        if (kind == "gguf" && expect != "error")
+          peft::GgufFile::open((root / "malformed" / path).string());
+        else
+          open_as(kind, root / "malformed" / path, root / (base && base->is_string() ? base->string() : ""));
       } catch (const peft::Error& error) {
         said = error.what();
       }

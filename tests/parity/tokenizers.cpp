@@ -41,12 +41,15 @@ void check_texts(Report& report, const std::string& name, const peft::Tokenizer&
     });
   };
   each("ids", [&](const peft::Json& row) { return tokenizer.encode(row.at("text").string()) == ids_of(row.at("ids")); });
-  each("ids_without_special", [&](const peft::Json& row) { return tokenizer.encode(row.at("text").string(), {.add_special_tokens = false}) == ids_of(row.at("ids_without_special")); });
+  each("ids_without_special", [&](const peft::Json& row) {
+    return tokenizer.encode(row.at("text").string(), {.add_special_tokens = false}) == ids_of(row.at("ids_without_special"));
+  });
   each("decoded", [&](const peft::Json& row) {
     return !row.contains("decoded") || tokenizer.decode(ids_of(row.at("ids_without_special")), {.skip_special_tokens = false}) == row.at("decoded").string();
   });
   each("decoded_skip_special", [&](const peft::Json& row) {
-    return !row.contains("decoded_skip_special") || tokenizer.decode(ids_of(row.at("ids")), {.skip_special_tokens = true}) == row.at("decoded_skip_special").string();
+    return !row.contains("decoded_skip_special") ||
+           tokenizer.decode(ids_of(row.at("ids")), {.skip_special_tokens = true}) == row.at("decoded_skip_special").string();
   });
 }
 

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <memory>
+
+#include "peft/adapters/peft_model.hpp"
+#include "peft/data/collate.hpp"
+#include "peft/data/example.hpp"
+#include "peft/nn/transformer.hpp"
+
+namespace peft {
+
+/// The transformer within a model, plain or with adapters, and the pass that its forward needs.
+template <Scalar T>
+const Transformer<T>& transformer_of(const Transformer<T>& model) {
+  return model;
+}
+template <Scalar T>
+const Transformer<T>& transformer_of(const PeftModel<Transformer<T>>& model) {
+  return model.model();
+}
+template <Scalar T>
+Pass<T> pass_of(const Transformer<T>&, std::shared_ptr<const Sequences> sequences) {
+  Pass<T> pass;
+  pass.sequences = std::move(sequences);
+  return pass;
+}
+template <Scalar T>
+Pass<T> pass_of(const PeftModel<Transformer<T>>& model, std::shared_ptr<const Sequences> sequences) {
+  return model.pass(std::move(sequences));
+}
+template <class M>
+using scalar_of = typename std::remove_cvref_t<decltype(transformer_of(std::declval<const M&>()))>::Scalar_;
+
+/// The layout of a packed batch: each example from position 0 on, named by its place in the dataset.
+inline std::shared_ptr<const Sequences> sequences_of(const Batch& batch) {
+  std::vector<Sequence, PoolAllocator<Sequence>> all;
+  for (std::size_t i = 0; i < batch.size(); i++) {
+    Sequence s;
+    s.begin = batch.offsets[i].begin, s.end = batch.offsets[i].end, s.id = i < batch.example.size() ? batch.example[i] : i;
+    all.push_back(s);
+  }
+  return std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(all));
+}
+
+/// What each row predicts: the label of the token behind it, within its sequence.
+inline Ids next_token_targets(const Batch& batch) {
+  Ids targets(batch.labels.size(), ignore_index);
+  for (const auto& range : batch.offsets)
+    for (std::int64_t i = range.begin; i + 1 < range.end; i++) targets[std::size_t(i)] = batch.labels[std::size_t(i + 1)];
+  return targets;
+}
+
+/// How one forward for training is made.
+struct ForwardOptions {
+  bool training = false;
+  bool checkpointing = false;           // keep each block's input alone, and run the block again in backward
+  std::uint64_t seed = 0, forward = 0;  // dropout
+};
+
+/// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape.
+template <class M>
+auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}) {
+  using T = scalar_of<M>;
+  Pass<T> pass = pass_of(model, sequences_of(batch));
+  pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
+  const PassScope<T> scope(pass);
+  const Transformer<T>& transformer = transformer_of(model);
+  return transformer.loss(transformer.hidden_states(batch.input_ids), next_token_targets(batch), denominator);
+}
+
+/// A model on a dataset: loss is the mean over labelled tokens.
+struct Evaluation {
+  double loss = 0;
+  std::int64_t tokens = 0;  // labelled ones
+  double perplexity() const { return std::exp(loss); }
+};
+
+/// Evaluates without recording, in batches of about `tokens_per_batch` tokens, in the order of the dataset.
+template <class M>
+Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch = 1024) {
+  const NoGrad guard;
+  Evaluation result;
+  double sum = 0;
+  for (std::size_t i = 0; i < dataset.size();) {
+    std::vector<std::size_t> indices;
+    for (std::int64_t tokens = 0; i < dataset.size() && (indices.empty() || tokens + std::int64_t(dataset[i].input_ids.size()) <= tokens_per_batch); i++)
+      indices.push_back(i), tokens += std::int64_t(dataset[i].input_ids.size());
+    const Batch batch = collate(dataset, indices);
+    if (batch.num_shifted_labels == 0) continue;
+    sum += double(lm_loss(model, batch, 1).value()[0]);
+    result.tokens += batch.num_shifted_labels;
+  }
+  result.loss = result.tokens ? sum / double(result.tokens) : 0;
+  return result;
+}
+
+}  // namespace peft
