@@ -2,6 +2,7 @@
 #include "peft/checkpoint/impl/adapter_file.inl"
 #include "peft/checkpoint/impl/load.inl"
 #include "peft/checkpoint/impl/save.inl"
+#include "peft/checkpoint/impl/training_state.inl"
 
 namespace peft {
 template Transformer<float> build_model<float>(const ModelFile&);

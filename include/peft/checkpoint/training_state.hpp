@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "peft/optim/optimizer.hpp"
+
+namespace peft {
+
+/// Where a run stands besides its tensors. The order of data and dropout follow from seeds and these numbers, so a resumed run makes the very
+/// steps that the interrupted one would have made.
+struct TrainingState {
+  std::int64_t step = 0, forwards = 0;      // optimiser steps, forwards (dropout)
+  std::int64_t epoch = 0, position = 0;     // of the data loader
+  std::int64_t tokens = 0;
+  std::vector<double> losses;
+};
+
+namespace detail {
+struct StateTensor {
+  std::string name;
+  DType dtype;
+  Shape shape;
+  void* data;
+};
+void write_training_state(const std::string& directory, const TrainingState& state, std::int64_t optimizer_steps, const std::vector<StateTensor>& tensors);
+/// Fills the tensors; all of them must be there with their shape and type.
+TrainingState read_training_state(const std::string& directory, std::int64_t& optimizer_steps, const std::vector<StateTensor>& tensors);
+
+template <class O>
+std::vector<StateTensor> state_tensors(O& optimizer) {
+  std::vector<StateTensor> all;
+  const auto add = [&](const std::string& name, const auto& tensor) {
+    all.push_back({name, dtype_of<std::remove_reference_t<decltype(tensor[0])>>, tensor.shape(), const_cast<void*>(static_cast<const void*>(tensor.data()))});
+  };
+  for (const auto& t : optimizer.trainables()) add("parameter." + t.name, t.parameter.value());
+  optimizer.for_each_state([&](const std::string& name, auto& tensor) { add("optimizer." + name, tensor); });
+  return all;
+}
+}  // namespace detail
+
+/// Writes DIR/state.safetensors (parameters in full precision, moments) and DIR/state.json, each whole or not at all.
+template <class O>
+void save_training_state(const std::string& directory, const TrainingState& state, O& optimizer) {
+  detail::write_training_state(directory, state, optimizer.steps(), detail::state_tensors(optimizer));
+}
+/// Puts parameters and moments back. Throws CheckpointError if they are not those of this optimiser.
+template <class O>
+TrainingState load_training_state(const std::string& directory, O& optimizer) {
+  std::int64_t steps = 0;
+  const TrainingState state = detail::read_training_state(directory, steps, detail::state_tensors(optimizer));
+  optimizer.set_steps(steps);
+  for (const auto& t : optimizer.trainables()) t.parameter.touch();
+  return state;
+}
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/checkpoint/impl/training_state.inl"
+#endif
