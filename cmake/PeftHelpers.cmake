@@ -3,6 +3,9 @@
 # Our own units compile without these; users of the library never inherit them.
 function(peft_warnings target)
   target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow $<$<BOOL:${PEFT_WERROR}>:-Werror>)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
+    target_compile_options(${target} PRIVATE -Wno-restrict)  # g++ 12 warns of every "literal" + std::string (its bug 105651)
+  endif()
 endfunction()
 
 # An executable in bin/ from `ARGN`, linked to the library in the form that was chosen.
