@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <limits>
+
+#include "peft/autograd/tape.hpp"
+#include "peft/generate/language_model.hpp"
+
+namespace peft {
+
+template <Scalar T>
+std::int64_t LanguageModel<T>::context_length() const {
+  return config().max_position_embeddings > 0 ? config().max_position_embeddings : std::numeric_limits<std::int64_t>::max();
+}
+
+template <Scalar T>
+const Active& LanguageModel<T>::active(int active) const {
+  static const Active none;
+  return pass_.lists ? (*pass_.lists)[std::size_t(active)] : none;
+}
+
+template <Scalar T>
+KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list) const {
+  const AttentionConfig& a = config().attention;
+  KvCache<T> cache(config().num_hidden_layers, a.num_key_value_heads * a.head_dim, std::max<std::int64_t>(capacity, 1));
+  cache.made_by = active(list);
+  return cache;
+}
+
+template <Scalar T>
+Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops::Kernel kernel) {
+  const NoGrad inference;
+  const ops::UseKernel use(kernel);
+  std::vector<Sequence, PoolAllocator<Sequence>> sequences;
+  sequences.reserve(all.size());
+  pass_.caches.clear();
+  ids_.clear();
+  for (const Continuation& c : all) {
+    if (c.ids.empty()) throw ShapeError("generate", "a sequence without tokens; a prompt needs at least one");
+    for (std::int32_t id : c.ids)
+      if (id < 0 || id >= config().vocab_size)
+        throw ShapeError("generate",
+                         "the token id " + std::to_string(id) + "; allowed: 0 to " + std::to_string(config().vocab_size - 1) + ", the model's vocabulary");
+    if (c.cache->made_by != active(c.active))
+      throw Error("generate", "this cache holds what other active adapters computed; begin with an empty one after changing adapters");
+    Sequence s;
+    s.begin = std::int64_t(ids_.size()), s.end = s.begin + std::int64_t(c.ids.size());
+    s.first_position = c.cache->length(), s.active = c.active, s.id = sequences.size();
+    sequences.push_back(s);
+    pass_.caches.push_back(c.cache);
+    ids_.insert(ids_.end(), c.ids.begin(), c.ids.end());
+  }
+  pass_.sequences = std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(sequences));
+  const PassScope<T> scope(pass_);
+  return model_->hidden_states(ids_).value();
+}
+
+template <Scalar T>
+Tensor<T> LanguageModel<T>::logits(const Tensor<T>& hidden, std::span<const int> active, ops::Kernel kernel) {
+  const NoGrad inference;
+  const ops::UseKernel use(kernel);
+  std::vector<Sequence, PoolAllocator<Sequence>> rows(active.size());
+  for (std::size_t i = 0; i < rows.size(); i++) rows[i].begin = std::int64_t(i), rows[i].end = std::int64_t(i) + 1, rows[i].active = active[i];
+  pass_.caches.clear();
+  pass_.sequences = std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(rows));
+  const PassScope<T> scope(pass_);
+  return model_->logits(Variable<T>(hidden)).value();
+}
+
+template <Scalar T>
+Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::Kernel kernel) {
+  Tensor<T> hidden = hidden_states(all, kernel);
+  last_active_.clear();
+  for (const Continuation& c : all) last_active_.push_back(c.active);
+  if (hidden.rows() != std::int64_t(all.size())) {
+    Tensor<T> last({std::int64_t(all.size()), hidden.cols()});
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < all.size(); i++) {
+      row += std::int64_t(all[i].ids.size());
+      std::copy_n(hidden.view().row(row - 1), hidden.cols(), last.view().row(std::int64_t(i)));
+    }
+    hidden = std::move(last);
+  }
+  return logits(hidden, last_active_, kernel);
+}
+
+template <Scalar T>
+Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts) {
+  constexpr std::size_t most = 512;  // rows of one forward
+  const std::int64_t hidden_size = config().hidden_size;
+  Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
+  std::vector<Continuation> piece;
+  std::vector<std::int64_t> ends;  // for each of the piece: whose last row it brings, or −1
+  std::size_t rows = 0;
+  const auto run = [&] {
+    const Tensor<T> hidden = hidden_states(piece, ops::Kernel::panel);
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < piece.size(); i++) {
+      row += std::int64_t(piece[i].ids.size());
+      if (ends[i] >= 0) std::copy_n(hidden.view().row(row - 1), hidden_size, last.view().row(ends[i]));
+    }
+    piece.clear(), ends.clear(), rows = 0;
+  };
+  for (std::size_t p = 0; p < prompts.size(); p++) {
+    Continuation rest = prompts[p];
+    do {
+      const std::size_t n = std::min(rest.ids.size(), most - rows);
+      piece.push_back(rest);
+      piece.back().ids = rest.ids.first(n);
+      rest.ids = rest.ids.subspan(n), rows += n;
+      ends.push_back(rest.ids.empty() ? std::int64_t(p) : -1);
+      if (rows == most) run();
+    } while (!rest.ids.empty());
+  }
+  if (!piece.empty()) run();
+  last_active_.clear();
+  for (const Continuation& c : prompts) last_active_.push_back(c.active);
+  return logits(last, last_active_, ops::Kernel::dot);  // few rows: the head is streamed once
+}
+
+template <Scalar T>
+void copy_cache(const KvCache<T>& from, KvCache<T>& to, std::int64_t layers, std::int64_t common) {
+  to.made_by = from.made_by;
+  to.truncate(common);
+  const std::int64_t n = from.length(), kept = to.length();
+  if (n <= kept) return;
+  to.reserve(n);
+  for (std::int64_t layer = 0; layer < layers; layer++) {
+    const Tensor<T> k = from.keys(layer, n), v = from.values(layer, n);
+    to.append(layer, k.view().row_range(kept, n), v.view().row_range(kept, n));
+  }
+  to.advance(n - kept);
+}
+
+PEFT_INLINE std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {
+  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+}
+
+}  // namespace peft

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <fmt/core.h>
+
+#include "peft/core/parallel.hpp"
+#include "peft/generate/sampler.hpp"
+#include "peft/generate/scoring.hpp"
+
+namespace peft {
+
+PEFT_INLINE double ContinuationScore::sum() const {
+  double total = 0;
+  for (double l : logprobs) total += l;
+  return total;
+}
+PEFT_INLINE double ContinuationScore::mean() const { return logprobs.empty() ? 0 : sum() / double(logprobs.size()); }
+
+PEFT_INLINE PromptAndContinuation encode_continuation(const Tokenizer& tokenizer, std::string_view prompt, std::string_view continuation) {
+  const std::vector<std::int32_t> alone = tokenizer.encode(prompt);
+  std::vector<std::int32_t> whole = tokenizer.encode(std::string(prompt) + std::string(continuation));
+  // Something must stand on both sides: a token in front, and the last one behind.
+  const auto border = std::clamp<std::int64_t>(common_prefix(alone, whole), 1, std::max<std::int64_t>(std::int64_t(whole.size()) - 1, 1));
+  if (whole.size() < 2)
+    throw ShapeError("score", "prompt and continuation together have " + std::to_string(whole.size()) + " tokens; at least one each is needed");
+  return {{whole.begin(), whole.begin() + border}, {whole.begin() + border, whole.end()}};
+}
+
+template <Scalar T>
+std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std::span<const std::int32_t> prompt,
+                                                   std::span<const std::vector<std::int32_t>> continuations, int active) {
+  using Continuation = typename LanguageModel<T>::Continuation;
+  if (prompt.empty()) throw ShapeError("score", "the prompt is empty; a continuation needs at least one token in front");
+  std::int64_t longest = 0;
+  for (const auto& c : continuations) {
+    if (c.empty()) throw ShapeError("score", "a continuation without tokens");
+    longest = std::max(longest, std::int64_t(c.size()));
+  }
+  if (std::int64_t(prompt.size()) + longest > model.context_length() + 1)  // the last token is never an input
+    throw ShapeError("score", fmt::format("prompt and continuation have {} tokens; the model's context is {}", std::int64_t(prompt.size()) + longest,
+                                          model.context_length()));
+
+  // All but the prompt's last token run once. That one and the continuations but their last tokens follow, in groups that are decoded together;
+  // each row predicts one token.
+  KvCache<T> shared = model.make_cache(std::int64_t(prompt.size()), active);
+  if (prompt.size() > 1) {
+    const Continuation head{&shared, prompt.first(prompt.size() - 1), active};
+    model.prefill(std::span(&head, 1));
+  }
+  std::vector<ContinuationScore> scores(continuations.size());
+  constexpr std::size_t most_rows = 512;
+  for (std::size_t begin = 0; begin < continuations.size();) {
+    std::size_t end = begin, rows = 0;
+    while (end < continuations.size() && (end == begin || rows + continuations[end].size() <= most_rows)) rows += continuations[end++].size();
+    std::vector<KvCache<T>> caches;
+    std::vector<std::vector<std::int32_t>> inputs;
+    std::vector<std::int32_t> targets;
+    caches.reserve(end - begin), inputs.reserve(end - begin);
+    std::vector<Continuation> steps;
+    for (std::size_t i = begin; i < end; i++) {
+      const auto& c = continuations[i];
+      caches.push_back(model.make_cache(shared.length() + std::int64_t(c.size()), active));
+      copy_cache(shared, caches.back(), model.config().num_hidden_layers);
+      inputs.push_back({prompt.back()});
+      inputs.back().insert(inputs.back().end(), c.begin(), c.end() - 1);
+      targets.insert(targets.end(), c.begin(), c.end());
+      steps.push_back({&caches.back(), inputs.back(), active});
+    }
+    const Tensor<T> hidden = model.hidden_states(steps, ops::Kernel::panel);
+
+    std::vector<double> logprobs(rows);
+    std::vector<std::uint8_t> greedy(rows);
+    constexpr std::int64_t tile = 32;  // rows of logits that exist at a time
+    for (std::int64_t first = 0; first < hidden.rows(); first += tile) {
+      const std::int64_t last = std::min(first + tile, hidden.rows());
+      const Tensor<T> logits = model.logits(hidden.row_range(first, last), std::vector<int>(std::size_t(last - first), active), ops::Kernel::panel);
+      parallel_for(last - first, [&](std::int64_t i) {
+        const std::span<const T> row(logits.view().row(i), std::size_t(logits.cols()));
+        const std::size_t at = std::size_t(first + i);
+        if (targets[at] < 0 || targets[at] >= logits.cols())
+          throw ShapeError("score", fmt::format("the token id {} in a continuation; allowed: 0 to {}, the model's vocabulary", targets[at], logits.cols() - 1));
+        logprobs[at] = log_probability<T>(row, targets[at]);
+        greedy[at] = argmax<T>(row) == targets[at];
+      });
+    }
+    std::size_t at = 0;
+    for (std::size_t i = begin; i < end; i++) {
+      ContinuationScore& s = scores[i];
+      s.ids = continuations[i];
+      s.is_greedy = true;
+      for (std::size_t k = 0; k < s.ids.size(); k++, at++) s.logprobs.push_back(logprobs[at]), s.is_greedy = s.is_greedy && greedy[at];
+    }
+    begin = end;
+  }
+  return scores;
+}
+
+}  // namespace peft

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "peft/adapters/peft_model.hpp"
+#include "peft/nn/transformer.hpp"
+#include "peft/ops/gemm.hpp"
+
+namespace peft {
+
+/// A decoder as generation sees it: the transformer, and the pass that each of its forwards starts from (who is active). A view: the model
+/// outlives it. One thread uses it at a time; several may each have their own on one model.
+template <Scalar T>
+class LanguageModel {
+ public:
+  explicit LanguageModel(const Transformer<T>& model) : model_(&model) {}
+  explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) {}
+
+  const TransformerConfig& config() const { return model_->config; }
+  /// Tokens that a sequence may have; unlimited if the model does not say.
+  std::int64_t context_length() const;
+  /// The adapters that are active on sequences of list `active`.
+  const Active& active(int active) const;
+
+  /// An empty cache with room for `capacity` tokens; it grows where more come.
+  KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;
+
+  /// One sequence of a forward: `ids` continue what the cache holds.
+  struct Continuation {
+    KvCache<T>* cache = nullptr;
+    std::span<const std::int32_t> ids;
+    int active = 0;  // which of the pass's active lists
+  };
+  /// Runs all of them packed, without padding, and appends to their caches. (N, hidden): each row behind the last norm. Ids must be of the
+  /// vocabulary. Throws Error for a cache that another active list has made. Prefill runs with Kernel::panel, steps of decoding with Kernel::dot.
+  Tensor<T> hidden_states(std::span<const Continuation> all, ops::Kernel kernel);
+  /// hidden_states, then the logits of each sequence's last row: (sequences, vocab).
+  Tensor<T> last_logits(std::span<const Continuation> all, ops::Kernel kernel);
+  /// Logits of rows of hidden states, row i belonging to a sequence of list active[i]; (N, vocab).
+  Tensor<T> logits(const Tensor<T>& hidden, std::span<const int> active, ops::Kernel kernel);
+
+  /// Fills caches from prompts of any length, in pieces of at most a few hundred rows, so that memory does not grow with the prompt; the
+  /// logits of each prompt's last row: (sequences, vocab).
+  Tensor<T> prefill(std::span<const Continuation> prompts);
+
+ private:
+  using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
+  const Transformer<T>* model_;
+  Pass<T> pass_;
+  Ids ids_;                       // of the current forward,
+  std::vector<int> last_active_;  // and of its last rows
+};
+
+/// Makes `to` hold what `from` holds, given that their first `common` entries are equal already.
+template <Scalar T>
+void copy_cache(const KvCache<T>& from, KvCache<T>& to, std::int64_t layers, std::int64_t common = 0);
+
+/// How many ids two sequences share from the start.
+std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b);
+
+namespace detail {
+template <class M>
+struct LanguageModelScalar {};
+template <Scalar T>
+struct LanguageModelScalar<Transformer<T>> {
+  using type = T;
+};
+template <Scalar T>
+struct LanguageModelScalar<PeftModel<Transformer<T>>> {
+  using type = T;
+};
+template <class M>
+inline constexpr bool is_language_model = requires {
+  typename LanguageModelScalar<M>::type;
+};
+}  // namespace detail
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/generate/impl/language_model.inl"
+#endif

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "peft/generate/impl/beam_search.inl"
+#include "peft/generate/impl/config.inl"
+#include "peft/generate/impl/language_model.inl"
+#include "peft/generate/impl/logits_chain.inl"
+#include "peft/generate/impl/logits_processor.inl"
+#include "peft/generate/impl/sampler.inl"
+#include "peft/generate/impl/scoring.inl"
+#include "peft/generate/impl/stopping.inl"
+#include "peft/generate/impl/text_generation.inl"
+
+namespace peft {
+
+#define PEFT_INSTANTIATE(T)                                                                                                                                    \
+  template void logits::repetition_penalty<T>(std::span<T>, std::span<const std::int32_t>, double);                                                            \
+  template void logits::frequency_presence_penalty<T>(std::span<T>, std::span<const std::int32_t>, double, double);                                            \
+  template void logits::no_repeat_ngram<T>(std::span<T>, std::span<const std::int32_t>, std::int64_t);                                                         \
+  template void logits::sequence_bias<T>(std::span<T>, std::span<const std::int32_t>, std::span<const std::int32_t>, double);                                  \
+  template void logits::suppress<T>(std::span<T>, std::span<const std::int32_t>);                                                                              \
+  template void logits::force<T>(std::span<T>, std::span<const std::int32_t>);                                                                                 \
+  template void logits::exponential_decay_length_penalty<T>(std::span<T>, std::span<const std::int32_t>, std::int64_t, double);                                \
+  template void logits::temperature<T>(std::span<T>, double);                                                                                                  \
+  template void logits::top_k<T>(std::span<T>, std::int64_t, std::int64_t);                                                                                    \
+  template void logits::top_p<T>(std::span<T>, double, std::int64_t);                                                                                          \
+  template void logits::min_p<T>(std::span<T>, double, std::int64_t);                                                                                          \
+  template void logits::typical_p<T>(std::span<T>, double, std::int64_t);                                                                                      \
+  template void logits::epsilon_cutoff<T>(std::span<T>, double, std::int64_t);                                                                                 \
+  template void logits::eta_cutoff<T>(std::span<T>, double, std::int64_t);                                                                                     \
+  template double logits::log_softmax<T>(std::span<T>);                                                                                                        \
+  template void LogitsProcessors::operator()<T>(std::span<T>, std::span<const std::int32_t>, std::int64_t) const;                                              \
+  template void process_logits<T>(std::string_view, const Json&, std::span<const std::int32_t>, std::span<T>);                                                 \
+  template std::int32_t argmax<T>(std::span<const T>);                                                                                                         \
+  template std::int32_t sample<T>(std::span<const T>, double);                                                                                                 \
+  template double log_probability<T>(std::span<const T>, std::int32_t);                                                                                        \
+  template bool BeamSearch::advance<T>(View<const T>);                                                                                                         \
+  template class LanguageModel<T>;                                                                                                                             \
+  template void copy_cache<T>(const KvCache<T>&, KvCache<T>&, std::int64_t, std::int64_t);                                                                     \
+  template std::vector<Generation> run_generation<T>(LanguageModel<T>&, std::span<const GenerationRequest<T>>, const GenerationConfig&, const Tokenizer*);     \
+  template std::vector<ContinuationScore> score_continuations<T>(LanguageModel<T>&, std::span<const std::int32_t>, std::span<const std::vector<std::int32_t>>, \
+                                                                 int);
+PEFT_INSTANTIATE(float)
+PEFT_INSTANTIATE(double)
+#undef PEFT_INSTANTIATE
+
+}  // namespace peft
