@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <type_traits>
+
 #include "peft/ops/activation.hpp"
 #include "peft/ops/impl/rowwise.hpp"
+
+#define PEFT_KERNELS "peft/ops/impl/activation_kernels.inl"
+#include "peft/ops/impl/foreach_isa.hpp"
 
 namespace peft::ops {
 
 namespace detail {
-// f(integral constant) for the activation that is wanted.
+// call(an integral constant) for the activation that is wanted.
 template <class F>
 void with_activation(Activation f, const F& call) {
   switch (f) {
@@ -26,31 +31,42 @@ void with_activation(Activation f, const F& call) {
 
 template <Scalar T>
 void activation_forward(View<T> y, View<const T> x, Activation f) {
-  detail::with_activation(
-      f, [&](auto a) { detail::each_row(x.rows, x.cols, [&](std::int64_t i) { PEFT_DISPATCH(row_activation, a, y.row(i), x.row(i), x.cols); }); });
+  detail::check_same_shape("activation", y, x);
+  detail::with_activation(f, [&](auto which) {
+    detail::each_piece(x.rows, x.cols, y.contiguous() && x.contiguous(),
+                       [&](std::int64_t i, std::int64_t first, std::int64_t n) { PEFT_DISPATCH(activate, which, y.row(i) + first, x.row(i) + first, n); });
+  });
 }
 template <Scalar T>
 void activation_backward(GradSink<T> dx, View<const T> dy, View<const T> x, Activation f) {
   if (!dx) return;
-  detail::with_activation(f, [&](auto a) {
-    detail::each_row(x.rows, x.cols,
-                     [&](std::int64_t i) { PEFT_DISPATCH(row_activation_backward, a, dx.view.row(i), dx.accumulate, dy.row(i), x.row(i), x.cols); });
+  detail::check_same_shape("activation backward", dx.view, x), detail::check_same_shape("activation backward", dy, x);
+  detail::with_activation(f, [&](auto which) {
+    detail::each_piece(x.rows, x.cols, dx.view.contiguous() && dy.contiguous() && x.contiguous(), [&](std::int64_t i, std::int64_t first, std::int64_t n) {
+      PEFT_DISPATCH(activate_backward, which, dx.view.row(i) + first, dx.accumulate, dy.row(i) + first, x.row(i) + first, n);
+    });
   });
 }
+
 template <Scalar T>
 void gated_forward(View<T> y, View<const T> gate, View<const T> up, Activation f) {
-  detail::with_activation(f, [&](auto a) {
-    detail::each_row(gate.rows, gate.cols, [&](std::int64_t i) { PEFT_DISPATCH(row_gated, a, y.row(i), gate.row(i), up.row(i), gate.cols); });
+  detail::check_same_shape("gated", y, gate), detail::check_same_shape("gated", gate, up);
+  detail::with_activation(f, [&](auto which) {
+    detail::each_piece(y.rows, y.cols, y.contiguous() && gate.contiguous() && up.contiguous(), [&](std::int64_t i, std::int64_t first, std::int64_t n) {
+      PEFT_DISPATCH(gate_forward, which, y.row(i) + first, gate.row(i) + first, up.row(i) + first, n);
+    });
   });
 }
 template <Scalar T>
 void gated_backward(GradSink<T> dgate, GradSink<T> dup, View<const T> dy, View<const T> gate, View<const T> up, Activation f) {
   if (!dgate && !dup) return;
-  detail::with_activation(f, [&](auto a) {
-    detail::each_row(gate.rows, gate.cols, [&](std::int64_t i) {
-      T* const to_gate = dgate ? dgate.view.row(i) : nullptr;
-      T* const to_up = dup ? dup.view.row(i) : nullptr;
-      PEFT_DISPATCH(row_gated_backward, a, to_gate, dgate.accumulate, to_up, dup.accumulate, dy.row(i), gate.row(i), up.row(i), gate.cols);
+  detail::check_same_shape("gated backward", dy, gate), detail::check_same_shape("gated backward", gate, up);
+  const bool whole = (!dgate || dgate.view.contiguous()) && (!dup || dup.view.contiguous()) && dy.contiguous() && gate.contiguous() && up.contiguous();
+  detail::with_activation(f, [&](auto which) {
+    detail::each_piece(dy.rows, dy.cols, whole, [&](std::int64_t i, std::int64_t first, std::int64_t n) {
+      T* const to_gate = dgate ? dgate.view.row(i) + first : nullptr;
+      T* const to_up = dup ? dup.view.row(i) + first : nullptr;
+      PEFT_DISPATCH(gate_backward, which, to_gate, dgate.accumulate, to_up, dup.accumulate, dy.row(i) + first, gate.row(i) + first, up.row(i) + first, n);
     });
   });
 }

@@ -146,7 +146,7 @@ void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<cons
               PEFT_DISPATCH(row_scale_add<T>, o, shrink, static_cast<const T*>(o), T(0), dim);
               sum *= shrink, m = grown;
             }
-            sum += PEFT_DISPATCH(row_exp<T>, row, grown, detail::key_tile);
+            sum += PEFT_DISPATCH(row_exp<T>, row, static_cast<const T*>(row), grown, T(1), detail::key_tile);
           }
           PEFT_DISPATCH(small_product<T>, n, dim, detail::key_tile, static_cast<const T*>(p), detail::key_tile, std::int64_t(1),
                         static_cast<const T*>(v.rows.data()), dim, out.row(begin) + column, out.stride);
@@ -207,7 +207,7 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
             continue;
           T *p = p_memory.data(), *ds = ds_memory.data();
           detail::scores<T>(p, n, q, begin, column, k, tile, begin + offset, shape, keys, s.context);
-          for (std::int64_t i = 0; i < n; i++) PEFT_DISPATCH(row_exp<T>, p + i * detail::key_tile, lse(begin + i, kv_head * group + g), detail::key_tile);
+          for (std::int64_t i = 0; i < n; i++) PEFT_DISPATCH(row_exp<T>, p + i * detail::key_tile, static_cast<const T*>(p + i * detail::key_tile), lse(begin + i, kv_head * group + g), T(1), detail::key_tile);
           std::fill_n(ds, n * detail::key_tile, T(0));
           PEFT_DISPATCH(small_product<T>, n, detail::key_tile, dim, dout.row(begin) + column, dout.stride, std::int64_t(1),
                         static_cast<const T*>(v.transposed.data()), detail::key_tile, ds, detail::key_tile);

@@ -3,6 +3,16 @@
 // rows, so a row's bits do not depend on its neighbours. B and C may have any width; a rest shorter than a register goes through part loads.
 namespace peft::ops::PEFT_ISA {
 
+template <class T>
+PEFT_TARGET T row_dot(const T* a, const T* b, std::int64_t n) {
+  V<T> s{};
+  std::int64_t i = 0;
+  for (; i + L<T> <= n; i += L<T>) s += load(a + i) * load(b + i);
+  T total = sum<T>(s);
+  for (; i < n; i++) total += a[i] * b[i];
+  return total;
+}
+
 template <class T, int R, int N>
 PEFT_TARGET void small_block(std::int64_t K, const T* A, std::int64_t row_step, std::int64_t k_step, const T* B, std::int64_t ldb, T* C, std::int64_t ldc,
                              std::int64_t last) {

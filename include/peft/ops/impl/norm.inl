@@ -1,66 +1,100 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include <cmath>
+#include <algorithm>
+#include <limits>
 
 #include "peft/ops/impl/rowwise.hpp"
 #include "peft/ops/norm.hpp"
 
+namespace peft::ops::detail {
+
+/// Both norms: RMSNorm is the one that is not centred.
+template <class T>
+struct NormRows {
+  bool centred = false;
+  std::int64_t n = 0;
+  const T *x = nullptr, *dy = nullptr;
+  T* y = nullptr;  // backward: dx, null if nobody wants it
+  bool accumulate = false;
+  const T *w = nullptr, *b = nullptr;
+  T offset = 0, eps = 0;
+  T* statistics = nullptr;
+  std::int64_t x_stride = 0, dy_stride = 0, y_stride = 0, statistics_stride = 0;
+};
+
+}  // namespace peft::ops::detail
+
+#define PEFT_KERNELS "peft/ops/impl/norm_kernels.inl"
+#include "peft/ops/impl/foreach_isa.hpp"
+
 namespace peft::ops {
 
 namespace detail {
-// Sums over rows in pieces of fixed size, then the pieces in order: the same bits for any number of threads.
-template <class T, class F>
-void sum_over_rows(GradSink<T> sink, std::int64_t rows, const F& add_row) {
-  const std::int64_t n = sink.view.rows * sink.view.cols;
-  constexpr std::int64_t piece = 64;
-  const std::int64_t pieces = (rows + piece - 1) / piece;
-  Tensor<T> partial = Tensor<T>::zeros({pieces, n});
-  parallel_for(pieces, [&](std::int64_t p) {
-    for (std::int64_t i = p * piece; i < rows && i < (p + 1) * piece; i++) add_row(partial.data() + p * n, i);
-  });
-  T* to = sink.view.data;
-  if (!sink.accumulate) std::fill_n(to, n, T(0));
-  for (std::int64_t p = 0; p < pieces; p++) PEFT_DISPATCH(row_add<T>, to, to, partial.data() + p * n, n);
+
+template <class T>
+NormRows<T> norm_rows(bool centred, View<const T> x, View<T> y, const T* w, const T* b, T offset, T eps, T* statistics, std::int64_t statistics_stride) {
+  NormRows<T> r;
+  r.centred = centred, r.n = x.cols, r.x = x.data, r.x_stride = x.stride, r.y = y.data, r.y_stride = y.stride;
+  r.w = w, r.b = b, r.offset = offset, r.eps = eps, r.statistics = statistics, r.statistics_stride = statistics_stride;
+  return r;
 }
+
+// What is summed over rows is summed in pieces of a size that the shape alone decides, and the pieces in their order: the same bits for
+// any number of threads.
+template <class T>
+void norm_rows_backward(NormRows<T> r, GradSink<T> dx, GradSink<T> dw, GradSink<T> db, View<const T> dy) {
+  r.dy = dy.data, r.dy_stride = dy.stride, r.y = dx.view.data, r.y_stride = dx.view.stride, r.accumulate = dx.accumulate;
+  const std::int64_t rows = dy.rows, n = r.n;
+  if (!dw && !db) {
+    if (dx)
+      parallel_ranges(rows, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+        PEFT_DISPATCH(norm_backward<T>, r, static_cast<T*>(nullptr), static_cast<T*>(nullptr), begin, end);
+      });
+    return;
+  }
+  const std::int64_t grain = std::max<std::int64_t>(32, row_grain(n)), pieces = (rows + grain - 1) / grain;
+  const Tensor<T> partial = Tensor<T>::zeros({2, pieces, n});
+  T *const dw_parts = partial.data(), *const db_parts = partial.data() + pieces * n;
+  parallel_ranges(rows, grain, [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t at = begin / grain * n;
+    PEFT_DISPATCH(norm_backward<T>, r, dw ? dw_parts + at : nullptr, db ? db_parts + at : nullptr, begin, end);
+  });
+  const auto add_up = [&](const GradSink<T>& sink, const T* parts) {
+    if (!sink) return;
+    T* to = sink.view.data;
+    for (std::int64_t i = 0; i < n; i++) {
+      T total = 0;
+      for (std::int64_t p = 0; p < pieces; p++) total += parts[p * n + i];
+      to[i] = sink.accumulate ? to[i] + total : total;
+    }
+  };
+  add_up(dw, dw_parts), add_up(db, db_parts);
+}
+
 }  // namespace detail
 
 template <Scalar T>
 void rms_norm_forward(View<T> y, T* inv_rms, View<const T> x, const T* w, T eps, T offset) {
-  detail::each_row(x.rows, x.cols, [&](std::int64_t i) {
-    const T mean_square = PEFT_DISPATCH(row_dot<T>, x.row(i), x.row(i), x.cols) / T(x.cols);
-    inv_rms[i] = T(1) / std::sqrt(mean_square + eps);
-    PEFT_DISPATCH(row_affine<T>, y.row(i), x.row(i), T(0), inv_rms[i], w, offset, static_cast<const T*>(nullptr), x.cols);
-  });
+  detail::check_same_shape("rms_norm", y, x);
+  const detail::NormRows<T> r = detail::norm_rows<T>(false, x, y, w, nullptr, offset, eps, inv_rms, 1);
+  parallel_ranges(x.rows, detail::row_grain(x.cols), [&](std::int64_t begin, std::int64_t end) { PEFT_DISPATCH(norm_forward<T>, r, begin, end); });
 }
 template <Scalar T>
 void rms_norm_backward(GradSink<T> dx, GradSink<T> dw, View<const T> dy, View<const T> x, const T* w, const T* inv_rms, T offset) {
-  if (dx)
-    detail::each_row(x.rows, x.cols, [&](std::int64_t i) {
-      PEFT_DISPATCH(row_norm_backward<T>, dx.view.row(i), dx.accumulate, dy.row(i), x.row(i), w, offset, T(0), inv_rms[i], false, x.cols);
-    });
-  if (dw)
-    detail::sum_over_rows(dw, x.rows, [&](T* to, std::int64_t i) { PEFT_DISPATCH(row_norm_weight<T>, to, dy.row(i), x.row(i), T(0), inv_rms[i], x.cols); });
+  detail::check_same_shape("rms_norm backward", dy, x);
+  detail::norm_rows_backward<T>(detail::norm_rows<T>(false, x, {}, w, nullptr, offset, T(0), const_cast<T*>(inv_rms), 1), dx, dw, {}, dy);
 }
 
 template <Scalar T>
 void layer_norm_forward(View<T> y, View<T> statistics, View<const T> x, const T* w, const T* b, T eps) {
-  detail::each_row(x.rows, x.cols, [&](std::int64_t i) {
-    const T mean = PEFT_DISPATCH(row_sum<T>, x.row(i), x.cols) / T(x.cols);
-    const T inv_std = T(1) / std::sqrt(PEFT_DISPATCH(row_variance<T>, x.row(i), mean, x.cols) / T(x.cols) + eps);
-    statistics(i, 0) = mean, statistics(i, 1) = inv_std;
-    PEFT_DISPATCH(row_affine<T>, y.row(i), x.row(i), -mean, inv_std, w, T(0), b, x.cols);
-  });
+  detail::check_same_shape("layer_norm", y, x);
+  const detail::NormRows<T> r = detail::norm_rows<T>(true, x, y, w, b, T(0), eps, statistics.data, statistics.stride);
+  parallel_ranges(x.rows, detail::row_grain(x.cols), [&](std::int64_t begin, std::int64_t end) { PEFT_DISPATCH(norm_forward<T>, r, begin, end); });
 }
 template <Scalar T>
 void layer_norm_backward(GradSink<T> dx, GradSink<T> dw, GradSink<T> db, View<const T> dy, View<const T> x, const T* w, View<const T> statistics) {
-  if (dx)
-    detail::each_row(x.rows, x.cols, [&](std::int64_t i) {
-      PEFT_DISPATCH(row_norm_backward<T>, dx.view.row(i), dx.accumulate, dy.row(i), x.row(i), w, T(0), statistics(i, 0), statistics(i, 1), true, x.cols);
-    });
-  if (dw)
-    detail::sum_over_rows(
-        dw, x.rows, [&](T* to, std::int64_t i) { PEFT_DISPATCH(row_norm_weight<T>, to, dy.row(i), x.row(i), statistics(i, 0), statistics(i, 1), x.cols); });
-  if (db) detail::sum_over_rows(db, x.rows, [&](T* to, std::int64_t i) { PEFT_DISPATCH(row_add<T>, to, to, dy.row(i), x.cols); });
+  detail::check_same_shape("layer_norm backward", dy, x);
+  detail::norm_rows_backward<T>(detail::norm_rows<T>(true, x, {}, w, nullptr, T(0), T(0), const_cast<T*>(statistics.data), statistics.stride), dx, dw, db, dy);
 }
 
 }  // namespace peft::ops
