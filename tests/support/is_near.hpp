@@ -24,13 +24,13 @@ namespace peft::testing {
 template <class T>
 inline constexpr double rounding = std::is_same_v<T, float> ? 2e-6 : 1e-14;
 
-/// Every element within tolerance · (largest magnitude that is expected). NaN is near nothing; infinities are near themselves.
+/// Every element within tolerance · (largest magnitude that is expected, at least `scale`). NaN is near nothing; infinities are near themselves.
 class IsNear : public Catch::MatcherBase<Array> {
  public:
-  IsNear(Array expected, double tolerance) : expected_(std::move(expected)), tolerance_(tolerance) {}
+  IsNear(Array expected, double tolerance, double scale = 0) : expected_(std::move(expected)), tolerance_(tolerance), scale_(scale) {}
   bool match(const Array& found) const override {
     if (found.shape() != expected_.shape()) return text_ = "has another shape", false;
-    double largest = 0;
+    double largest = scale_;
     for (double e : expected_)
       if (std::isfinite(e)) largest = std::max(largest, std::abs(e));
     double worst = 0;
@@ -51,13 +51,13 @@ class IsNear : public Catch::MatcherBase<Array> {
 
  private:
   Array expected_;
-  double tolerance_;
+  double tolerance_, scale_;
   mutable std::string text_;
 };
 
 template <class T>
-IsNear is_near(const Array& expected, double factor = 1) {
-  return IsNear(expected, rounding<T> * factor);
+IsNear is_near(const Array& expected, double factor = 1, double scale = 0) {
+  return IsNear(expected, rounding<T> * factor, scale);
 }
 
 /// ∂f/∂x by central differences; f reads x and returns a number.

@@ -11,7 +11,8 @@ struct AttentionShape {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // kv_heads divides heads: query head h reads key head h / (heads / kv_heads)
   double scale = 0;                                    // of the scores, usually 1/√head_dim
   bool causal = true;
-  std::int64_t window = 0;                             // > 0: a query sees at most this many keys, itself included (prefix columns count)
+  std::int64_t window = 0;                             // > 0: a query sees at most this many keys, itself included (prefix columns count);
+                                                       // without causal, as many on either side
 };
 
 /// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows and then k's. The queries are
