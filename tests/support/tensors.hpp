@@ -55,6 +55,14 @@ Array array(const Tensor<T>& t) {
   return a;
 }
 
+/// The elements row by row: to compare few of them, exactly.
+template <class T>
+std::vector<T> numbers(const Tensor<T>& t) {
+  std::vector<T> all;
+  for (std::int64_t i = 0; i < t.rows(); i++) all.insert(all.end(), t.view().row(i), t.view().row(i) + t.cols());
+  return all;
+}
+
 template <class T>
 bool same_bits(const Tensor<T>& a, const Tensor<T>& b) {
   if (!(a.shape() == b.shape())) return false;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <utility>
 
 namespace peft {
 
@@ -29,16 +30,22 @@ inline std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
   return z ^ (z >> 31);
 }
 
-/// A stream of numbers from a seed. Its whole state is (key, counter), so that a run can be resumed bit for bit.
+/// A stream of numbers from a seed. Its whole state is (key, position), so that a run can be resumed bit for bit.
 class Random {
  public:
   explicit Random(std::uint64_t seed = 0) : key_(mix(seed, 0)) {}
   std::uint32_t bits() {
-    if (left_ == 0) block_ = philox(key_, counter_++, 0), left_ = 4;
-    return block_[std::size_t(--left_)];
+    const auto place = std::size_t(position_ % 4);
+    if (place == 0 || !drawn_) block_ = philox(key_, position_ / 4, 0), drawn_ = true;
+    position_++;
+    return block_[3 - place];
+  }
+  std::uint64_t bits64() {
+    const std::uint64_t high = bits();  // two statements: operands of one expression are drawn in any order
+    return high << 32 | bits();
   }
   /// In [0, 1).
-  double uniform() { return double((std::uint64_t(bits()) << 21) ^ (bits() >> 11)) * 0x1p-53; }
+  double uniform() { return double(bits64() >> 11) * 0x1p-53; }
   double uniform(double low, double high) { return low + (high - low) * uniform(); }
   /// N(0, 1), Box-Muller.
   double normal() {
@@ -48,8 +55,7 @@ class Random {
   /// In [0, n), without bias (Lemire).
   std::uint64_t below(std::uint64_t n) {
     for (;;) {
-      const std::uint64_t x = std::uint64_t(bits()) << 32 | bits();
-      const auto product = static_cast<unsigned __int128>(x) * n;
+      const auto product = static_cast<unsigned __int128>(bits64()) * n;
       if (const auto low = std::uint64_t(product); low >= n || low >= (0 - n) % n) return std::uint64_t(product >> 64);
     }
   }
@@ -58,10 +64,10 @@ class Random {
     for (auto i = range.size(); i > 1; i--) std::swap(range[i - 1], range[std::size_t(below(i))]);
   }
   struct State {
-    std::uint64_t key = 0, counter = 0;
+    std::uint64_t key = 0, position = 0;
   };
-  State state() const { return {key_, counter_}; }
-  void restore(State state) { key_ = state.key, counter_ = state.counter, left_ = 0; }
+  State state() const { return {key_, position_}; }
+  void restore(State state) { key_ = state.key, position_ = state.position, drawn_ = false; }
   Random fork(std::uint64_t stream) const {
     Random r;
     r.key_ = mix(key_, stream + 1);
@@ -69,9 +75,9 @@ class Random {
   }
 
  private:
-  std::uint64_t key_ = 0, counter_ = 0;
+  std::uint64_t key_ = 0, position_ = 0;
   std::array<std::uint32_t, 4> block_{};
-  int left_ = 0;
+  bool drawn_ = false;  // block_ is the one of position_
 };
 
 /// Which elements a dropout drops: element e of a site in one forward, from (seed, forward number, site, call).
