@@ -23,6 +23,8 @@ class Gradient {
   explicit operator bool() const { return state_ != nullptr; }
   bool empty() const { return !state_ || !state_->sum; }
   const Shape& shape() const { return state_->shape; }
+  /// True if both are one place.
+  bool is(const Gradient& other) const { return state_ && state_ == other.state_; }
   /// What has arrived so far; an empty tensor if nothing has.
   Tensor<T> value() const { return state_ ? state_->sum : Tensor<T>(); }
 

@@ -53,7 +53,12 @@ Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable
   if (!recording(wanted)) return Variable<T>(std::move(y));
   return recorded(y, true, [q, k, v, y, lse, spans = std::move(spans), shape](Tensor<T> dy) {
     const auto again = detail::attention_sequences<T>(spans, k.value(), v.value());
-    const ops::GradSink<T> dk = k.gradient().sink(), dv = v.gradient().sink();
+    // The three are written at the same time: where one variable stands in two places, each gets memory of its own.
+    Tensor<T> dq_apart, dv_apart;
+    if (q.gradient().is(k.gradient()) || q.gradient().is(v.gradient())) dq_apart = Tensor<T>(q.shape());
+    if (v.gradient().is(k.gradient())) dv_apart = Tensor<T>(v.shape());
+    const ops::GradSink<T> dk = k.gradient().sink(), dv = dv_apart ? ops::GradSink<T>{dv_apart.view(), false} : v.gradient().sink();
+    const ops::GradSink<T> dq = dq_apart ? ops::GradSink<T>{dq_apart.view(), false} : q.gradient().sink();
     std::vector<ops::AttentionSequenceGrad<T>, PoolAllocator<ops::AttentionSequenceGrad<T>>> grads(spans.size());
     for (std::size_t i = 0; i < spans.size(); i++) {
       const auto& s = spans[i];
@@ -61,7 +66,9 @@ Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable
       if (dv && !s.cache_v) grads[i].v = {dv.view.row_range(s.begin, s.end), dv.accumulate};
       if (s.prefix_k) grads[i].prefix_k = s.prefix_k.gradient().sink(), grads[i].prefix_v = s.prefix_v.gradient().sink();
     }
-    ops::attention_backward<T>(q.gradient().sink(), grads, dy.view(), y.view(), lse.view(), q.view(), again, shape);
+    ops::attention_backward<T>(dq, grads, dy.view(), y.view(), lse.view(), q.view(), again, shape);
+    if (dq_apart) q.gradient().add(std::move(dq_apart));
+    if (dv_apart) v.gradient().add(std::move(dv_apart));
   });
 }
 
