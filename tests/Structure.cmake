@@ -100,7 +100,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_OBJDUMP)
 endif()
 
 # Programs of users: the library installed and found, as a subdirectory, fetched; from headers alone and compiled.
-if(PEFT_INSTALL AND EXISTS ${PROJECT_SOURCE_DIR}/include/peft/peft.hpp)
+if(PEFT_INSTALL)
   set(prefix ${CMAKE_CURRENT_BINARY_DIR}/consumer/prefix)
   add_test(NAME consumer.install COMMAND ${CMAKE_COMMAND} --install ${PROJECT_BINARY_DIR} --prefix ${prefix} --component library)
   set_tests_properties(consumer.install PROPERTIES FIXTURES_SETUP installed LABELS consumer)

@@ -17,7 +17,7 @@ struct RopeConfig {
   RopeScaling scaling = RopeScaling::none;
   double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
   std::int64_t original_max_position_embeddings = 0;
-  std::vector<double> divisors;  // one a pair: what a file gives as factors that divide the frequencies
+  std::vector<double> divisors = {};  // one a pair: what a file gives as factors that divide the frequencies
   bool interleaved = false;
 };
 

@@ -15,6 +15,22 @@
 #include <unistd.h>
 #endif
 
+// What lies in the cache belongs to nobody: the address sanitizer is told so, or it would see no use of it.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PEFT_ADDRESS_SANITIZER
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__)
+#define PEFT_ADDRESS_SANITIZER
+#endif
+#if defined(PEFT_ADDRESS_SANITIZER)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(data, bytes) (static_cast<void>(data), static_cast<void>(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(data, bytes) (static_cast<void>(data), static_cast<void>(bytes))
+#endif
+
 namespace peft::memory {
 namespace detail {
 
@@ -50,6 +66,7 @@ class Cache {
     try {
       free_[block.bytes].push_back(block);
       statistics_.cached += std::int64_t(block.bytes);
+      ASAN_POISON_MEMORY_REGION(block.data, block.bytes);
     } catch (...) {
       std::free(block.data);
     }
@@ -76,6 +93,7 @@ class Cache {
     return (bytes + step - 1) / step * step;
   }
   Block used(Block block) {
+    ASAN_UNPOISON_MEMORY_REGION(block.data, block.bytes);
     statistics_.in_use += std::int64_t(block.bytes);
     if (statistics_.in_use > statistics_.peak) statistics_.peak = statistics_.in_use;
     return block;
@@ -140,6 +158,7 @@ PEFT_INLINE Storage Storage::allocate(std::size_t bytes) {
   // Head and data share one block, the data starting at the next 64 bytes.
   constexpr std::size_t head_bytes = (sizeof(Head) + 63) / 64 * 64;
   memory::Block block = memory::take(head_bytes + bytes);
+  ASAN_POISON_MEMORY_REGION(static_cast<std::byte*>(block.data) + head_bytes + bytes, block.bytes - head_bytes - bytes);
   Storage storage;
   storage.head_ = new (block.data) Head;
   storage.head_->data = static_cast<std::byte*>(block.data) + head_bytes;

@@ -54,41 +54,120 @@ AttentionChunks attention_chunks(std::span<const AttentionSequence<T>> sequences
 
 }  // namespace detail
 
+namespace detail {
+
+template <class T>
+void clear_range(const QueryBlock<T>& b, T* o, T* largest, T* total) {
+  std::fill(o, o + b.width * b.padded, T(0)), std::fill(total, total + b.width, T(0));
+  std::fill(largest, largest + b.width, -std::numeric_limits<T>::infinity());
+}
+
+/// out = Σ e^s v / Σ e^s;  lse = max s + log Σ e^s. A query that sees no key gives zeros.
+template <class T>
+void finish_block(const QueryBlock<T>& b, const Block<T>& block, View<T> out, View<T> lse) {
+  for (std::int64_t lane = 0; lane < b.lanes; lane++) {
+    const T total = b.all_total[lane], factor = total == T(0) ? T(0) : T(1) / total;
+    T* to = out.row(block.row(lane)) + block.head(lane) * b.dim;
+    PEFT_DISPATCH(row_scale_add<T>, to, factor, static_cast<const T*>(b.all_o + lane * b.padded), T(0), b.dim);
+    lse(block.row(lane), block.head(lane)) = b.all_largest[lane] + std::log(total);
+  }
+}
+
+/// Blocks of queries, each over all of its keys.
+template <class T>
+void attend_in_blocks(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
+                      const AttentionChunks& chunks) {
+  const std::int64_t width = round_up(queries_per_block(shape) * (shape.heads / shape.kv_heads), 16), padded = round_up(shape.head_dim, 16);
+  Slots slots(std::int64_t(chunks.size()), std::int64_t(sizeof(T)) * (block_elements(shape) + 2 * width * padded + 6 * width));
+  parallel_for(std::int64_t(chunks.size()), [&](std::int64_t number) {
+    const AttentionChunk& chunk = chunks[std::size_t(number)];
+    const Block<T> block(shape, sequences[chunk.sequence], chunk.kv_head, chunk.first, chunk.end);
+    const Slots::Slot slot(slots);
+    Pieces<T> memory(slot.data());
+    QueryBlock<T> b{};
+    KeyTile<T> t;
+    cut_block<T>(b, t, memory, shape);
+    b.o = memory.cut(width * padded), b.largest = memory.cut(width), b.total = memory.cut(width), b.shrink = memory.cut(width);
+    b.all_o = memory.cut(width * padded), b.all_largest = memory.cut(width), b.all_total = memory.cut(width), b.keep = memory.cut(width);
+    load_queries<T>(b, block, q);
+    clear_range<T>(b, b.o, b.largest, b.total), clear_range<T>(b, b.all_o, b.all_largest, b.all_total);
+    for (std::int64_t range = 0; range < block.last(); range += key_range) {
+      const bool any = each_tile<T>(block, range, range + key_range, [&](std::int64_t begin) {
+        load_tile<T>(t, b, block, begin, false);
+        PEFT_DISPATCH(attend<T>, b, t);
+      });
+      if (any) PEFT_DISPATCH(join_range<T>, b);
+    }
+    finish_block<T>(b, block, out, lse);
+  });
+}
+
+/// One or few queries over a long past. A chunk is one range of keys for all heads, so that the rows of a cache are read from one end to the
+/// other; where there is one range only, each head is a chunk.
+template <class T>
+void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const AttentionSequence<T>& s, const AttentionShape& shape) {
+  constexpr std::int64_t width = round_up(few_lanes, 16);
+  const std::int64_t padded = round_up(shape.head_dim, 16), heads = shape.kv_heads, state = width * padded + 2 * width;
+  const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range, together = ranges > 1 ? heads : 1;
+  const std::int64_t chunks = ranges * heads / together;
+  const Tensor<T> states({ranges * heads, state});  // o, largest and total of each range and head
+  Slots slots(chunks, std::int64_t(sizeof(T)) * (together * width * padded + key_tile * width + 4 * width + padded));
+  const auto place = [&](QueryBlock<T>& b, std::int64_t range, std::int64_t head) {
+    b.o = states.view().row(range * heads + head), b.largest = b.o + width * padded, b.total = b.largest + width;
+  };
+  parallel_for(chunks, [&](std::int64_t number) {
+    const std::int64_t range = number * together / heads, first = number * together % heads;
+    const Slots::Slot slot(slots);
+    Pieces<T> memory(slot.data());
+    QueryBlock<T> b{};
+    KeyTile<T> t;
+    b.dim = shape.head_dim, b.padded = padded, b.width = width;
+    b.p = memory.cut(key_tile * width), b.first = memory.cut(width), b.last = memory.cut(width), b.shrink = memory.cut(width), b.spare = memory.cut(padded);
+    T* const queries = memory.cut(together * width * padded);
+    const auto take_head = [&](std::int64_t head) {
+      place(b, range, head);
+      b.q = queries + (head - first) * width * padded;
+      return Block<T>(shape, s, head, s.begin, s.end);
+    };
+    std::fill(b.spare, b.spare + padded, T(0));
+    for (std::int64_t head = first; head < first + together; head++) {
+      const Block<T> block = take_head(head);
+      b.lanes = block.lanes();
+      load_lanes<T>(b.q, b, block, q, T(shape.scale));
+      clear_range<T>(b, b.o, b.largest, b.total);
+    }
+    each_tile<T>(Block<T>(shape, s, 0, s.begin, s.end), range * key_range, (range + 1) * key_range, [&](std::int64_t begin) {
+      for (std::int64_t head = first; head < first + together; head++) {
+        load_tile<T>(t, b, take_head(head), begin, true);
+        PEFT_DISPATCH(attend_few<T>, b, t);
+      }
+    });
+  });
+  const Tensor<T> joined({state + 2 * width});
+  for (std::int64_t head = 0; head < heads; head++) {
+    QueryBlock<T> b{};
+    const Block<T> block(shape, s, head, s.begin, s.end);
+    b.dim = shape.head_dim, b.padded = padded, b.width = width, b.lanes = block.lanes();
+    b.all_o = joined.data(), b.all_largest = b.all_o + width * padded, b.all_total = b.all_largest + width, b.shrink = b.all_total + width;
+    b.keep = b.shrink + width;
+    clear_range<T>(b, b.all_o, b.all_largest, b.all_total);
+    for (std::int64_t range = 0; range < ranges; range++) place(b, range, head), PEFT_DISPATCH(join_range<T>, b);
+    finish_block<T>(b, block, out, lse);
+  }
+}
+
+}  // namespace detail
+
 template <Scalar T>
 void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
   detail::check_attention<T>("attention", q, sequences, shape);
-  const detail::AttentionChunks chunks = detail::attention_chunks<T>(sequences, shape, [&](std::int64_t) { return detail::queries_per_block(shape); });
-  if (chunks.empty()) return;
-  const std::int64_t width = detail::round_up(detail::queries_per_block(shape) * (shape.heads / shape.kv_heads), 16),
-                     padded = detail::round_up(shape.head_dim, 16);
-  detail::Slots slots(std::int64_t(chunks.size()), std::int64_t(sizeof(T)) * (detail::block_elements(shape) + width * padded + padded + 3 * width));
-  parallel_for(std::int64_t(chunks.size()), [&](std::int64_t number) {
-    const detail::AttentionChunk& chunk = chunks[std::size_t(number)];
-    const detail::Block<T> block(shape, sequences[chunk.sequence], chunk.kv_head, chunk.first, chunk.end);
-    const detail::Slots::Slot slot(slots);
-    detail::Pieces<T> memory(slot.data());
-    detail::QueryBlock<T> b{};
-    detail::KeyTile<T> t;
-    detail::cut_block<T>(b, t, memory, shape);
-    b.o = memory.cut(width * padded), b.spare = memory.cut(padded), b.largest = memory.cut(width), b.total = memory.cut(width), b.shrink = memory.cut(width);
-    detail::load_queries<T>(b, block, q);
-    std::fill(b.o, b.o + b.width * padded, T(0)), std::fill(b.spare, b.spare + padded, T(0));
-    std::fill(b.largest, b.largest + b.width, -std::numeric_limits<T>::infinity()), std::fill(b.total, b.total + b.width, T(0));
-    const bool few = b.lanes <= detail::few_lanes;
-    detail::each_tile<T>(block, [&](std::int64_t begin) {
-      detail::load_tile<T>(t, b, block, begin, few);
-      if (few)
-        PEFT_DISPATCH(attend_few<T>, b, t);
-      else
-        PEFT_DISPATCH(attend<T>, b, t);
-    });
-    for (std::int64_t lane = 0; lane < b.lanes; lane++) {
-      const T total = b.total[lane], factor = total == T(0) ? T(0) : T(1) / total;  // a query without keys gives zeros
-      T* to = out.row(block.row(lane)) + block.head(lane) * b.dim;
-      PEFT_DISPATCH(row_scale_add<T>, to, factor, static_cast<const T*>(b.o + lane * padded), T(0), b.dim);
-      lse(block.row(lane), block.head(lane)) = b.largest[lane] + std::log(total);
-    }
-  });
+  detail::AttentionChunks chunks = detail::attention_chunks<T>(sequences, shape, [&](std::int64_t) { return detail::queries_per_block(shape); });
+  // A few queries behind a cache are memory-bound; one sequence after the other.
+  const auto few = [&](const AttentionSequence<T>& s) { return (s.end - s.begin) * (shape.heads / shape.kv_heads) <= detail::few_lanes; };
+  std::erase_if(chunks, [&](const detail::AttentionChunk& c) { return few(sequences[c.sequence]); });
+  if (!chunks.empty()) detail::attend_in_blocks<T>(out, lse, q, sequences, shape, chunks);
+  for (const AttentionSequence<T>& s : sequences)
+    if (s.end > s.begin && few(s)) detail::attend_in_ranges<T>(out, lse, q, s, shape);
 }
 
 template <Scalar T>
@@ -109,6 +188,7 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
   for (std::size_t c = chunks.size(); c-- > 0;) starts[chunks[c].sequence] = c;
   for (std::size_t i = sequences.size(); i-- > 0;)
     if (sequences[i].begin == sequences[i].end) starts[i] = starts[i + 1];
+  if (chunks.empty() && sequences.empty()) return;
   std::int64_t elements = 0;
   for (detail::AttentionChunk& c : chunks) {
     const AttentionSequenceGrad<T>& g = grads[c.sequence];
@@ -145,7 +225,7 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
         b.delta[lane] = PEFT_DISPATCH(row_dot<T>, dout.row(row) + head * b.dim, out.row(row) + head * b.dim, b.dim);
       }
       if (dq) std::fill(b.dq, b.dq + b.width * padded, T(0));
-      detail::each_tile<T>(block, [&](std::int64_t begin) {
+      detail::each_tile<T>(block, 0, block.last(), [&](std::int64_t begin) {
         detail::load_tile<T>(t, b, block, begin, false);
         PEFT_DISPATCH(attend_backward<T>, b, t, dk ? dk + begin * padded : nullptr, dv ? dv + begin * padded : nullptr);
       });

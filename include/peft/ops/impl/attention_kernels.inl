@@ -134,7 +134,59 @@ PEFT_TARGET void attend(const detail::QueryBlock<T>& b, const detail::KeyTile<T>
   product<T, true>(b.rows, b.padded, t.count, b.p, 1, b.width, t.v, b.padded, b.o, b.padded);
 }
 
-// The same for few lanes, as when one token is decoded: keys and values are read once, where they are. The same chains of FMAs.
+// What a range of keys gave joins what the ranges before it gave, and its place is cleared for the next one. A lane that saw nothing of it
+// stays as it is, to the bit.
+template <class T>
+PEFT_TARGET void join_range(const detail::QueryBlock<T>& b) {
+  const V<T> none = broadcast(-std::numeric_limits<T>::infinity());
+  for (std::int64_t c = 0; c < b.width; c += L<T>) {
+    const V<T> before = load(b.all_largest + c), here = load(b.largest + c), most = max<T>(here, before), from = most > none ? most : V<T>{};
+    const V<T> keep = exp<T>(before - from), add = exp<T>(here - from);
+    store(b.all_total + c, load(b.all_total + c) * keep + load(b.total + c) * add), store(b.all_largest + c, most);
+    store(b.keep + c, keep), store(b.shrink + c, add);
+    store(b.largest + c, none), store(b.total + c, V<T>{});
+  }
+  for (std::int64_t lane = 0; lane < b.lanes; lane++) {
+    T *const o = b.o + lane * b.padded, *const all = b.all_o + lane * b.padded;
+    const V<T> keep = broadcast(b.keep[lane]), add = broadcast(b.shrink[lane]);
+    for (std::int64_t i = 0; i < b.padded; i += L<T>) store(all + i, load(all + i) * keep + load(o + i) * add), store(o + i, V<T>{});
+  }
+}
+
+// The same for few lanes, as when one token is decoded: keys and values are read once, where they are, and scores stand lanes down and keys
+// across. The same chains of FMAs, and the same sums.
+template <class T>
+PEFT_TARGET void soften_few(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
+  const V<T> none = broadcast(-std::numeric_limits<T>::infinity());
+  V<T> number{};
+  for (int i = 0; i < L<T>; i++) number[i] = T(i);
+  for (std::int64_t lane = 0; lane < b.lanes; lane++) {
+    T* const p = b.p + lane * detail::key_tile;
+    V<T> m = none;
+    for (std::int64_t j = 0; j < t.count; j += L<T>) {
+      V<T> s = load(p + j);
+      const V<T> at = number + broadcast(T(j));
+      if (t.masked) {
+        const V<T> seen = at < broadcast(b.last[lane]) ? s : none;
+        s = at < broadcast(T(t.context)) ? s : at < broadcast(b.first[lane]) ? none : seen;
+      }
+      s = at < broadcast(T(t.count)) ? s : none;
+      store(p + j, s);
+      m = max<T>(s, m);
+    }
+    const V<T> before = broadcast(b.largest[lane]), most = max<T>(broadcast(largest<T>(m)), before), from = most > none ? most : V<T>{};
+    for (std::int64_t j = 0; j < t.count; j += L<T>) store(p + j, exp<T>(load(p + j) - from));
+    T s0 = 0, s1 = 0;
+    std::int64_t j = 0;
+    for (; j + 1 < t.count; j += 2) s0 += p[j], s1 += p[j + 1];
+    if (j < t.count) s0 += p[j];
+    const T shrink = exp<T>(before - from)[0];
+    b.largest[lane] = most[0], b.total[lane] = b.total[lane] * shrink + (s0 + s1);
+    if (shrink == T(1)) continue;
+    T* const o = b.o + lane * b.padded;
+    for (std::int64_t i = 0; i < b.padded; i += L<T>) store(o + i, load(o + i) * broadcast(shrink));
+  }
+}
 template <class T>
 PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
   constexpr int W = L<T>;
@@ -160,20 +212,20 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
       for (int i = 0; i < W; i++) r[i] = rows[i][d];
       for (std::int64_t lane = 0; lane < b.lanes; lane++) s[lane] += r * broadcast(b.q[lane * b.padded + d]);
     }
-    for (std::int64_t lane = 0; lane < b.lanes; lane++)
-      for (int i = 0; i < W && j + i < t.count; i++) b.p[(j + i) * b.width + lane] = s[lane][i];
+    for (std::int64_t lane = 0; lane < b.lanes; lane++) store(b.p + lane * detail::key_tile + j, s[lane]);
   }
-  soften<T>(b, t);
+  soften_few<T>(b, t);
   for (std::int64_t lane = 0; lane < b.lanes; lane += 2) {
-    const T *p0 = b.p + lane, *p1 = lane + 1 < b.lanes ? p0 + 1 : p0;
-    T *const o0 = b.o + lane * b.padded, *const o1 = lane + 1 < b.lanes ? o0 + b.padded : b.spare;
+    const bool pair = lane + 1 < b.lanes;
+    const T *p0 = b.p + lane * detail::key_tile, *p1 = pair ? p0 + detail::key_tile : p0;
+    T *const o0 = b.o + lane * b.padded, *const o1 = pair ? o0 + b.padded : b.spare;
     std::int64_t i = 0;
     for (; i + 4 * W <= b.dim; i += 4 * W) {
       V<T> x0 = load(o0 + i), x1 = load(o0 + i + W), x2 = load(o0 + i + 2 * W), x3 = load(o0 + i + 3 * W);
       V<T> y0 = load(o1 + i), y1 = load(o1 + i + W), y2 = load(o1 + i + 2 * W), y3 = load(o1 + i + 3 * W);
       for (std::int64_t j = 0; j < t.count; j++) {
         const T* v = t.v_rows[j] + i;
-        const V<T> a = broadcast(p0[j * b.width]), c = broadcast(p1[j * b.width]);
+        const V<T> a = broadcast(p0[j]), c = broadcast(p1[j]);
         const V<T> v0 = load(v), v1 = load(v + W), v2 = load(v + 2 * W), v3 = load(v + 3 * W);
         x0 += a * v0, x1 += a * v1, x2 += a * v2, x3 += a * v3;
         y0 += c * v0, y1 += c * v1, y2 += c * v2, y3 += c * v3;
@@ -185,7 +237,7 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
       V<T> x = load(o0 + i), y = load(o1 + i);
       for (std::int64_t j = 0; j < t.count; j++) {
         const V<T> v = i + W <= b.dim ? load(t.v_rows[j] + i) : load_part(t.v_rows[j] + i, b.dim - i);
-        x += broadcast(p0[j * b.width]) * v, y += broadcast(p1[j * b.width]) * v;
+        x += broadcast(p0[j]) * v, y += broadcast(p1[j]) * v;
       }
       store(o0 + i, x), store(o1 + i, y);
     }

@@ -14,12 +14,15 @@ namespace peft::ops::detail {
 /// Keys are taken in tiles that begin at multiples of 64 of the key index, whoever asks: a query's sums have the same order in prefill,
 /// with a cache, and in any batch.
 inline constexpr std::int64_t key_tile = 64;
+/// Tiles are summed up in ranges that begin at multiples of 256, and the ranges joined in their order: so the ranges of a long cache can be
+/// computed side by side.
+inline constexpr std::int64_t key_range = 256;
 /// A block has so many lanes, (query, head) pairs that share a key head, if there are as many queries.
 inline constexpr std::int64_t block_lanes = 64;
-/// With at most so many, keys and values are read where they are.
+/// With at most so many (one or few tokens behind a cache), keys and values are read where they are.
 inline constexpr std::int64_t few_lanes = 8;
 
-inline std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
+constexpr std::int64_t round_up(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
 /// Some queries of one sequence with the heads that share one key head. Lane i · group + g is query i, head g.
 template <class T>
@@ -30,8 +33,9 @@ struct QueryBlock {
   T* p;                             // (key_tile, width)
   T *first, *last;                  // (width): the lane sees keys first … last of the tile
   // forward
-  T *o, *spare;                 // (width, padded), (padded)
-  T *largest, *total, *shrink;  // (width)
+  T *o, *largest, *total;              // of the current range of keys: Σ e^s v (width, padded), max s and Σ e^s (width), the maximum taken off s
+  T *all_o, *all_largest, *all_total;  // of the ranges before it
+  T *shrink, *keep, *spare;            // (width), (width), (padded): working memory
   // backward
   T *dout, *doutt, *ds, *dq;  // as q, qt, p, o; dq null if nobody wants it
   T *lse, *delta;             // (width)
@@ -143,6 +147,10 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
     }
   if (in_place) {
     for (std::int64_t j = 0; j < t.count; j++) t.k_rows[j] = list.k(begin + j), t.v_rows[j] = list.v(begin + j);
+    // A head's part of a row is short, and the next one far away: no hardware prefetcher sees what comes.
+    const std::int64_t next = std::min(begin + 2 * key_tile, block.last()), line = 64 / std::int64_t(sizeof(T));
+    for (std::int64_t j = begin + key_tile; j < next; j++)
+      for (std::int64_t c = 0; c < b.dim; c += line) __builtin_prefetch(list.k(j) + c, 0, 2), __builtin_prefetch(list.v(j) + c, 0, 2);
     return;
   }
   const std::int64_t copied = std::min(t.count, there);
@@ -154,11 +162,13 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
   std::fill(t.v + copied * b.padded, t.v + t.count * b.padded, T(0));
 }
 
-/// f(first key of a tile) for the tiles that a block sees anything of, in ascending order.
+/// f(first key of a tile) for the tiles among keys begin … end that a block sees anything of, in ascending order. Whether there was one.
 template <class T, class F>
-void each_tile(const Block<T>& block, const F& f) {
-  for (std::int64_t begin = 0; begin < block.last(); begin += key_tile)
-    if (block.sees_some(begin, begin + key_tile)) f(begin);
+bool each_tile(const Block<T>& block, std::int64_t begin, std::int64_t end, const F& f) {
+  bool any = false;
+  for (; begin < std::min(end, block.last()); begin += key_tile)
+    if (block.sees_some(begin, begin + key_tile)) f(begin), any = true;
+  return any;
 }
 
 }  // namespace peft::ops::detail

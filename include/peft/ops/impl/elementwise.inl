@@ -6,6 +6,9 @@
 #include "peft/ops/elementwise.hpp"
 #include "peft/ops/impl/rowwise.hpp"
 
+#define PEFT_KERNELS "peft/ops/impl/dropout_kernels.inl"
+#include "peft/ops/impl/foreach_isa.hpp"
+
 namespace peft::ops {
 
 template <Scalar T>
@@ -58,16 +61,13 @@ void dropout(View<T> y, View<const T> x, const DropoutKey& key, std::span<const 
   detail::check_same_shape("dropout", y, x);
   if (std::int64_t(row_keys.size()) != x.rows)
     throw ShapeError("dropout", std::to_string(row_keys.size()) + " row keys for " + std::to_string(x.rows) + " rows");
-  const T kept = T(1 / (1 - key.p));
-  const auto limit = std::uint64_t(std::ceil(key.p * 0x1p32));  // as DropoutKey::factor: r · 2⁻³² ≥ p
-  parallel_ranges(x.rows, detail::row_grain(x.cols * 8), [&](std::int64_t begin, std::int64_t end) {
+  const double limit = std::ceil(key.p * 0x1p32);  // as DropoutKey::factor: r · 2⁻³² ≥ p
+  parallel_ranges(x.rows, detail::row_grain(x.cols), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; i++) {
-      const T* from = x.row(i);
-      T* to = y.row(i);
-      for (std::int64_t c = 0; c < x.cols; c += 4) {
-        const auto bits = philox(key.key, row_keys[std::size_t(i)], std::uint64_t(c / 4));
-        for (std::int64_t k = 0; k < 4 && c + k < x.cols; k++) to[c + k] = bits[std::size_t(k)] >= limit ? from[c + k] * kept : T(0);
-      }
+      if (limit >= 0x1p32)
+        std::fill_n(y.row(i), y.cols, T(0));
+      else
+        PEFT_DISPATCH(row_dropout<T>, y.row(i), x.row(i), x.cols, key.key, row_keys[std::size_t(i)], std::uint32_t(limit), T(1 / (1 - key.p)));
     }
   });
 }

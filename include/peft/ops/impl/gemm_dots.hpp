@@ -27,11 +27,10 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
   const std::int64_t K = w.depth, size = sizeof(T);
   Dots<T> all;
   all.depth = K, all.alpha = alpha, all.add = add, all.bias = bias, all.ldx = x.stride, all.ldy = y.stride;
-  void (*kernel)(const Dots<T>&) = f.dots(w.type);
   if (w.lines <= few) {
-    const bool dense = w.along && w.rope_head_dim == 0 && kernel;
+    const bool dense = w.along && w.rope_head_dim == 0 && w.type == dtype_of<T>;
     std::byte* const widened = dense ? nullptr : scratch(0, w.lines * K * size);
-    if (!dense) widen_factor(f, reinterpret_cast<T*>(widened), w), kernel = f.dots(dtype_of<T>);
+    if (!dense) widen_factor(f, reinterpret_cast<T*>(widened), w);
     std::int32_t out[few];
     for (int i = 0; i < few; i++) out[i] = i;
     all.w = dense ? w.data : widened, all.w_stride = dense ? w.stride : K * size, all.rows = w.lines, all.out = out;
@@ -39,13 +38,14 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
     return parallel_ranges(x.rows, grain, [&](std::int64_t begin, std::int64_t end) {
       Dots<T> d = all;
       d.x = x.row(begin), d.y = y.row(begin), d.count = end - begin;
-      kernel(d);
+      f.dots(d);
     });
   }
   // Chunks of some 24 KiB of weights, in fours of rows.
   const std::int64_t by_bytes = 24576 / std::max<std::int64_t>(1, std::abs(w.stride)),
                      rows = std::clamp<std::int64_t>(std::max(by_bytes, w.lines / 64) / 4 * 4, 4, most);
   const std::int64_t chunks = (w.lines + rows - 1) / rows;
+  void (*const kernel)(const Dots<T>&) = f.stream(w.type);
   const bool wide = !kernel;
   Slots slots(chunks, wide ? 4 * K * size : 0);
   parallel_for(chunks, [&](std::int64_t chunk) {
@@ -68,7 +68,7 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
     for (std::int64_t i = begin; i < end; i += 4) {
       d.rows = std::min<std::int64_t>(4, end - i), d.out = out + (i - begin);
       for (std::int64_t r = 0; r < d.rows; r++) widen(reinterpret_cast<T*>(slot.data()) + r * K, w.data + (i + r) * w.stride, 0, K);
-      f.dots(dtype_of<T>)(d);
+      f.stream(dtype_of<T>)(d);
     }
   });
 }

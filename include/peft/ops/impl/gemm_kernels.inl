@@ -115,81 +115,148 @@ PEFT_TARGET void sum_columns(T* sums, const T* x, std::int64_t stride, std::int6
     for (std::int64_t r = 0; r < rows; r++) sums[j] += x[r * stride + j];
 }
 
-// Dot products: WB rows of w times XB rows of x, a chain of FMAs with L partial sums for each pair, which a fixed tree adds up. The
-// elements of w are made once for XB rows of x.
-template <DType type, class T>
-inline constexpr int step = info(type).block > 1 ? 32 : L<T>;
-
-template <DType type, class T, int XB, int WB>
-PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
-  constexpr int S = step<type, T>, n = S / L<T>;
-  constexpr std::int64_t size = info(type).bytes;
-  V<T> sums[WB][XB];
-  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
-  Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
-  const T* x = d.x + first * d.ldx;
-  const std::int64_t whole = d.depth / S;
-  for (std::int64_t k = 0; k < whole; k++, x += S) {
-    V<T> e[WB][n];
-    _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
-      if constexpr (type == dtype_of<T>) e[r][0] = load(reinterpret_cast<const T*>(w + r * d.w_stride) + k * S);
-      else if constexpr (info(type).block > 1) unit<type>(e[r], w + r * d.w_stride + k * size, 0);
-      else e[r][0] = plain<type>(w + r * d.w_stride + k * S * size);
-    }
-    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) {
-      const V<T> v = load(x + i * d.ldx + j * L<T>);
-      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r][j] * v;
-    }
-  }
-  if (const std::int64_t rest = d.depth - whole * S; rest > 0) {  // a type without blocks
-    if constexpr (info(type).block == 1) {
-      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
-        std::uint8_t bytes[S * size] = {};
-        for (std::int64_t b = 0; b < rest * size; b++) bytes[b] = w[r * d.w_stride + whole * S * size + b];
-        V<T> e;
-        if constexpr (type == dtype_of<T>) e = load(reinterpret_cast<const T*>(bytes));
-        else e = plain<type>(bytes);
-        _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * d.ldx, rest);
-      }
-    }
-  }
-  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
-    const std::int64_t out = d.out[row + r];
-    T* y = d.y + (first + i) * d.ldy + out;
-    T value = d.add ? *y : T(0);
-    value += d.alpha * sum<T>(sums[r][i]);
-    *y = d.bias ? value + d.bias[out] : value;
-  }
+// Where a dot product goes.
+template <class T>
+PEFT_SIMD void put(const detail::Dots<T>& d, std::int64_t x_row, std::int64_t w_row, T product) {
+  const std::int64_t out = d.out[w_row];
+  T* y = d.y + x_row * d.ldy + out;
+  T value = d.add ? *y : T(0);
+  value += d.alpha * product;
+  *y = d.bias ? value + d.bias[out] : value;
 }
 
-template <DType type, class T>
+// Dot products with few rows of w: 4 × 4 pairs at once (2 × 4 where there are 16 registers), each a chain of FMAs with L partial sums,
+// which a fixed tree adds up.
+template <class T, int XB, int WB>
+PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
+  V<T> sums[WB][XB];
+  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  const std::int64_t w_stride = d.w_stride / std::int64_t(sizeof(T));
+  const T *w = reinterpret_cast<const T*>(d.w) + row * w_stride, *x = d.x + first * d.ldx;
+  std::int64_t k = d.depth;
+  for (; k >= L<T>; k -= L<T>, w += L<T>, x += L<T>) {
+    V<T> e[WB];
+    _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) e[r] = load(w + r * w_stride);
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
+      const V<T> v = load(x + i * d.ldx);
+      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r] * v;
+    }
+  }
+  if (k > 0)
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++)
+        sums[r][i] += load_part(w + r * w_stride, k) * load_part(x + i * d.ldx, k);
+  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++)
+      put(d, first + i, row + r, sum<T>(sums[r][i]));
+}
+
+template <class T>
 PEFT_TARGET void dots(const detail::Dots<T>& d) {
   constexpr int WB = PEFT_BYTES == 64 ? 4 : 2;
   for (std::int64_t row = 0; row < d.rows;) {
     std::int64_t i = 0;
-    if (row + 4 <= d.rows) {
-      for (; i + 4 <= d.count; i += 4)
-        for (int r = 0; r < 4; r += WB) dot_rows<type, T, 4, WB>(d, row + r, i);
-      for (; i < d.count; i++) dot_rows<type, T, 1, 4>(d, row, i);
-      row += 4;
+    if (row + WB <= d.rows) {
+      for (; i + 4 <= d.count; i += 4) dot_rows<T, 4, WB>(d, row, i);
+      for (; i < d.count; i++) dot_rows<T, 1, WB>(d, row, i);
+      row += WB;
     } else {
-      for (; i < d.count; i++) dot_rows<type, T, 1, 1>(d, row, i);
+      for (; i < d.count; i++) dot_rows<T, 1, 1>(d, row, i);
       row++;
     }
   }
 }
 
+// d and m of a row's blocks, as float: four blocks at once, because one by one their conversions cost as much as the products. What
+// follows the last block is not read.
+template <DType type>
+PEFT_SIMD void scales_of(float* scales, Bytes w, std::int64_t blocks) {
+  constexpr std::int64_t size = info(type).bytes;
+  for (std::int64_t i = 0; i < blocks; i += 4, w += 4 * size, scales += 8) {
+    typedef int Pairs __attribute__((vector_size(16)));
+    int a, b, c, d;
+    const std::int64_t left = blocks - i - 1;
+    __builtin_memcpy(&a, w, 4), __builtin_memcpy(&b, w + (left > 0 ? size : 0), 4);
+    __builtin_memcpy(&c, w + (left > 1 ? 2 * size : 0), 4), __builtin_memcpy(&d, w + (left > 2 ? 3 * size : 0), 4);
+    const Pairs pairs = {a, b, c, d};
+#if defined(__x86_64__) && PEFT_BYTES > 16
+    _mm256_storeu_ps(scales, _mm256_cvtph_ps(__m128i(pairs)));
+#else
+    std::uint8_t halves8[16];
+    __builtin_memcpy(halves8, &pairs, 16);
+    store(scales, halves(halves8)), store(scales + 4, halves(halves8 + 8));
+#endif
+  }
+}
+
+// WB stored rows of w against XB rows of x, as w comes from memory: each block is widened in registers once for the XB rows. A pair's sum
+// is one chain along k with L partial sums, in fixed order, whatever WB and XB are.
+template <DType type, class T, int XB, int WB>
+PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
+  constexpr int W = L<T>, S = simple<type> ? 32 : W, n = S / W;
+  constexpr std::int64_t size = info(type).bytes * (simple<type> ? 1 : W), slab = 64;
+  V<T> sums[WB][XB];
+  _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
+  const std::int64_t stride = d.w_stride, ldx = d.ldx;
+  const T* x = d.x + first * ldx;
+  [[maybe_unused]] float scales[WB][simple<type> ? 2 * slab + 8 : 1];
+  for (std::int64_t left = d.depth / S; left > 0; left -= slab) {
+    const std::int64_t blocks = left < slab ? left : slab;
+    if constexpr (simple<type>)
+      for (int r = 0; r < WB; r++) scales_of<type>(scales[r], w + r * stride, blocks);
+    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S)
+      _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
+        Bytes from = w + r * stride;
+        __builtin_prefetch(from + WB * stride);
+        V<T> e[n];
+        if constexpr (type == dtype_of<T>) e[0] = load(reinterpret_cast<const T*>(from));
+        else if constexpr (simple<type>) unit<type>(e, from, scales[r][2 * b], scales[r][2 * b + 1]);
+        else e[0] = plain<type>(from);
+        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++)
+            sums[r][i] += e[j] * load(x + i * ldx + j * W);
+      }
+  }
+  if constexpr (!simple<type>)
+    if (const std::int64_t rest = d.depth % S; rest > 0)
+      for (int r = 0; r < WB; r++) {
+        std::uint8_t end[size] = {};
+        for (std::int64_t i = 0; i < rest * info(type).bytes; i++) end[i] = w[r * stride + i];
+        V<T> e;
+        if constexpr (type == dtype_of<T>) e = load(reinterpret_cast<const T*>(end));
+        else e = plain<type>(end);
+        for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * ldx, rest);
+      }
+  _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++)
+      put(d, first + i, row + r, sum<T>(sums[r][i]));
+}
+
+template <DType type, class T>
+PEFT_TARGET void stream(const detail::Dots<T>& d) {
+  constexpr int XB = PEFT_BYTES == 64 ? 4 : 2;
+  std::int64_t row = 0;
+  for (; row + 4 <= d.rows; row += 4) {
+    std::int64_t i = 0;
+    for (; i + XB <= d.count; i += XB) stream_rows<type, T, XB, 4>(d, row, i);
+    for (; i < d.count; i++) stream_rows<type, T, 1, 4>(d, row, i);
+  }
+  for (; row < d.rows; row++)
+    for (std::int64_t i = 0; i < d.count; i++) stream_rows<type, T, 1, 1>(d, row, i);
+}
+
 template <class T>
-PEFT_TARGET auto dots_of(DType type) -> void (*)(const detail::Dots<T>&) {
-  if (type == dtype_of<T>) return dots<dtype_of<T>, T>;
-  if constexpr (sizeof(T) == 4) switch (type) {
-      case DType::f16: return dots<DType::f16, float>;
-      case DType::bf16: return dots<DType::bf16, float>;
-      case DType::q4_0: return dots<DType::q4_0, float>;
-      case DType::q4_1: return dots<DType::q4_1, float>;
-      case DType::q8_0: return dots<DType::q8_0, float>;
-      default: break;
-    }
+PEFT_TARGET auto stream_of(DType type) -> void (*)(const detail::Dots<T>&) {
+  if (type == dtype_of<T>) return stream<dtype_of<T>, T>;
+  if constexpr (sizeof(T) == 4) {
+    if (type == DType::f16) return stream<DType::f16, float>;
+    if (type == DType::bf16) return stream<DType::bf16, float>;
+    switch (type) {
+        case DType::q4_0: return stream<DType::q4_0, float>;
+        case DType::q4_1: return stream<DType::q4_1, float>;
+        case DType::q5_0: return stream<DType::q5_0, float>;
+        case DType::q5_1: return stream<DType::q5_1, float>;
+        case DType::q8_0: return stream<DType::q8_0, float>;
+        default: break;
+      }
+  }
   return nullptr;
 }
 
@@ -197,9 +264,9 @@ template <class T>
 PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
   constexpr int M = MR<T>, N = NR<T>;
 #if PEFT_MR == 14
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>, sum_columns<T>};
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots<T>, stream_of<T>, sum_columns<T>};
 #else
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots_of<T>, sum_columns<T>};
+  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots<T>, stream_of<T>, sum_columns<T>};
 #endif
   return table;
 }

@@ -77,7 +77,7 @@ void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, 
         if (label >= begin && label < end) loss[first + i] = row[label - begin];
         const T here = PEFT_DISPATCH(row_max<T>, row, cols), grown = begin == 0 ? here : std::max(largest[i], here);
         const T shrink = begin == 0 ? T(0) : std::exp(largest[i] - grown);
-        const T more = PEFT_DISPATCH(row_exp<T>, row, static_cast<const T*>(row), grown, T(1), cols);
+        const T more = PEFT_DISPATCH(row_exp<T>, sum ? row : nullptr, static_cast<const T*>(row), grown, T(1), cols);
         total[i] = begin == 0 ? more : total[i] * shrink + more;
         if (sum && begin > 0 && shrink != T(1)) PEFT_DISPATCH(row_scale_add<T>, sum.row(i), shrink, static_cast<const T*>(sum.row(i)), T(0), sum.cols);
         largest[i] = grown;

@@ -6,28 +6,43 @@
 
 namespace peft::ops {
 
+namespace detail {
+/// y (M, N) = xᵀ, or +=; one side is a rank, so all of it is small.
+template <class T>
+void transpose_small(View<T> y, View<const T> x, bool accumulate) {
+  for (std::int64_t i = 0; i < y.rows; i++)
+    for (std::int64_t j = 0; j < y.cols; j++) y(i, j) = accumulate ? y(i, j) + x(j, i) : x(j, i);
+}
+}  // namespace detail
+
 template <Scalar T>
 void low_rank_forward(View<T> y, View<T> xa, View<const T> x, View<const T> A, View<const T> B, T s) {
-  linear_forward<T>(xa, x, WeightView(A));
-  Tensor<T> scaled({xa.rows, xa.cols});
-  scale<T>(scaled.view(), s, xa);
-  linear_forward<T>(y, scaled.view(), WeightView(B), nullptr, true);
+  gemm<T>(T(1), x, false, A, true, T(0), xa);
+  gemm<T>(s, xa, false, B, true, T(1), y);
 }
 
 template <Scalar T>
 void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B,
                        T s) {
-  if (dB) {
-    Tensor<T> scaled({xa.rows, xa.cols});
-    scale<T>(scaled.view(), s, xa);
-    linear_backward_weight<T>(dB, {}, dy, scaled.view());
+  // A product that is only a rank wide wastes most of a register tile: such ones are formed lying down.
+  const bool narrow = A.rows < 48;
+  const Tensor<T> lying = narrow ? Tensor<T>({B.cols, B.rows}) : Tensor<T>();
+  if (dB && narrow) {
+    gemm<T>(s, xa, true, dy, false, T(0), lying);
+    detail::transpose_small<T>(dB.view, lying, dB.accumulate);
+  } else if (dB) {
+    gemm<T>(s, dy, true, xa, false, T(dB.accumulate), dB.view);
   }
   if (!dx && !dA) return;
-  Tensor<T> g({dy.rows, A.rows});  // s · dy B
-  linear_backward_input<T>({g.view(), false}, dy, WeightView(B));
-  scale<T>(g.view(), s, g.view());
-  if (dA) linear_backward_weight<T>(dA, {}, g.view(), x);
-  if (dx) linear_backward_input<T>(dx, g.view(), WeightView(A));
+  const Tensor<T> g({dy.rows, A.rows});
+  if (narrow) {
+    detail::transpose_small<T>(lying, B, false);
+    gemm<T>(s, dy, false, lying, true, T(0), g);
+  } else {
+    gemm<T>(s, dy, false, B, false, T(0), g);
+  }
+  if (dA) gemm<T>(T(1), g, true, x, false, T(dA.accumulate), dA.view);
+  if (dx) gemm<T>(T(1), g, false, A, false, T(dx.accumulate), dx.view);
 }
 
 }  // namespace peft::ops

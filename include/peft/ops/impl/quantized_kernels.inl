@@ -23,7 +23,15 @@ PEFT_SIMD Ints bytes(Bytes p) {
   return Ints{p[0], p[1], p[2], p[3]};
 #endif
 }
-PEFT_SIMD Ints signed_bytes(Bytes p) { return bytes(p) << 24 >> 24; }
+PEFT_SIMD Ints signed_bytes(Bytes p) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  return Ints(_mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#elif defined(__x86_64__) && PEFT_BYTES == 32
+  return Ints(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+  return bytes(p) << 24 >> 24;
+#endif
+}
 PEFT_SIMD Ints words(Bytes p) {
 #if defined(__x86_64__) && PEFT_BYTES == 64
   return Ints(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
@@ -75,31 +83,34 @@ PEFT_SIMD void scale_and_minimum(Bytes s, int j, int& scale, int& minimum) {
   else scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4, minimum = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
 }
 
-// r: elements 32 u … 32 u + 31 of a block, L to a vector. d, m and dmin are binary16.
+/// Blocks of 32: d, and m or what else follows, as binary16 at the beginning.
 template <DType type>
-PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
+inline constexpr bool simple = info(type).block == 32;
+
+// r: the 32 elements of a simple block whose d and m are known already, L to a vector.
+template <DType type>
+PEFT_SIMD void unit(Floats* r, Bytes b, float d, [[maybe_unused]] float m) {
   constexpr int W = L<float>, n = unit_vectors;
   if constexpr (type == DType::q4_0 || type == DType::q4_1) {
     constexpr bool offset = type == DType::q4_1;
-    const float d = half(b);
 #if defined(__x86_64__) && PEFT_BYTES == 64
     // All sixteen values of the block stand in one register; its permutation looks at the low four bits of a code only.
-    const Floats table = offset ? Floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * d + broadcast(half(b + 2))
+    const Floats table = offset ? Floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * d + broadcast(m)
                                 : Floats{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7} * d;
     const Ints q = bytes(b + (offset ? 4 : 2));
     r[0] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q), __m512(table)));
     r[1] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q >> 4), __m512(table)));
 #else
-    const float m = offset ? half(b + 2) : 0.f;
     _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
       const Ints q = bytes(b + (offset ? 4 : 2) + W * i);
       if constexpr (offset) r[i] = floats(q & 15) * d + m, r[i + n / 2] = floats(q >> 4) * d + m;
       else r[i] = floats((q & 15) - 8) * d, r[i + n / 2] = floats((q >> 4) - 8) * d;
     }
 #endif
-  } else if constexpr (type == DType::q5_0 || type == DType::q5_1) {
+  } else if constexpr (type == DType::q8_0) {
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) r[i] = floats(signed_bytes(b + 2 + W * i)) * d;
+  } else {
     constexpr bool offset = type == DType::q5_1;
-    const float d = half(b), m = offset ? half(b + 2) : 0.f;
     int high;
     __builtin_memcpy(&high, b + (offset ? 4 : 2), 4);
     Ints lane;
@@ -110,9 +121,15 @@ PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
       if constexpr (offset) r[i] = floats(low) * d + m, r[i + n / 2] = floats(top) * d + m;
       else r[i] = floats(low - 16) * d, r[i + n / 2] = floats(top - 16) * d;
     }
-  } else if constexpr (type == DType::q8_0) {
-    const float d = half(b);
-    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) r[i] = floats(signed_bytes(b + 2 + W * i)) * d;
+  }
+}
+
+// r: elements 32 u … 32 u + 31 of a block, L to a vector. d, m and dmin are binary16.
+template <DType type>
+PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
+  constexpr int W = L<float>, n = unit_vectors;
+  if constexpr (simple<type>) {
+    unit<type>(r, b, half(b), type == DType::q4_1 || type == DType::q5_1 ? half(b + 2) : 0.f);
   } else if constexpr (type == DType::q2_k) {
     const float d = half(b + 80), minimum = half(b + 82);
     _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) {

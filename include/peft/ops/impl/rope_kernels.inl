@@ -18,21 +18,25 @@ PEFT_SIMD void rotate_halves(T* x, const T* cos, const T* sin, V<T> direction, s
     store(x + half + i, b * c + a * s);
   }
 }
-// Each lane twice: c0 c0 c1 c1 …
+// Half a register of p, each element twice: p0 p0 p1 p1 …
 template <class T, int... I>
-PEFT_SIMD V<T> twice(V<T> v, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(v, v, (I / 2)...);
+PEFT_SIMD V<T> load_twice(const T* p, std::int64_t left, std::integer_sequence<int, I...>) {
+  typedef T half __attribute__((vector_size(PEFT_BYTES / 2), aligned(alignof(T)), may_alias));
+  half h{};
+  if (left >= L<T> / 2)
+    h = *reinterpret_cast<const half*>(p);
+  else
+    for (std::int64_t i = 0; i < left; i++) h[i] = p[i];
+  return __builtin_shufflevector(h, h, (I / 2)...);
 }
-// The pair is (2i, 2i + 1).
+// The pair is (2i, 2i + 1); direction alternates: −, +, −, …
 template <class T>
 PEFT_SIMD void rotate_neighbours(T* x, const T* cos, const T* sin, V<T> direction, std::int64_t half) {
   constexpr int H = L<T> / 2;
-  V<T> sign = direction;  // − + − + …
-  for (int i = 0; i < L<T>; i += 2) sign[i] = -sign[i];
   const auto lanes = std::make_integer_sequence<int, L<T>>{};
   for (std::int64_t i = 0; i < half; i += H) {
-    const std::int64_t left = half - i < H ? half - i : H;
-    const V<T> c = twice<T>(load_part(cos + i, left), lanes), s = twice<T>(load_part(sin + i, left), lanes) * sign;
+    const std::int64_t left = half - i;
+    const V<T> c = load_twice(cos + i, left, lanes), s = load_twice(sin + i, left, lanes) * direction;
     const V<T> v = left < H ? load_part(x + 2 * i, 2 * left) : load(x + 2 * i);
     const V<T> turned = v * c + exchange<T, 1>(v, lanes) * s;
     if (left < H)
@@ -45,7 +49,9 @@ PEFT_SIMD void rotate_neighbours(T* x, const T* cos, const T* sin, V<T> directio
 // All heads of one row.
 template <class T>
 PEFT_TARGET void rotate_row(T* x, std::int64_t heads, std::int64_t head_dim, const T* cos, const T* sin, T direction, std::int64_t half, bool interleaved) {
-  const V<T> d = broadcast(direction);
+  V<T> d = broadcast(direction);
+  if (interleaved)
+    for (int i = 0; i < L<T>; i += 2) d[i] = -direction;
   for (std::int64_t h = 0; h < heads; h++, x += head_dim) {
     if (interleaved)
       rotate_neighbours<T>(x, cos, sin, d, half);
