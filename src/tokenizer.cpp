@@ -11,4 +11,5 @@
 #include "peft/tokenizer/impl/pre_tokenizer.inl"
 #include "peft/tokenizer/impl/tokenizer.inl"
 #include "peft/tokenizer/impl/unicode.inl"
+#include "peft/tokenizer/impl/save.inl"
 #include "peft/tokenizer/impl/vocabulary.inl"

@@ -87,6 +87,8 @@ TEST_CASE("a normalized token is sought in the normalised text", "[tokenizer]") 
       small::from_json(small::json(small::model_json(small::english()),
                                    small::added_json(300, "<Big>", R"("special":false,"normalized":true)") + "," + small::added_json(301, "<Raw>"), parts));
   CHECK(t.encode("<BIG>") == Ids{300});
+  CHECK(t.decode(Ids{300}) == "<big>");
+  CHECK(t.token_to_id("<Big>") == 300);
   CHECK(t.encode("<RAW>").front() == '<');
   CHECK(t.encode("<Raw>") == Ids{301});
   CHECK(t.encode("HELLO") == Ids{*t.token_to_id("hello")});
@@ -143,6 +145,15 @@ TEST_CASE("sentencepiece's style: ▁ for spaces, bytes for the unknown", "[toke
         "a\xEF\xBF\xBD"
         "a");
   CHECK(piecewise(t, {5 + 0xC3, 5 + 0xA9, 5 + 0xC3}).starts_with("é"));  // the run turns out broken after its beginning was shown
+}
+
+TEST_CASE("words of a text without pre-tokenizer are found at their ▁", "[tokenizer]") {
+  // The same merges with and without one that crosses a border: "b▁a" would be cut wrongly.
+  const std::string head = R"({"added_tokens":[],"normalizer":{"type":"Replace","pattern":{"String":" "},"content":"▁"},"model":{"type":"BPE","vocab":{)";
+  const peft::Tokenizer words = small::from_json(head + R"("▁":0,"a":1,"b":2,"▁a":3,"▁▁":4,"ab":5},"merges":["▁ a","▁ ▁","a b"]}})");
+  CHECK(words.encode("a  ab b a") == Ids{1, 0, 3, 2, 0, 2, 3});
+  const peft::Tokenizer crossing = small::from_json(head + R"("▁":0,"a":1,"b":2,"b▁":3,"b▁a":4},"merges":["b ▁","b▁ a"]}})");
+  CHECK(crossing.encode("ab ab") == Ids{1, 4, 2});
 }
 
 TEST_CASE("a stream holds back only what is incomplete", "[tokenizer]") {

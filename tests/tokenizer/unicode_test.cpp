@@ -45,6 +45,11 @@ TEST_CASE("classes are those of regular expressions", "[tokenizer]") {
   CHECK(u::is(0xB2, u::number));                   // superscript two is \p{No}:
   CHECK_FALSE(u::is(0xB2, u::decimal | u::word));  // neither \d nor \w
   CHECK(u::is(0x2167, u::word));                   // Roman numeral eight, \p{Nl}
+  CHECK(u::is(0xB2, u::regex_word));               // which Oniguruma sees otherwise,
+  CHECK_FALSE(u::is(0x2460, u::regex_word));       // though not beyond Latin-1
+  CHECK((u::is(0x200D, u::word) && !u::is(0x200D, u::regex_word)));
+  CHECK((u::is(0x13460, u::letter) && u::is(0x1CCF9, u::decimal) && u::is(0x2EBF0, u::letter)));  // since Unicode 15.1 and 16
+  CHECK(u::classes_of(0x0378) == 0);                                                              // unassigned
   CHECK(u::is(0x301, u::mark));
   CHECK(u::is(0x1D7D8, u::decimal));  // beyond the basic plane
 }

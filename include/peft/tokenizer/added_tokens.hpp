@@ -58,12 +58,15 @@ class AddedTokens {
 
   const TokenFinder& raw() const { return raw_; }
   const TokenFinder& normalized() const { return normalized_; }
+  /// Contents as the file has them.
   const Vocabulary& vocabulary() const { return vocabulary_; }
+  /// What decode() shows of a token: its content, normalised if the token is. Null data if there is no such id.
+  std::string_view shown(std::int32_t id) const { return shown_.token(id); }
   bool is_special(std::int32_t id) const;
 
  private:
   TokenFinder raw_, normalized_;
-  Vocabulary vocabulary_;
+  Vocabulary vocabulary_, shown_;
   std::vector<std::int32_t> special_;  // ascending
 };
 

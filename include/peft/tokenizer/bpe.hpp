@@ -33,6 +33,7 @@ class Bpe final : public Model {
   void tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   std::int32_t unk_id() const override { return options_.unk_id; }
+  std::string_view word_mark() const override { return word_mark_; }
 
  private:
   struct Target {
@@ -53,7 +54,8 @@ class Bpe final : public Model {
 
   Vocabulary vocabulary_;
   BpeOptions options_;
-  std::vector<Slot> slots_;                // open addressing, a power of two, at most half full
+  std::vector<Slot> slots_;  // open addressing, a power of two, at most half full
+  std::string_view word_mark_;
   std::vector<std::int32_t> byte_tokens_;  // of "<0x00>" … "<0xFF>", -1 where missing; empty without byte_fallback
 };
 

@@ -18,6 +18,9 @@ class Model {
   /// Appends the ids of a piece that is not empty. The same piece always gives the same ids (the tokenizer remembers them).
   virtual void tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
+  /// A character before which every piece may be cut (where it does not follow itself) without changing its ids; empty if there is none. A
+  /// sentencepiece vocabulary sees whole texts as one piece; its "▁" makes words of them that can be remembered.
+  virtual std::string_view word_mark() const { return {}; }
   /// The id of what the vocabulary does not know, -1 if the model drops it.
   virtual std::int32_t unk_id() const = 0;
 };

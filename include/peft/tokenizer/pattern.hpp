@@ -18,6 +18,8 @@ class Pattern {
   static Pattern literal(std::string text);
   /// Throws FormatError(path) that quotes an expression which is not known.
   static Pattern regex(std::string_view expression, std::string_view path);
+  /// \w+|[^\w\s]+ with the \w of Unicode, not Oniguruma's: what the pre-tokenizer Whitespace looks for.
+  static Pattern words();
 
   /// The leftmost match in text[from, …), never empty. False if there is none.
   bool find(std::string_view text, std::size_t from, std::size_t& begin, std::size_t& end) const;

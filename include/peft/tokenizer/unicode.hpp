@@ -9,7 +9,7 @@
 
 #include "peft/core/config.hpp"
 
-/// UTF-8 and the character properties that tokenizers speak of (by utf8proc, Unicode 15 in Debian 12).
+/// UTF-8 and the character properties that tokenizers speak of (by utf8proc; categories are those of Unicode 16).
 namespace peft::unicode {
 
 /// A character and the number of bytes that it takes. What is not UTF-8 reads as U+FFFD, one for each maximal broken part (as a browser
@@ -40,22 +40,23 @@ enum Class : std::uint8_t {
   number = 2,        // \p{N}
   decimal = 4,       // \p{Nd}, \d
   space = 8,         // \s: White_Space
-  word = 16,         // \w: letters, marks, decimal and letter numbers, connectors
+  word = 16,         // \w of Unicode TR 18: letters, marks, decimal and letter numbers, connectors, joiners
   punctuation = 32,  // \p{P}
   mark = 64,         // \p{M}
+  regex_word = 128,  // \w of Oniguruma: without the joiners, with ² ³ ¹ ¼ ½ ¾
 };
 std::uint8_t classes_of_non_ascii(char32_t character);
 inline constexpr std::array<std::uint8_t, 128> ascii_classes = [] {
   std::array<std::uint8_t, 128> table{};
   for (unsigned c = 0; c < 128; c++) {
     if ((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'))
-      table[c] = letter | word;
+      table[c] = letter | word | regex_word;
     else if (c >= '0' && c <= '9')
-      table[c] = number | decimal | word;
+      table[c] = number | decimal | word | regex_word;
     else if ((c >= 0x09 && c <= 0x0D) || c == ' ')
       table[c] = space;
     else if (c == '_')
-      table[c] = punctuation | word;
+      table[c] = punctuation | word | regex_word;
     else if (c > ' ' && c < 0x7F && c != '$' && c != '+' && c != '<' && c != '=' && c != '>' && c != '^' && c != '`' && c != '|' && c != '~')
       table[c] = punctuation;
   }

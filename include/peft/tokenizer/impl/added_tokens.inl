@@ -75,17 +75,18 @@ PEFT_INLINE AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, cons
   std::stable_sort(ordered.begin(), ordered.end(), [](const AddedToken& a, const AddedToken& b) { return a.special && !b.special; });
   std::vector<AddedToken> groups[2];
   std::vector<std::string> contents[2];
-  std::vector<std::pair<std::string, std::int32_t>> names;
+  std::vector<std::pair<std::string, std::int32_t>> names, shown;
   for (const AddedToken& token : ordered) {
     groups[token.normalized].push_back(token);
     contents[token.normalized].push_back(token.content);
     if (token.normalized && normalizer != nullptr) normalizer->apply(contents[1].back());
     names.emplace_back(token.content, token.id);
+    shown.emplace_back(contents[token.normalized].back(), token.id);
     if (token.special) special_.push_back(token.id);
   }
   raw_ = TokenFinder(std::move(groups[0]), contents[0]);
   normalized_ = TokenFinder(std::move(groups[1]), contents[1]);
-  vocabulary_ = Vocabulary(names);
+  vocabulary_ = Vocabulary(names), shown_ = Vocabulary(shown);
   std::sort(special_.begin(), special_.end());
 }
 

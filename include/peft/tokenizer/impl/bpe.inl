@@ -31,6 +31,17 @@ PEFT_INLINE Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, Bp
     while (slots_[slot].pair != free_slot && slots_[slot].pair != pair) slot = (slot + 1) & (capacity - 1);
     slots_[slot] = {pair, {merge.rank, merge.merged}};
   }
+  // No merge makes a token with "▁" behind another character: then none crosses the border in front of a word.
+  constexpr std::string_view mark = "\xE2\x96\x81";
+  const auto crosses = [&](const Merge& merge) {
+    const std::string_view token = vocabulary_.token(merge.merged);
+    for (std::size_t at = token.find(mark); at != token.npos; at = token.find(mark, at + 1))
+      if (at > 0 && !token.substr(0, at).ends_with(mark)) return true;
+    return false;
+  };
+  if (vocabulary_.id(mark) >= 0 && !options_.ignore_merges && options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty() &&
+      std::none_of(merges.begin(), merges.end(), crosses))
+    word_mark_ = mark;
   if (!options_.byte_fallback) return;
   for (unsigned byte = 0; byte < 256; byte++) {
     constexpr std::string_view digits = "0123456789ABCDEF";

@@ -99,10 +99,11 @@ std::size_t scan_llama3(std::string_view text, std::size_t at) {
 }
 
 /// \w+|[^\w\s]+
-inline std::size_t scan_words(std::string_view text, std::size_t at) {
+template <std::uint8_t word>
+std::size_t scan_words(std::string_view text, std::size_t at) {
   const Look c = look(text, at);
-  if (c.any(unicode::word)) return run_of(text, at, unicode::word);
-  return run(text, at, [](const Look& l) { return l.none(unicode::word | unicode::space); });
+  if (c.any(word)) return run_of(text, at, word);
+  return run(text, at, [](const Look& l) { return l.none(word | unicode::space); });
 }
 
 /// [\p{P}\$\+<=>\^~\|]+, the first of the four expressions that llama.cpp applies to a byte-level BPE without a known `.pre`
@@ -122,7 +123,7 @@ inline constexpr KnownPattern known_patterns[] = {
     {R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", scan_gpt2},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<3>},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<1>},
-    {R"(\w+|[^\w\s]+)", scan_words},
+    {R"(\w+|[^\w\s]+)", scan_words<unicode::regex_word>},
     {R"([\p{P}\$\+<=>\^~\|]+)", scan_punctuation},
 };
 
@@ -152,6 +153,12 @@ PEFT_INLINE Pattern Pattern::literal(std::string text) {
   return pattern;
 }
 
+PEFT_INLINE Pattern Pattern::words() {
+  Pattern pattern;
+  pattern.kind_ = Kind::scanner, pattern.scanner_ = detail::scan_words<unicode::word>;
+  return pattern;
+}
+
 PEFT_INLINE Pattern Pattern::regex(std::string_view expression, std::string_view path) {
   Pattern pattern;
   for (const detail::KnownPattern& known : detail::known_patterns)
@@ -165,16 +172,11 @@ PEFT_INLINE Pattern Pattern::regex(std::string_view expression, std::string_view
     bool negated;
     char32_t low, high;
   };
-  static constexpr Atom atoms[] = {{"\\p{L}", unicode::letter, false, 1, 0},
-                                   {"\\p{N}", unicode::number, false, 1, 0},
-                                   {"\\p{P}", unicode::punctuation, false, 1, 0},
-                                   {"\\p{Nd}", unicode::decimal, false, 1, 0},
-                                   {"\\d", unicode::decimal, false, 1, 0},
-                                   {"\\s", unicode::space, false, 1, 0},
-                                   {"\\S", unicode::space, true, 1, 0},
-                                   {"\\w", unicode::word, false, 1, 0},
-                                   {"\\W", unicode::word, true, 1, 0},
-                                   {"[0-9]", 0, false, '0', '9'},
+  static constexpr Atom atoms[] = {{"\\p{L}", unicode::letter, false, 1, 0},      {"\\p{N}", unicode::number, false, 1, 0},
+                                   {"\\p{P}", unicode::punctuation, false, 1, 0}, {"\\p{Nd}", unicode::decimal, false, 1, 0},
+                                   {"\\d", unicode::decimal, false, 1, 0},        {"\\s", unicode::space, false, 1, 0},
+                                   {"\\S", unicode::space, true, 1, 0},           {"\\w", unicode::regex_word, false, 1, 0},
+                                   {"\\W", unicode::regex_word, true, 1, 0},      {"[0-9]", 0, false, '0', '9'},
                                    {"[^\\s]", unicode::space, true, 1, 0}};
   pattern.kind_ = Kind::repeated;
   for (const Atom& atom : atoms)

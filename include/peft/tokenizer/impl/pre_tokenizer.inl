@@ -143,7 +143,7 @@ inline PreTokenizerPtr pre_tokenizer_of(const Json& json, std::string_view path,
   if (type == "Split") return std::make_unique<Split>(c.pattern("pattern"), split_behavior(c, c.string("behavior")), c.boolean("invert", false));
   if (type == "Digits")
     return std::make_unique<Split>(Pattern::regex("\\p{N}", path), c.boolean("individual_digits", false) ? SplitBehavior::isolated : SplitBehavior::contiguous);
-  if (type == "Whitespace") return std::make_unique<Split>(Pattern::regex("\\w+|[^\\w\\s]+", path), SplitBehavior::removed, true);
+  if (type == "Whitespace") return std::make_unique<Split>(Pattern::words(), SplitBehavior::removed, true);
   if (type == "WhitespaceSplit") return std::make_unique<Split>(Pattern::regex("\\s", path), SplitBehavior::removed);
   if (type == "CharDelimiterSplit") return std::make_unique<Split>(Pattern::literal(c.string("delimiter")), SplitBehavior::removed);
   if (type == "Metaspace") return std::make_unique<Metaspace>(c.string("replacement", "\xE2\x96\x81"), prepend_scheme(c), c.boolean("split", true));

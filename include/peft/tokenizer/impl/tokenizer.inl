@@ -17,7 +17,7 @@ namespace tokenizer {
 struct Scratch {
   struct Hash {
     using is_transparent = void;
-    std::size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
+    std::size_t operator()(std::string_view piece) const { return std::hash<std::string_view>{}(piece); }
   };
   struct Range {
     std::uint32_t begin, size;
@@ -44,7 +44,7 @@ struct State {
   State() { idle.reserve(64); }
 
   std::string_view token(std::int32_t id) const {
-    const std::string_view added_token = added.vocabulary().token(id);
+    const std::string_view added_token = added.shown(id);
     return added_token.data() != nullptr ? added_token : pipeline.model->vocabulary().token(id);
   }
 };
@@ -73,19 +73,32 @@ class ScratchLease {
   std::unique_ptr<Scratch> scratch_;
 };
 
-/// The ids of one piece, remembered if it is short: text repeats its words.
-inline void encode_piece(const Model& model, std::string_view piece, Scratch& scratch, std::vector<std::int32_t>& ids) {
-  if (piece.size() > Scratch::longest_known) return model.tokenize(piece, ids);
-  if (const auto known = scratch.known.find(piece); known != scratch.known.end()) {
+/// The ids of one word, remembered if it is short: text repeats its words.
+inline void encode_word(const Model& model, std::string_view word, Scratch& scratch, std::vector<std::int32_t>& ids) {
+  if (word.size() > Scratch::longest_known) return model.tokenize(word, ids);
+  if (const auto known = scratch.known.find(word); known != scratch.known.end()) {
     const auto begin = scratch.known_ids.begin() + known->second.begin;
     ids.insert(ids.end(), begin, begin + known->second.size);
     return;
   }
   const std::size_t before = ids.size();
-  model.tokenize(piece, ids);
+  model.tokenize(word, ids);
   if (scratch.known.size() >= Scratch::most_known) scratch.known.clear(), scratch.known_ids.clear();
-  scratch.known.emplace(piece, Scratch::Range{static_cast<std::uint32_t>(scratch.known_ids.size()), static_cast<std::uint32_t>(ids.size() - before)});
+  scratch.known.emplace(word, Scratch::Range{static_cast<std::uint32_t>(scratch.known_ids.size()), static_cast<std::uint32_t>(ids.size() - before)});
   scratch.known_ids.insert(scratch.known_ids.end(), ids.begin() + static_cast<std::ptrdiff_t>(before), ids.end());
+}
+
+inline void encode_piece(const Model& model, std::string_view piece, Scratch& scratch, std::vector<std::int32_t>& ids) {
+  const std::string_view mark = model.word_mark();
+  while (!mark.empty() && piece.size() > mark.size()) {
+    std::size_t end = 0;
+    while (piece.substr(end).starts_with(mark)) end += mark.size();
+    end = piece.find(mark, end);
+    if (end == piece.npos) break;
+    encode_word(model, piece.substr(0, end), scratch, ids);
+    piece.remove_prefix(end);
+  }
+  if (!piece.empty()) encode_word(model, piece, scratch, ids);
 }
 
 }  // namespace detail

@@ -3,8 +3,10 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <iterator>
 #include <vector>
 
 #include "peft/core/error.hpp"
@@ -72,6 +74,67 @@ PEFT_INLINE std::string to_valid(std::string_view text) {
 
 namespace detail {
 
+/// What Unicode 15.1 and 16 added, which Debian 12's utf8proc (Unicode 15) does not know and published tokenizers do. Looked up for characters
+/// that are unassigned there; a newer utf8proc answers first.
+inline std::uint32_t classes_since_15(char32_t c) {
+  struct Range {
+    char32_t first, last;
+    std::uint32_t classes;
+  };
+  static constexpr Range ranges[] = {{0x897, 0x897, mark | word},
+                                     {0x1B4E, 0x1B4F, punctuation},
+                                     {0x1B7F, 0x1B7F, punctuation},
+                                     {0x1C89, 0x1C8A, letter | word},
+                                     {0xA7CB, 0xA7CD, letter | word},
+                                     {0xA7DA, 0xA7DC, letter | word},
+                                     {0x105C0, 0x105F3, letter | word},
+                                     {0x10D40, 0x10D49, number | decimal | word},
+                                     {0x10D4A, 0x10D65, letter | word},
+                                     {0x10D69, 0x10D6D, mark | word},
+                                     {0x10D6E, 0x10D6E, punctuation},
+                                     {0x10D6F, 0x10D85, letter | word},
+                                     {0x10EC2, 0x10EC4, letter | word},
+                                     {0x10EFC, 0x10EFC, mark | word},
+                                     {0x11380, 0x11389, letter | word},
+                                     {0x1138B, 0x1138B, letter | word},
+                                     {0x1138E, 0x1138E, letter | word},
+                                     {0x11390, 0x113B5, letter | word},
+                                     {0x113B7, 0x113B7, letter | word},
+                                     {0x113B8, 0x113C0, mark | word},
+                                     {0x113C2, 0x113C2, mark | word},
+                                     {0x113C5, 0x113C5, mark | word},
+                                     {0x113C7, 0x113CA, mark | word},
+                                     {0x113CC, 0x113D0, mark | word},
+                                     {0x113D1, 0x113D1, letter | word},
+                                     {0x113D2, 0x113D2, mark | word},
+                                     {0x113D3, 0x113D3, letter | word},
+                                     {0x113D4, 0x113D5, punctuation},
+                                     {0x113D7, 0x113D8, punctuation},
+                                     {0x113E1, 0x113E2, mark | word},
+                                     {0x116D0, 0x116E3, number | decimal | word},
+                                     {0x11BC0, 0x11BE0, letter | word},
+                                     {0x11BE1, 0x11BE1, punctuation},
+                                     {0x11BF0, 0x11BF9, number | decimal | word},
+                                     {0x11F5A, 0x11F5A, mark | word},
+                                     {0x13460, 0x143FA, letter | word},
+                                     {0x16100, 0x1611D, letter | word},
+                                     {0x1611E, 0x1612F, mark | word},
+                                     {0x16130, 0x16139, number | decimal | word},
+                                     {0x16D40, 0x16D6C, letter | word},
+                                     {0x16D6D, 0x16D6F, punctuation},
+                                     {0x16D70, 0x16D79, number | decimal | word},
+                                     {0x18CFF, 0x18CFF, letter | word},
+                                     {0x1CCF0, 0x1CCF9, number | decimal | word},
+                                     {0x1E5D0, 0x1E5ED, letter | word},
+                                     {0x1E5EE, 0x1E5EF, mark | word},
+                                     {0x1E5F0, 0x1E5F0, letter | word},
+                                     {0x1E5F1, 0x1E5FA, number | decimal | word},
+                                     {0x1E5FF, 0x1E5FF, punctuation},
+                                     {0x2EBF0, 0x2EE5D, letter | word}};
+  const auto* const at = std::upper_bound(std::begin(ranges), std::end(ranges), c, [](char32_t wanted, const Range& range) { return wanted < range.first; });
+  return at != std::begin(ranges) && c <= (at - 1)->last ? (at - 1)->classes : 0;
+}
+
 inline std::uint8_t compute_classes(char32_t c) {
   const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
   std::uint32_t mask = 0;
@@ -108,6 +171,9 @@ inline std::uint8_t compute_classes(char32_t c) {
     case UTF8PROC_CATEGORY_PO:
       mask = punctuation;
       break;
+    case UTF8PROC_CATEGORY_CN:
+      mask = classes_since_15(c);
+      break;
     default:
       break;
   }
@@ -117,6 +183,9 @@ inline std::uint8_t compute_classes(char32_t c) {
   if (c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) || (c >= 0x1F150 && c <= 0x1F169) ||
       (c >= 0x1F170 && c <= 0x1F189))
     mask |= word;
+  // Oniguruma, which reads the expressions of tokenizer.json, leaves out the joiners and takes the superscripts and fractions of Latin-1.
+  const bool latin1_number = c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE);
+  if (latin1_number || ((mask & word) != 0 && c != 0x200C && c != 0x200D)) mask |= regex_word;
   return static_cast<std::uint8_t>(mask);
 }
 
