@@ -80,7 +80,9 @@ PEFT_INLINE SafetensorsFile SafetensorsFile::open(const std::string& path) {
     std::size_t index;
   };
   std::vector<Span> spans;
-  for (const auto& [name, entry] : header.object()) {
+  for (const Json::Member& member : header.object()) {
+    const std::string& name = member.first;
+    const Json& entry = member.second;
     if (name == "__metadata__") {
       detail::in_header(path, name, [&] {
         for (const auto& [key, value] : entry.object()) file.metadata_[key] = value.string();
