@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// What surrounds the model in one forward: the layout of the batch, the pass, caches, rotary angles.
+#include "peft/nn/pass.hpp"
+
+#include <catch2/catch.hpp>
+#include <cmath>
+#include <numbers>
+#include <thread>
+#include <vector>
+
+#include "peft/nn/rotary.hpp"
+#include "peft/nn/transformer.hpp"
+#include "support/tensors.hpp"
+
+using namespace peft;
+using namespace peft::testing;
+
+TEST_CASE("sequences lie one behind the other, each with its positions", "[nn]") {
+  const std::vector<std::int64_t> lengths = {3, 1, 2};
+  const auto s = Sequences::of_lengths(lengths);
+  CHECK(s->size() == 3);
+  CHECK(s->rows() == 6);
+  CHECK(s->longest() == 3);
+  CHECK(s->last_position() == 2);
+  CHECK((*s)[2].begin == 4);
+  CHECK((*s)[2].end == 6);
+  CHECK((*s)[2].id == 2);
+  CHECK(std::vector<int>(s->positions()->begin(), s->positions()->end()) == std::vector<int>{0, 1, 2, 0, 0, 1});
+  CHECK(Sequences().rows() == 0);
+  CHECK(Sequences().longest() == 0);
+}
+
+TEST_CASE("a sequence may begin at any position", "[nn]") {
+  std::vector<Sequence, PoolAllocator<Sequence>> all(2);
+  all[0].end = 2, all[0].first_position = 7;
+  all[1].begin = 2, all[1].end = 3, all[1].first_position = 4;
+  const Sequences s(all);
+  CHECK(std::vector<int>(s.positions()->begin(), s.positions()->end()) == std::vector<int>{7, 8, 4});
+  CHECK(s.last_position() == 8);
+  all[1].begin = 1;
+  CHECK_THROWS_WITH(Sequences(all), "[sequences] a sequence at rows 1..3 behind row 2; packed sequences follow each other");
+}
+
+TEST_CASE("a row's name for dropout does not depend on packing", "[nn]") {
+  std::vector<Sequence, PoolAllocator<Sequence>> ab(2), ba(2);
+  ab[0].end = 3, ab[0].id = 10, ab[1].begin = 3, ab[1].end = 5, ab[1].id = 20;
+  ba[0].end = 2, ba[0].id = 20, ba[1].begin = 2, ba[1].end = 5, ba[1].id = 10;
+  const auto names = [](const auto& all) {
+    const Sequences s(all);
+    return std::vector<std::uint64_t>(s.row_keys()->begin(), s.row_keys()->end());
+  };
+  const std::vector<std::uint64_t> x = names(ab), y = names(ba);
+  CHECK(std::vector<std::uint64_t>(x.begin(), x.begin() + 3) == std::vector<std::uint64_t>(y.begin() + 2, y.end()));
+  CHECK(std::vector<std::uint64_t>(x.begin() + 3, x.end()) == std::vector<std::uint64_t>(y.begin(), y.begin() + 2));
+  std::vector<std::uint64_t> sorted = x;
+  std::ranges::sort(sorted);
+  CHECK(std::ranges::adjacent_find(sorted) == sorted.end());
+}
+
+TEST_CASE("the current pass is the innermost of its thread", "[nn]") {
+  CHECK(Pass<float>::current() == nullptr);
+  const Pass<float> outer, inner;
+  const PassScope<float> a(outer);
+  {
+    const PassScope<float> b(inner);
+    CHECK(Pass<float>::current() == &inner);
+    std::thread([] { CHECK(Pass<float>::current() == nullptr); }).join();
+    CHECK(Pass<double>::current() == nullptr);
+  }
+  CHECK(Pass<float>::current() == &outer);
+}
+
+TEST_CASE("neighbours with the same active list are one range", "[nn]") {
+  Pass<float> pass;
+  CHECK(pass.ranges().empty());
+  std::vector<Sequence, PoolAllocator<Sequence>> all(4);
+  for (std::size_t i = 0; i < 4; i++) all[i].begin = std::int64_t(i) * 2, all[i].end = all[i].begin + 2;
+  all[2].active = 1, all[3].active = 2;
+  pass.sequences = std::make_shared<const Sequences>(all);
+  pass.lists = std::make_shared<const std::vector<Active>>(std::vector<Active>{{4}, {}, {}});
+  const auto ranges = pass.ranges();
+  REQUIRE(ranges.size() == 2);
+  CHECK(ranges[0].begin == 0);
+  CHECK(ranges[0].end == 4);
+  CHECK(*ranges[0].active == Active{4});
+  CHECK(ranges[1].end == 8);  // two lists, both empty
+  CHECK(ranges[1].active->empty());
+}
+
+TEST_CASE("dropout is drawn in training only, by seed, forward and site", "[nn]") {
+  Pass<float> pass;
+  pass.sequences = Sequences::of_lengths(std::vector<std::int64_t>{3});
+  CHECK_FALSE(pass.dropping(0.5, 1));
+  pass.training = true;
+  CHECK_FALSE(pass.dropping(0, 1));
+  const Dropping first = pass.dropping(0.5, 1);
+  CHECK(first);
+  CHECK(first.rows == pass.sequences->row_keys());
+  CHECK(pass.dropping(0.5, 1).key.key == first.key.key);
+  CHECK(pass.dropping(0.5, 2).key.key != first.key.key);
+  pass.forward = 1;
+  CHECK(pass.dropping(0.5, 1).key.key != first.key.key);
+  pass.forward = 0, pass.seed = 1;
+  CHECK(pass.dropping(0.5, 1).key.key != first.key.key);
+}
+
+TEST_CASE("a cache grows, keeps what is there and forgets on demand", "[nn]") {
+  KvCache<float> cache(2, 3, 2);
+  CHECK(cache.capacity() == 2);
+  const Tensor<float> k = random_normal<float>({5, 3}), v = random_normal<float>({5, 3}, 2);
+  for (std::int64_t i = 0; i < 5; i++) {
+    for (std::int64_t layer : {0, 1}) {
+      cache.append(layer, k.view().row_range(i, i + 1), v.view().row_range(i, i + 1));
+      CHECK(cache.length() == i);  // not before all layers have theirs
+    }
+    cache.advance(1);
+  }
+  CHECK(cache.length() == 5);
+  CHECK(cache.capacity() >= 5);
+  for (std::int64_t layer : {0, 1}) {
+    CHECK(same_bits(cache.keys(layer, 5), k));
+    CHECK(same_bits(cache.values(layer, 5), v));
+  }
+  cache.truncate(2);
+  CHECK(cache.length() == 2);
+  cache.truncate(4);
+  CHECK(cache.length() == 2);
+  cache.append(0, k.view().row_range(4, 5), v.view().row_range(4, 5));
+  CHECK(same_bits(cache.keys(0, 3).row_range(2, 3).clone(), k.row_range(4, 5).clone()));
+  CHECK(same_bits(cache.keys(0, 2), k.row_range(0, 2)));
+}
+
+TEST_CASE("rotary frequencies fall from 1 to about 1/theta", "[nn]") {
+  const auto f = rope_frequencies({.theta = 10000}, 8);
+  REQUIRE(f.size() == 4);
+  for (int i = 0; i < 4; i++) CHECK(f[std::size_t(i)] == Approx(std::pow(10000.0, -i / 4.0)).epsilon(1e-14));
+  const auto half = rope_frequencies({.theta = 10000, .scaling = RopeScaling::linear, .factor = 2}, 8);
+  const auto divided = rope_frequencies({.theta = 10000, .divisors = {1, 2, 4, 8}}, 8);
+  for (std::size_t i = 0; i < 4; i++) {
+    CHECK(half[i] == Approx(f[i] / 2).epsilon(1e-14));
+    CHECK(divided[i] == Approx(f[i] / double(1 << i)).epsilon(1e-14));
+  }
+}
+
+TEST_CASE("Llama 3.1 stretches long waves alone", "[nn]") {
+  const RopeConfig config = {
+      .theta = 500000, .scaling = RopeScaling::llama3, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 8192};
+  const auto plain = rope_frequencies({.theta = 500000}, 128), scaled = rope_frequencies(config, 128);
+  int kept = 0, stretched = 0, between = 0;
+  for (std::size_t i = 0; i < 64; i++) {
+    const double waves = 8192 * plain[i] / (2 * std::numbers::pi);  // how often the wave fits into the old context
+    double want = plain[i] / 8 + (waves - 1) / 3 * (plain[i] - plain[i] / 8);
+    if (waves > 4) want = plain[i];
+    if (waves < 1) want = plain[i] / 8;
+    (waves > 4 ? kept : waves < 1 ? stretched : between)++;
+    CHECK(scaled[i] == Approx(want));
+    if (i) CHECK(scaled[i] < scaled[i - 1]);
+  }
+  CHECK(kept > 20);
+  CHECK(stretched > 20);
+  CHECK(between > 2);
+}
+
+TEST_CASE("the table of angles grows to what is asked for, and old ones stay valid", "[nn]") {
+  Rotary<double> rotary({1.0, 0.1}, 4, true);
+  const RotaryTable<double> small = rotary.table(10), large = rotary.table(1000);
+  CHECK(small.cos.rows() >= 10);
+  CHECK(large.cos.rows() >= 1000);
+  CHECK(large.head_dim == 4);
+  CHECK(large.interleaved);
+  for (std::int64_t p : {0, 1, 9, 255, 999})
+    for (std::int64_t i : {0, 1}) {
+      const double angle = double(p) * (i ? 0.1 : 1.0);
+      CHECK(large.cos(p, i) == Approx(std::cos(angle)).margin(1e-12));
+      CHECK(large.sin(p, i) == Approx(std::sin(angle)).margin(1e-12));
+      if (p < small.cos.rows()) CHECK(small.cos(p, i) == large.cos(p, i));
+    }
+}
