@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+// Products of a transformer of 135 million weights (hidden 576, feed-forward 1536, key and value 192, vocabulary 49152), beside the
+// arithmetic peak of one core, which is measured first. Each figure is the best of many runs: other programs may share the machine.
+#include <fmt/core.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "peft/core/parallel.hpp"
+#include "peft/ops/gemm.hpp"
+#include "peft/ops/isa.hpp"
+#include "peft/ops/quantized.hpp"
+
+#if __has_include(<Eigen/Core>)
+#include <Eigen/Core>
+#define PEFT_BENCH_EIGEN 1
+#endif
+
+using namespace peft;
+using namespace peft::ops;
+
+namespace {
+
+double budget = 0.15;  // seconds for each figure
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+template <class F>
+double best(const F& f) {
+  double fastest = 1e30, spent = 0;
+  for (int runs = 0; spent < budget || runs < 3; runs++) {
+    const double start = now();
+    f();
+    const double t = now() - start;
+    fastest = std::min(fastest, t), spent += t;
+  }
+  return fastest;
+}
+
+// Sixteen independent chains of multiply-adds on registers.
+#define PEFT_BENCH_PEAK(NAME, TARGET, BYTES)                                                                                          \
+  TARGET double NAME(long n) {                                                                                                        \
+    typedef float V __attribute__((vector_size(BYTES)));                                                                              \
+    V c0{}, c1{}, c2{}, c3{}, c4{}, c5{}, c6{}, c7{}, c8{}, c9{}, a = c0 + 0.5f, b = c0 + 0.25f;                                      \
+    for (long i = 0; i < n; i++) {                                                                                                    \
+      c0 += a * b, c1 += a * b, c2 += a * b, c3 += a * b, c4 += a * b, c5 += a * b, c6 += a * b, c7 += a * b, c8 += a * b;            \
+      c9 += a * b;                                                                                                                    \
+      asm volatile("" : PEFT_BENCH_OP(c0), PEFT_BENCH_OP(c1), PEFT_BENCH_OP(c2), PEFT_BENCH_OP(c3), PEFT_BENCH_OP(c4));               \
+      asm volatile("" : PEFT_BENCH_OP(c5), PEFT_BENCH_OP(c6), PEFT_BENCH_OP(c7), PEFT_BENCH_OP(c8), PEFT_BENCH_OP(c9));               \
+    }                                                                                                                                 \
+    return 10.0 * 2 * (BYTES / 4) * double(n);                                                                                        \
+  }
+#if defined(__x86_64__)
+#define PEFT_BENCH_OP(c) "+v"(c)
+PEFT_BENCH_PEAK(peak_avx512, __attribute__((target("avx512f,fma"))), 64)
+PEFT_BENCH_PEAK(peak_avx2, __attribute__((target("avx2,fma,no-avx512f"))), 32)
+#undef PEFT_BENCH_OP
+#define PEFT_BENCH_OP(c) "+x"(c)
+PEFT_BENCH_PEAK(peak_baseline, __attribute__((target("no-avx"))), 16)
+#else
+#define PEFT_BENCH_OP(c) "+w"(c)
+PEFT_BENCH_PEAK(peak_baseline, , 16)
+#endif
+
+double peak() {
+  auto* f = peak_baseline;
+#if defined(__x86_64__)
+  if (isa() == Isa::avx512) f = peak_avx512;
+  if (isa() == Isa::avx2) f = peak_avx2;
+#endif
+  double operations = 0;
+  const double t = best([&] { operations = f(100000); });
+  return operations / t * 1e-9;
+}
+
+std::vector<float> numbers(std::int64_t n) {
+  std::vector<float> v(static_cast<std::size_t>(n));
+  std::uint32_t state = 1;
+  for (float& x : v) state = state * 1664525 + 1013904223, x = float(state >> 8) * 0x1p-24f - 0.5f;
+  return v;
+}
+
+struct Weights {
+  std::vector<std::byte> bytes;
+  WeightView view;
+  Weights(std::int64_t out, std::int64_t in, DType type) : bytes(std::size_t(bytes_of(type, out * in))), view(bytes.data(), type, out, in) {
+    const std::vector<float> row = numbers(in);
+    for (std::int64_t r = 0; r < out; r++) quantize(bytes.data() + bytes_of(type, r * in), type, row.data(), in);
+  }
+};
+
+double one_core = 1;
+
+void line(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t k, double seconds, int threads) {
+  const double speed = 2.0 * double(m) * double(n) * double(k) / seconds * 1e-9;
+  fmt::print("{:<26} M {:>4} N {:>5} K {:>5}  {} thread{}  {:>9.1f} us  {:>7.1f} GFLOP/s  {:>5.1f} %\n", what, m, n, k, threads, threads > 1 ? "s" : " ", seconds * 1e6, speed,
+             100 * speed / one_core / threads);
+}
+
+void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int threads, bool all) {
+  const std::vector<float> x = numbers(m * in), dy = numbers(m * out);
+  std::vector<float> y(x.size() + dy.size()), dw(static_cast<std::size_t>(out * in));
+  for (DType type : {DType::f32, DType::bf16, DType::q8_0, DType::q4_1}) {
+    if (type != DType::f32 && !all) continue;
+    const Weights w(out, in, type);
+    line("forward " + std::string(name(type)), m, out, in, best([&] { linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), w.view); }), threads);
+    line("  dX " + std::string(name(type)), m, in, out, best([&] { linear_backward_input<float>({{y.data(), m, in}}, View<const float>(dy.data(), m, out), w.view); }), threads);
+  }
+  line("  dW", out, in, m, best([&] { linear_backward_weight<float>({{dw.data(), out, in}}, {}, View<const float>(dy.data(), m, out), View<const float>(x.data(), m, in)); }), threads);
+#if defined(PEFT_BENCH_EIGEN)
+  if (threads == 1) {
+    using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::Map<const Matrix> ex(x.data(), m, in), ew(dw.data(), out, in);
+    Eigen::Map<Matrix> ey(y.data(), m, out);
+    line("  (Eigen, these flags)", m, out, in, best([&] { ey.noalias() = ex * ew.transpose(); }), threads);
+  }
+#endif
+}
+
+// LoRA's products: xa = x Aᵀ, y += xa Bᵀ, g = dy B, dA = gᵀ x, dB = dyᵀ xa, dx += g A.
+void low_rank(std::int64_t m, std::int64_t out, std::int64_t in, std::int64_t r, int threads) {
+  const std::vector<float> x = numbers(m * in), A = numbers(r * in), B = numbers(out * r);
+  std::vector<float> xa = numbers(m * r), y = numbers(m * out), dx = numbers(m * in), dA(A.size()), dB(B.size());
+  const View<const float> X(x.data(), m, in), Y(y.data(), m, out), va(A.data(), r, in), vb(B.data(), out, r), G(xa.data(), m, r);
+  const std::string rank = "rank " + std::to_string(r) + " ";
+  line(rank + "x At", m, r, in, best([&] { linear_forward<float>({xa.data(), m, r}, X, va); }), threads);
+  line(rank + "y += xa Bt", m, out, r, best([&] { gemm<float>(0.5f, G, false, vb, true, 1, {y.data(), m, out}); }), threads);
+  line(rank + "dy B", m, r, out, best([&] { gemm<float>(0.5f, Y, false, vb, false, 0, {xa.data(), m, r}); }), threads);
+  line(rank + "dA = gt x", r, in, m, best([&] { gemm<float>(1, G, true, X, false, 0, {dA.data(), r, in}); }), threads);
+  line(rank + "dB = dyt xa", out, r, m, best([&] { gemm<float>(1, Y, true, G, false, 0, {dB.data(), out, r}); }), threads);
+  line(rank + "dx += g A", m, in, r, best([&] { gemm<float>(1, G, false, va, false, 1, {dx.data(), m, in}); }), threads);
+}
+
+// One row against 64 MiB of weights in many matrices, so that they come from memory and not from a cache.
+void decode(std::int64_t m, std::int64_t out, std::int64_t in, DType type, int threads) {
+  const UseKernel dot(Kernel::dot);
+  const std::int64_t bytes = bytes_of(type, out * in), copies = std::max<std::int64_t>(1, (std::int64_t(64) << 20) / bytes);
+  const Weights w(out, in, type);
+  std::vector<std::byte> many(static_cast<std::size_t>(copies * bytes));
+  for (std::int64_t i = 0; i < copies; i++) std::memcpy(many.data() + i * bytes, w.bytes.data(), std::size_t(bytes));
+  const std::vector<float> x = numbers(m * in);
+  std::vector<float> y(static_cast<std::size_t>(m * out));
+  const double t = best([&] {
+    for (std::int64_t i = 0; i < copies; i++) {
+      WeightView v = w.view;
+      v.data = many.data() + i * bytes;
+      linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), v);
+    }
+  });
+  fmt::print("decode {:<5} M {:>2} N {:>5} K {:>5}  {} thread{}  {:>6.1f} GB/s of weights  ({:.1f} us a product)\n", name(type), m, out, in, threads, threads > 1 ? "s" : " ",
+             double(bytes * copies) / t * 1e-9, t * 1e6 / double(copies));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1) budget = std::atof(argv[1]);
+  const std::string only = argc > 2 ? argv[2] : "";
+  one_core = peak();
+  fmt::print("{}: peak of one core {:.1f} GFLOP/s (float32)\n", name(isa()), one_core);
+  for (int threads : {1, 2}) {
+    set_num_threads(threads);
+    if (only.empty() || only == "gemm") {
+      weight_products(512, 576, 576, threads, true);
+      weight_products(512, 192, 576, threads, true);
+      weight_products(512, 1536, 576, threads, true);
+      weight_products(512, 576, 1536, threads, true);
+      weight_products(512, 49152, 576, threads, false);
+      weight_products(64, 576, 576, threads, true);
+      weight_products(16, 576, 576, threads, true);
+    }
+    if (only.empty() || only == "rank")
+      for (std::int64_t r : {4, 8, 16, 64}) low_rank(512, 576, 576, r, threads);
+    if (only.empty() || only == "decode") {
+      for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1}) decode(1, 1536, 576, type, threads);
+      decode(1, 576, 1536, DType::q4_1, threads), decode(1, 49152, 576, DType::q4_1, threads), decode(4, 1536, 576, DType::q4_1, threads);
+    }
+  }
+}
