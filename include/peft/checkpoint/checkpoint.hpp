@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/checkpoint/adapter_file.hpp"
+#include "peft/checkpoint/load.hpp"
+#include "peft/checkpoint/save.hpp"
+#include "peft/checkpoint/training_state.hpp"
