@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "peft/ops/activation_kind.hpp"
 #include "peft/ops/weight_view.hpp"
 
 namespace peft::ops {
-
-/// silu(x) = x σ(x); gelu = x Φ(x); gelu_tanh = its tanh approximation ("gelu_new"); relu; tanh.
-enum class Activation { silu, gelu, gelu_tanh, relu, tanh };
 
 /// y = f(x); y may be x.
 template <Scalar T>

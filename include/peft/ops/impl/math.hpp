@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <limits>
 
-#include "peft/ops/activation.hpp"
+#include "peft/ops/activation_kind.hpp"
 #include "peft/ops/impl/simd.hpp"
 
 // exp and the activations, lane by lane, for each instruction set.
