@@ -42,17 +42,17 @@ double best(const F& f) {
 }
 
 // Sixteen independent chains of multiply-adds on registers.
-#define PEFT_BENCH_PEAK(NAME, TARGET, BYTES)                                                                                          \
-  TARGET double NAME(long n) {                                                                                                        \
-    typedef float V __attribute__((vector_size(BYTES)));                                                                              \
-    V c0{}, c1{}, c2{}, c3{}, c4{}, c5{}, c6{}, c7{}, c8{}, c9{}, a = c0 + 0.5f, b = c0 + 0.25f;                                      \
-    for (long i = 0; i < n; i++) {                                                                                                    \
-      c0 += a * b, c1 += a * b, c2 += a * b, c3 += a * b, c4 += a * b, c5 += a * b, c6 += a * b, c7 += a * b, c8 += a * b;            \
-      c9 += a * b;                                                                                                                    \
-      asm volatile("" : PEFT_BENCH_OP(c0), PEFT_BENCH_OP(c1), PEFT_BENCH_OP(c2), PEFT_BENCH_OP(c3), PEFT_BENCH_OP(c4));               \
-      asm volatile("" : PEFT_BENCH_OP(c5), PEFT_BENCH_OP(c6), PEFT_BENCH_OP(c7), PEFT_BENCH_OP(c8), PEFT_BENCH_OP(c9));               \
-    }                                                                                                                                 \
-    return 10.0 * 2 * (BYTES / 4) * double(n);                                                                                        \
+#define PEFT_BENCH_PEAK(NAME, TARGET, BYTES)                                                                               \
+  TARGET double NAME(long n) {                                                                                             \
+    typedef float V __attribute__((vector_size(BYTES)));                                                                   \
+    V c0{}, c1{}, c2{}, c3{}, c4{}, c5{}, c6{}, c7{}, c8{}, c9{}, a = c0 + 0.5f, b = c0 + 0.25f;                           \
+    for (long i = 0; i < n; i++) {                                                                                         \
+      c0 += a * b, c1 += a * b, c2 += a * b, c3 += a * b, c4 += a * b, c5 += a * b, c6 += a * b, c7 += a * b, c8 += a * b; \
+      c9 += a * b;                                                                                                         \
+      asm volatile("" : PEFT_BENCH_OP(c0), PEFT_BENCH_OP(c1), PEFT_BENCH_OP(c2), PEFT_BENCH_OP(c3), PEFT_BENCH_OP(c4));    \
+      asm volatile("" : PEFT_BENCH_OP(c5), PEFT_BENCH_OP(c6), PEFT_BENCH_OP(c7), PEFT_BENCH_OP(c8), PEFT_BENCH_OP(c9));    \
+    }                                                                                                                      \
+    return 10.0 * 2 * (BYTES / 4) * double(n);                                                                             \
   }
 #if defined(__x86_64__)
 #define PEFT_BENCH_OP(c) "+v"(c)
@@ -97,8 +97,8 @@ double one_core = 1;
 
 void line(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t k, double seconds, int threads) {
   const double speed = 2.0 * double(m) * double(n) * double(k) / seconds * 1e-9;
-  fmt::print("{:<26} M {:>4} N {:>5} K {:>5}  {} thread{}  {:>9.1f} us  {:>7.1f} GFLOP/s  {:>5.1f} %\n", what, m, n, k, threads, threads > 1 ? "s" : " ", seconds * 1e6, speed,
-             100 * speed / one_core / threads);
+  fmt::print("{:<26} M {:>4} N {:>5} K {:>5}  {} thread{}  {:>9.1f} us  {:>7.1f} GFLOP/s  {:>5.1f} %\n", what, m, n, k, threads, threads > 1 ? "s" : " ",
+             seconds * 1e6, speed, 100 * speed / one_core / threads);
 }
 
 void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int threads, bool all) {
@@ -107,10 +107,19 @@ void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int thre
   for (DType type : {DType::f32, DType::bf16, DType::q8_0, DType::q4_1}) {
     if (type != DType::f32 && !all) continue;
     const Weights w(out, in, type);
-    line("forward " + std::string(name(type)), m, out, in, best([&] { linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), w.view); }), threads);
-    line("  dX " + std::string(name(type)), m, in, out, best([&] { linear_backward_input<float>({{y.data(), m, in}}, View<const float>(dy.data(), m, out), w.view); }), threads);
+    line("forward " + std::string(name(type)), m, out, in, best([&] {
+           linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), w.view);
+         }),
+         threads);
+    line("  dX " + std::string(name(type)), m, in, out, best([&] {
+           linear_backward_input<float>({{y.data(), m, in}}, View<const float>(dy.data(), m, out), w.view);
+         }),
+         threads);
   }
-  line("  dW", out, in, m, best([&] { linear_backward_weight<float>({{dw.data(), out, in}}, {}, View<const float>(dy.data(), m, out), View<const float>(x.data(), m, in)); }), threads);
+  line("  dW", out, in, m, best([&] {
+         linear_backward_weight<float>({{dw.data(), out, in}}, {}, View<const float>(dy.data(), m, out), View<const float>(x.data(), m, in));
+       }),
+       threads);
 #if defined(PEFT_BENCH_EIGEN)
   if (threads == 1) {
     using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
@@ -151,8 +160,8 @@ void decode(std::int64_t m, std::int64_t out, std::int64_t in, DType type, int t
       linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), v);
     }
   });
-  fmt::print("decode {:<5} M {:>2} N {:>5} K {:>5}  {} thread{}  {:>6.1f} GB/s of weights  ({:.1f} us a product)\n", name(type), m, out, in, threads, threads > 1 ? "s" : " ",
-             double(bytes * copies) / t * 1e-9, t * 1e6 / double(copies));
+  fmt::print("decode {:<5} M {:>2} N {:>5} K {:>5}  {} thread{}  {:>6.1f} GB/s of weights  ({:.1f} us a product)\n", name(type), m, out, in, threads,
+             threads > 1 ? "s" : " ", double(bytes * copies) / t * 1e-9, t * 1e6 / double(copies));
 }
 
 }  // namespace

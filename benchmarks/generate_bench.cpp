@@ -62,8 +62,8 @@ void run(const Options& o, double started) {
       R"({{"engine": "peft-cpp", "isa": "{}", "prompt": {}, "new": {}, "batch": {}, "beams": {}, "threads": {}, "adapter": {}, "load_s": {}, "first_token_s": {}, )"
       R"("prefill_tok_s": {}, "decode_tok_s": {}, "rss_peak_mib": {}}})"
       "\n",
-      peft::name(peft::isa()), o.prompt, o.fresh, o.batch, o.beams, peft::num_threads(), !o.adapter.empty(), rounded(loaded - opened, 3), rounded(first_token, 3),
-      rounded(double(o.prompt * o.batch) / t.prefill, 1), rounded(double((o.fresh - 1) * o.batch) / t.decode, 1),
+      peft::name(peft::isa()), o.prompt, o.fresh, o.batch, o.beams, peft::num_threads(), !o.adapter.empty(), rounded(loaded - opened, 3),
+      rounded(first_token, 3), rounded(double(o.prompt * o.batch) / t.prefill, 1), rounded(double((o.fresh - 1) * o.batch) / t.decode, 1),
       std::llround(double(peft::memory::peak_resident_bytes()) / (1 << 20)));
 }
 

@@ -107,7 +107,8 @@ peft::Dataset e2e_rows(const Options& o, const peft::TransformerConfig& config) 
     row.input_ids.push_back(config.eos_token_ids[0]), row.labels.push_back(config.eos_token_ids[0]);
     rows.push_back(std::move(row));
   }
-  if (std::int64_t(rows.size()) < o.batch * o.steps) throw peft::FormatError(o.e2e, -1, std::to_string(rows.size()) + " rows; " + std::to_string(o.batch * o.steps) + " are wanted");
+  if (std::int64_t(rows.size()) < o.batch * o.steps)
+    throw peft::FormatError(o.e2e, -1, std::to_string(rows.size()) + " rows; " + std::to_string(o.batch * o.steps) + " are wanted");
   return peft::Dataset(std::move(rows));
 }
 
@@ -167,9 +168,9 @@ void run(const Options& o, double started) {
       R"("step_best_s": {}, "step_median_s": {}, "tok_s_best": {}, "tok_s_median": {}, "rss_load_mib": {}, "rss_peak_mib": {}, "trainable": {}, "losses": [{}]}})"
       "\n",
       peft::name(peft::isa()), o.method, batch_size, o.e2e.empty() ? tokens / batch_size : rows.longest(), peft::num_threads(), rounded(opened - started, 3),
-      rounded(loaded - opened, 3), rounded(attached - loaded, 3), rounded(first_step, 3), rounded(best, 4), rounded(median, 4), rounded(double(tokens) / best, 1),
-      rounded(double(tokens) / median, 1), std::llround(mib(loaded_bytes)), std::llround(mib(peft::memory::peak_resident_bytes())), model.count_parameters().trainable,
-      fmt::join(losses, ", "));
+      rounded(loaded - opened, 3), rounded(attached - loaded, 3), rounded(first_step, 3), rounded(best, 4), rounded(median, 4),
+      rounded(double(tokens) / best, 1), rounded(double(tokens) / median, 1), std::llround(mib(loaded_bytes)),
+      std::llround(mib(peft::memory::peak_resident_bytes())), model.count_parameters().trainable, fmt::join(losses, ", "));
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include <span>
 
 #include "peft/core/error.hpp"
+#include "peft/tokenizer/save.hpp"
 #include "small_tokenizer.hpp"
 
 namespace {
@@ -99,6 +100,27 @@ TEST_CASE("the name of the pre-tokenizer decides the cut and the first token", "
   CHECK(load(english("default")).encode("hello") == load(english("gpt-2")).encode("hello"));
   CHECK_THROWS_AS(load(english("gpt2")), peft::FormatError);
   CHECK_THROWS_WITH(load(english("gpt2")), Catch::Contains("\"gpt2\"") && Catch::Contains("did you mean \"gpt-2\""));
+}
+
+TEST_CASE("a GGUF file's tokenizer, saved as tokenizer.json, is the same", "[tokenizer]") {
+  const char* const texts[] = {"hello world", "<|im_start|>user\nthe 1234  world<|im_end|>\n", "It's 中文, e\xCC\x81 3.14\n\n", "a<name>b", ""};
+  for (const char* pre : {"gpt-2", "smollm", "llama-bpe", "qwen2", "default"}) {
+    CAPTURE(pre);
+    const small::Folder folder;
+    const std::string path =
+        folder.write("model.gguf", english(pre).flag("tokenizer.ggml.add_eos_token", true).add("tokenizer.chat_template", "{{ '\"x\"' }}").file());
+    const peft::Tokenizer gguf = peft::load_tokenizer(path);
+    const std::string saved = std::filesystem::path(path).parent_path() / "saved";
+    peft::save_tokenizer(path, saved);
+    const peft::Tokenizer json = peft::load_tokenizer(saved);
+    for (const char* text : texts) {
+      CHECK(json.encode(text) == gguf.encode(text));
+      CHECK(json.decode(json.encode(text), {.skip_special_tokens = false}) == gguf.decode(gguf.encode(text), {.skip_special_tokens = false}));
+    }
+    CHECK(json.bos_id() == gguf.bos_id());
+    CHECK(json.eos_id() == gguf.eos_id());
+    CHECK(json.vocab_size() == gguf.vocab_size());
+  }
 }
 
 TEST_CASE("scores order the merges of sentencepiece's BPE", "[tokenizer]") {

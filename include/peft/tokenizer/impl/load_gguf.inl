@@ -7,6 +7,7 @@
 #include "peft/io/gguf.hpp"
 #include "peft/tokenizer/bpe.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
+#include "peft/tokenizer/impl/gguf_names.inl"
 #include "peft/tokenizer/impl/model.inl"
 #include "peft/tokenizer/pipeline.hpp"
 
@@ -37,39 +38,13 @@ class GgufKeys {
   const GgufFile& file_;
 };
 
-/// How a byte-level BPE cuts its text: a name (`tokenizer.ggml.pre`) that stands for what tokenizer.json spells out.
-inline void set_pre_tokenizer(const std::string& name, Pipeline& pipeline, BpeOptions& options, bool& add_bos) {
-  std::vector<PreTokenizerPtr> steps;
-  const auto split = [&](std::string_view regex) {
-    steps.push_back(std::make_unique<Split>(Pattern::regex(regex, "tokenizer.ggml.pre"), SplitBehavior::isolated));
-  };
-  constexpr std::string_view gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-  if (name == "gpt-2") {
-    split(gpt2);
-  } else if (name == "smollm") {
-    split("\\p{N}"), split(gpt2);
-  } else if (name == "llama-bpe" || name == "llama3" || name == "llama-v3") {
-    split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
-    options.ignore_merges = add_bos = true;
-  } else if (name == "qwen2") {
-    split(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)");
-    pipeline.normalizer = std::make_unique<UnicodeForm>(unicode::Form::nfc);
-  } else if (name == "default") {
-    split(R"([\p{P}\$\+<=>\^~\|]+)"), split(gpt2), split("\\p{N}+"), split("[0-9]{3}");
-  } else {
-    const std::vector<std::string> known = {"gpt-2", "smollm", "llama-bpe", "llama3", "llama-v3", "qwen2", "default"};
-    throw Error("tokenizer.gguf", "tokenizer.ggml.pre \"" + name + "\" is not supported" + did_you_mean(name, known, "supported are"));
-  }
-  steps.push_back(std::make_unique<ByteLevel>(false, false));
-  pipeline.pre_tokenizer = std::make_unique<PreTokenizerSequence>(std::move(steps));
-  pipeline.decoder = std::make_unique<ByteLevelDecoder>();
-}
-
 /// Byte-level BPE: `gpt2`.
 inline void read_byte_level(const GgufKeys& keys, Vocabulary vocabulary, Pipeline& pipeline, bool& add_bos) {
-  BpeOptions options;
-  const std::string pre = keys.string("pre", "default");
-  set_pre_tokenizer(pre, pipeline, options, add_bos);
+  const GgufPre pre = gguf_pre(keys.string("pre", "default"));
+  add_bos = pre.add_bos;
+  if (pre.nfc) pipeline.normalizer = std::make_unique<UnicodeForm>(unicode::Form::nfc);
+  pipeline.pre_tokenizer = make_pre_tokenizer(pre.pre_tokenizer, "tokenizer.ggml.pre");
+  pipeline.decoder = std::make_unique<ByteLevelDecoder>();
   std::vector<Merge> merges;
   for (const std::string_view text : keys.at("merges").strings()) {
     const std::size_t space = text.find(' ', 1);
@@ -80,7 +55,7 @@ inline void read_byte_level(const GgufKeys& keys, Vocabulary vocabulary, Pipelin
   // Llama 3 files of early converters do not say which token begins a text.
   if (add_bos && !pipeline.bos_id)
     if (const std::int32_t id = vocabulary.id("<|begin_of_text|>"); id >= 0) pipeline.bos_id = id;
-  pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options));
+  pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, BpeOptions{.ignore_merges = pre.ignore_merges});
 }
 
 /// sentencepiece's BPE: `llama`. Spaces are ▁, a score orders the merges, unknown characters fall back to bytes.
@@ -130,14 +105,12 @@ inline Pipeline read_gguf(const std::string& path) {
     if (const auto id = keys.token(key, tokens.size())) pipeline.eos_ids.push_back(*id);
   if (const GgufValue* text = file.find("tokenizer.chat_template")) pipeline.chat_template = text->string();
 
-  enum { unknown_token = 2, control_token = 3, user_defined_token = 4 };
   if (const GgufValue* types = keys.find("token_type")) {
     if (types->integers().size() != tokens.size())
       throw FormatError(path, -1, "there are " + std::to_string(tokens.size()) + " tokens and " + std::to_string(types->integers().size()) + " token types");
     for (std::size_t i = 0; i < tokens.size(); i++) {
       const std::int64_t type = types->integers()[i];
-      if (type != unknown_token && type != control_token && type != user_defined_token) continue;
-      pipeline.added_tokens.push_back({.id = tokens[i].second, .content = tokens[i].first, .special = type != user_defined_token});
+      if (is_added(type)) pipeline.added_tokens.push_back({.id = tokens[i].second, .content = tokens[i].first, .special = type != gguf_user_defined});
     }
   }
   bool add_bos = sentencepiece;

@@ -1,107 +1,119 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <filesystem>
 
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
+#include "peft/tokenizer/impl/load_gguf.inl"
 #include "peft/tokenizer/save.hpp"
 
 namespace peft {
 
-namespace detail {
+namespace tokenizer::detail {
 
-PEFT_INLINE Json byte_level(bool use_regex) {
-  return Json::parse(std::string(R"({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": )") + (use_regex ? "true" : "false") + "}", "byte_level");
+/// An object of these members, in this order.
+inline Json object_of(std::initializer_list<std::pair<const char*, Json>> members) {
+  Json object = Json::make_object();
+  for (const auto& [key, value] : members) object.set(key, value);
+  return object;
 }
 
-PEFT_INLINE Json isolated(const char* pattern) {
-  Json split = Json::make_object(), regex = Json::make_object();
-  regex.set("Regex", Json(pattern));
-  split.set("type", Json("Split")), split.set("pattern", std::move(regex)), split.set("behavior", Json("Isolated")), split.set("invert", Json(false));
-  return split;
-}
-
-PEFT_INLINE Json in_sequence(Json first, Json second) {
-  Json list = Json::make_array(), sequence = Json::make_object();
-  list.push_back(std::move(first)), list.push_back(std::move(second));
-  sequence.set("type", Json("Sequence")), sequence.set("pretokenizers", std::move(list));
-  return sequence;
-}
-
-// What cuts text into pieces, by the name that GGUF gives it.
-PEFT_INLINE Json pre_tokenizer_json(const std::string& name) {
-  if (name == "gpt-2" || name == "default") return byte_level(true);
-  if (name == "smollm") return in_sequence(Json::parse(R"({"type": "Digits", "individual_digits": true})", "digits"), byte_level(true));
-  if (name == "llama-bpe" || name == "llama3" || name == "llama-v3")
-    return in_sequence(isolated(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"), byte_level(false));
-  if (name == "qwen2")
-    return in_sequence(isolated(R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"), byte_level(false));
-  throw NotSupported("save_tokenizer", "tokenizer.ggml.pre \"" + name + "\" is not supported; supported are gpt-2, smollm, llama-bpe, qwen2, default");
-}
-
-PEFT_INLINE void save_gguf_tokenizer(const GgufFile& file, const std::filesystem::path& directory) {
-  const auto text = [&](const char* key, const char* otherwise) {
-    const GgufValue* value = file.find(key);
-    return value ? value->string() : std::string(otherwise);
+/// What is put around a text, as TemplateProcessing says it; null if nothing is.
+inline Json template_json(const Pipeline& pipeline, const std::vector<std::string_view>& tokens) {
+  constexpr std::int32_t text = -1;
+  std::vector<std::int32_t> single = {text};
+  if (pipeline.post_processor) pipeline.post_processor->apply(single);
+  if (single.size() == 1) return Json();
+  const auto steps = [&](std::initializer_list<const char*> sequences) {
+    Json all = Json::make_array();
+    std::int64_t type = 0;
+    for (const char* sequence : sequences) {
+      for (const std::int32_t id : single) {
+        const Json name(id == text ? std::string(sequence) : std::string(tokens[std::size_t(id)]));
+        all.push_back(object_of({{id == text ? "Sequence" : "SpecialToken", object_of({{"id", name}, {"type_id", Json(type)}})}}));
+      }
+      type++;
+    }
+    return all;
   };
-  if (const std::string kind = text("tokenizer.ggml.model", ""); kind != "gpt2")
-    throw NotSupported("save_tokenizer", "a vocabulary of the kind \"" + kind + "\" is not supported; supported is gpt2 (byte-level BPE)");
-  const GgufValue *tokens = file.find("tokenizer.ggml.tokens"), *merges = file.find("tokenizer.ggml.merges"), *types = file.find("tokenizer.ggml.token_type");
-  if (!tokens || !merges) throw FormatError(file.path(), -1, "tokenizer.ggml.tokens or tokenizer.ggml.merges is missing");
-  const std::string pre = text("tokenizer.ggml.pre", "default");
-  constexpr std::int64_t control = 3, user_defined = 4;
-
-  Json added = Json::make_array(), merge_list = Json::make_array();
-  const auto& all = tokens->strings();
-  std::string vocabulary_text = "{";
-  for (std::size_t id = 0; id < all.size(); id++) {
-    const std::int64_t type = types && id < types->integers().size() ? types->integers()[id] : 1;
-    vocabulary_text += (id ? "," : "") + Json(std::string(all[id])).dump(-1, false, false) + ":" + std::to_string(id);
-    if (type != control && type != user_defined) continue;
-    Json token = Json::make_object();
-    token.set("id", Json(std::int64_t(id))), token.set("content", Json(std::string(all[id])));
-    for (const char* flag : {"single_word", "lstrip", "rstrip", "normalized"}) token.set(flag, Json(false));
-    token.set("special", Json(type == control));
-    added.push_back(std::move(token));
+  Json specials = Json::make_object();
+  for (const std::int32_t id : single) {
+    if (id == text) continue;
+    const std::string name(tokens[std::size_t(id)]);
+    Json ids = Json::make_array(), names = Json::make_array();
+    ids.push_back(Json(std::int64_t(id))), names.push_back(Json(name));
+    specials.set(name, object_of({{"id", Json(name)}, {"ids", ids}, {"tokens", names}}));
   }
-  for (std::string_view merge : merges->strings()) merge_list.push_back(Json(std::string(merge)));
-  Json model = Json::make_object();
-  model.set("type", Json("BPE"));
-  for (const char* key : {"dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"}) model.set(key, Json());
-  for (const char* key : {"fuse_unk", "byte_fallback"}) model.set(key, Json(false));
-  model.set("ignore_merges", Json(pre.starts_with("llama")));
-  model.set("vocab", Json::parse(vocabulary_text + "}", file.path()));
-  model.set("merges", std::move(merge_list));
-  Json tokenizer = Json::make_object();
-  tokenizer.set("version", Json("1.0")), tokenizer.set("truncation", Json()), tokenizer.set("padding", Json());
-  tokenizer.set("added_tokens", std::move(added));
-  tokenizer.set("normalizer", pre == "qwen2" ? Json::parse(R"({"type": "NFC"})", "normalizer") : Json());
-  tokenizer.set("pre_tokenizer", pre_tokenizer_json(pre)), tokenizer.set("post_processor", Json()), tokenizer.set("decoder", byte_level(true));
-  tokenizer.set("model", std::move(model));
+  return object_of({{"type", Json("TemplateProcessing")}, {"single", steps({"A"})}, {"pair", steps({"A", "B"})}, {"special_tokens", specials}});
+}
 
-  Json config = Json::make_object();
-  config.set("tokenizer_class", Json("PreTrainedTokenizerFast")), config.set("clean_up_tokenization_spaces", Json(false));
-  const auto named = [&](const char* key, const char* gguf) {
-    if (const GgufValue* id = file.find(gguf); id && id->integer() >= 0 && id->integer() < std::int64_t(all.size())) config.set(key, Json(std::string(all[std::size_t(id->integer())])));
-  };
-  named("bos_token", "tokenizer.ggml.bos_token_id"), named("eos_token", "tokenizer.ggml.eos_token_id"), named("pad_token", "tokenizer.ggml.padding_token_id");
-  named("unk_token", "tokenizer.ggml.unknown_token_id");
-  if (const GgufValue* chat = file.find("tokenizer.chat_template")) config.set("chat_template", Json(chat->string()));
+/// A byte-level vocabulary as tokenizer.json, and what Hugging Face keeps in tokenizer_config.json.
+inline void save_gguf_tokenizer(const std::string& path, const std::filesystem::path& directory) {
+  const GgufFile file = GgufFile::open(path);
+  const GgufKeys keys(file);
+  if (const std::string kind = keys.string("model", ""); kind != "gpt2")
+    throw NotSupported("save_tokenizer", path + ": a vocabulary of the kind \"" + kind + "\" is not supported; supported is gpt2 (byte-level BPE)");
+  const Pipeline pipeline = read_gguf(path);
+  const GgufPre pre = gguf_pre(keys.string("pre", "default"));
+  const auto tokens = keys.at("tokens").strings();
+
+  Json added = Json::make_array(), merges = Json::make_array();
+  for (const AddedToken& token : pipeline.added_tokens)
+    added.push_back(object_of({{"id", Json(std::int64_t(token.id))},
+                               {"content", Json(token.content)},
+                               {"single_word", Json(false)},
+                               {"lstrip", Json(false)},
+                               {"rstrip", Json(false)},
+                               {"normalized", Json(false)},
+                               {"special", Json(token.special)}}));
+  for (const std::string_view merge : keys.at("merges").strings()) merges.push_back(Json(std::string(merge)));
+  // By way of text: set() looks for a member of this name, which takes its time with a hundred thousand.
+  std::string members = "{";
+  for (std::size_t id = 0; id < tokens.size(); id++)
+    members += (id ? "," : "") + Json(std::string(tokens[id])).dump(-1, false, false) + ":" + std::to_string(id);
+  const Json vocabulary = Json::parse(members + "}", path);
+
+  const Json model = object_of({{"type", Json("BPE")},
+                                {"dropout", Json()},
+                                {"unk_token", Json()},
+                                {"continuing_subword_prefix", Json()},
+                                {"end_of_word_suffix", Json()},
+                                {"fuse_unk", Json(false)},
+                                {"byte_fallback", Json(false)},
+                                {"ignore_merges", Json(pre.ignore_merges)},
+                                {"vocab", vocabulary},
+                                {"merges", merges}});
+  const Json tokenizer = object_of({{"version", Json("1.0")},
+                                    {"truncation", Json()},
+                                    {"padding", Json()},
+                                    {"added_tokens", added},
+                                    {"normalizer", pre.nfc ? object_of({{"type", Json("NFC")}}) : Json()},
+                                    {"pre_tokenizer", pre.pre_tokenizer},
+                                    {"post_processor", template_json(pipeline, tokens)},
+                                    {"decoder", byte_level_step(true)},
+                                    {"model", model}});
+  Json config = object_of({{"tokenizer_class", Json("PreTrainedTokenizerFast")}, {"clean_up_tokenization_spaces", Json(false)}});
+  for (const auto& [key, id] : {std::pair("bos_token", pipeline.bos_id), std::pair("eos_token", pipeline.eos_id), std::pair("unk_token", pipeline.unk_id),
+                                std::pair("pad_token", pipeline.pad_id)})
+    if (id) config.set(key, Json(std::string(tokens[std::size_t(*id)])));
+  if (!pipeline.chat_template.empty()) config.set("chat_template", Json(pipeline.chat_template));
   write_text_atomically((directory / "tokenizer.json").string(), tokenizer.dump(2, false, false));
   write_text_atomically((directory / "tokenizer_config.json").string(), config.dump(2, true));
 }
 
-}  // namespace detail
+}  // namespace tokenizer::detail
 
 PEFT_INLINE void save_tokenizer(const std::string& model, const std::string& directory) {
   namespace fs = std::filesystem;
   std::error_code failure;
   fs::create_directories(directory, failure);
   if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
-  if (!fs::is_directory(model)) return detail::save_gguf_tokenizer(GgufFile::open(model), directory);
+  if (!fs::is_directory(model)) return tokenizer::detail::save_gguf_tokenizer(model, directory);
   std::size_t copied = 0;
-  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "tokenizer.model"})
+  for (const char* name :
+       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "tokenizer.model"})
     if (fs::exists(fs::path(model) / name)) {
       fs::copy_file(fs::path(model) / name, fs::path(directory) / name, fs::copy_options::overwrite_existing, failure);
       if (failure) throw FormatError((fs::path(directory) / name).string(), -1, "cannot be written: " + failure.message());
