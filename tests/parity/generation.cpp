@@ -173,7 +173,12 @@ void check_processors(Report& report, const fs::path& folder) {
           for (std::int32_t id : ids.first(encoder_columns)) list.push_back(peft::Json(std::int64_t(id)));
           settings.set("encoder_input_ids", list);
         }
-        peft::process_logits<float>(processor, settings, ids, row);
+        try {
+          peft::process_logits<float>(processor, settings, ids, row);
+        } catch (const peft::ConfigError& error) {
+          if (std::string(error.what()).find("no processor is named") != std::string::npos) throw Skip{"the processor " + processor};
+          throw;
+        }
       }
       Difference d = compare(found, file.read<float>(name), 1e-6, 1e-5);
       if (!file.find(name + ".probabilities")) return d;
