@@ -16,7 +16,8 @@ void Difference::add(double found, double wanted, double abs, double rel) {
   if (std::isnan(found) != std::isnan(wanted)) fail("found " + std::to_string(found) + ", wanted " + std::to_string(wanted));
   if (found == wanted || (std::isnan(found) && std::isnan(wanted))) return;
   max_abs = std::max(max_abs, off), max_rel = std::max(max_rel, relative);
-  if (!(off <= abs + rel * std::abs(wanted))) fail("found " + std::to_string(found) + ", wanted " + std::to_string(wanted));
+  // An infinite value would allow any difference.
+  if (std::isinf(wanted) || !(off <= abs + rel * std::abs(wanted))) fail("found " + std::to_string(found) + ", wanted " + std::to_string(wanted));
 }
 
 bool Report::wants(const std::string& prefix) const {

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""adapters/: LoRA as PEFT saves it, with logits, gradients, ten steps of AdamW and the merged weights."""
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
+
+from common import padded, random, save
+from models import load
+
+CASES = {
+    "llama-gqa/lora": dict(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"]),
+    "llama-gqa/lora-all-linear": dict(r=3, lora_alpha=6, target_modules="all-linear", rank_pattern={"q_proj": 2, r"layers\.1\.mlp\.down_proj": 5},
+                                      alpha_pattern={"q_proj": 7, "k_proj": 1}),
+    "llama-gqa/lora-rslora": dict(r=6, lora_alpha=3, use_rslora=True, target_modules=["k_proj", "o_proj", "gate_proj"]),
+    "llama-gqa/lora-regex": dict(r=2, lora_alpha=5, target_modules=r".*\.(q|k|up)_proj", exclude_modules=r".*layers\.0\.self_attn\.k_proj"),
+    "llama-gqa/lora-layers": dict(r=2, lora_alpha=4, target_modules=["down_proj"], layers_to_transform=[1]),
+    "llama3-rope/lora": dict(r=4, lora_alpha=4, target_modules=["q_proj", "k_proj", "down_proj"]),
+    "llama-bias/lora-bias-only": dict(r=2, lora_alpha=4, target_modules=["q_proj", "up_proj"], bias="lora_only"),
+    "llama-bias/lora-bias-all": dict(r=2, lora_alpha=4, target_modules=["v_proj"], bias="all"),
+}
+
+
+def in_file(name):
+    """A parameter's name as the adapter's file has it."""
+    return name.replace(".default", "")
+
+
+def write_case(root, case, settings):
+    base, folder = case.split("/")[0], root / "adapters" / case
+    torch.manual_seed(random(case).initial_seed())
+    tuned = get_peft_model(load(root, base), LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+    tuned.peft_config["default"].base_model_name_or_path = "models/" + base
+    trained = {in_file(n): p for n, p in tuned.named_parameters() if p.requires_grad}
+    g = random(case + "/weights")
+    with torch.no_grad():  # B begins as zero, which would hide most mistakes
+        for p in trained.values():
+            p.add_(0.15 * torch.randn(p.shape, generator=g))
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    assert load_file(folder / "adapter_model.safetensors").keys() == trained.keys()
+
+    inputs = padded(case + "/rows", tuned.config.vocab_size, [9, 6], [2, 3], pad=tuned.config.pad_token_id)
+    out = tuned(**inputs)
+    out.loss.backward()
+    t = dict(inputs, logits=out.logits, loss=out.loss)
+    t.update({"grad." + name: p.grad.clone() for name, p in trained.items()})
+
+    # The file, loaded again and merged, means the same.
+    again = PeftModel.from_pretrained(load(root, base), folder).eval()
+    torch.testing.assert_close(again(**inputs).logits, out.logits, rtol=0, atol=1e-5)
+    before, merged = load(root, base).state_dict(), again.merge_and_unload()
+    torch.testing.assert_close(merged(**inputs).logits, out.logits, rtol=0, atol=1e-4)
+    changed = {n: w for n, w in merged.state_dict().items() if not torch.equal(w, before[n])}
+    changed.pop("lm_head.weight", None)
+    save(folder / "merged.safetensors", changed)
+
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01)
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = tuned(**inputs).loss
+        losses.append(loss.item())
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        out = tuned(**inputs)
+    t["train.losses"] = torch.tensor(losses + [out.loss.item()], dtype=torch.float64)
+    t["after_training.logits"] = out.logits
+    t.update({"after." + name: p for name, p in trained.items()})
+    save(folder / "golden.safetensors", t)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
+
+
+def write(root):
+    for case, settings in CASES.items():
+        write_case(root, case, settings)

@@ -1,0 +1,141 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Trains and merges adapters with `peft`, and loads what it wrote in transformers and PEFT: the logits must be those of this library.
+
+    python3 tests/interop_peft/check.py --bin build/bin        # ends with 77 where torch, transformers or peft is missing
+
+Needs the programs peft and write_logits. PEFT_PYTHON in the environment names another interpreter.
+"""
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MODEL = ROOT / "tests/data/golden/models/llama-bias"
+GGUF = ROOT / "tests/data/golden/gguf/llama-Q4_1.gguf"
+ADAPTER = ROOT / "tests/data/golden/adapters/llama-gqa/lora"
+DATA = ROOT / "examples/data/quillon/train.jsonl"
+TOLERANCE = 1e-4  # of logits of about 10: float32 sums in another order
+TRAINED = {
+    "default": [],
+    "all-linear": ["--targets", "all-linear", "--rslora", "--r", "6", "--alpha", "3"],
+    "bias-lora-only": ["--targets", "q_proj,down_proj", "--bias", "lora_only"],
+    "bias-all": ["--targets", "v_proj", "--r", "2", "--bias", "all"],
+}
+
+if other := os.environ.pop("PEFT_PYTHON", None):
+    os.execvp(other, [other, *sys.argv])
+os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+missing = [name for name in ("torch", "transformers", "peft") if importlib.util.find_spec(name) is None]
+if missing:
+    print("skipped: this Python has no", ", ".join(missing))
+    sys.exit(77)
+
+import torch  # noqa: E402
+from peft import PeftModel, get_peft_model_state_dict  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers.utils import logging  # noqa: E402
+
+
+class Check:
+    def __init__(self, programs, folder):
+        self.programs, self.folder, self.failed = programs, folder, 0
+
+    def run(self, program, *arguments):
+        done = subprocess.run([self.programs / program, *map(str, arguments)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{program} {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+
+    def ours(self, ids, model, *adapter):
+        """Logits of this library."""
+        save_file({"input_ids": ids}, self.folder / "ids.safetensors")
+        self.run("write_logits", model, self.folder / "ids.safetensors", self.folder / "logits.safetensors", *adapter)
+        return load_file(self.folder / "logits.safetensors")["logits"]
+
+    def say(self, name, good, text):
+        print("PASS" if good else "FAIL", name, text, flush=True)
+        self.failed += not good
+
+    def near(self, name, found, wanted, tolerance=TOLERANCE):
+        difference = (found - wanted).abs().max().item() if found.shape == wanted.shape else float("inf")
+        self.say(name, difference <= tolerance, f"max_abs={difference:.3g}")
+
+
+def base(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def theirs(model, ids):
+    with torch.no_grad():
+        return model(ids).logits
+
+
+def check_adapter(check, name, ids, options):
+    """An adapter that `peft train` wrote."""
+    adapter = check.folder / name
+    check.run("peft", "train", "--model", MODEL, "--data", DATA, "--out", adapter, "--max-steps", 6, "--batch", 4, "--lr", 0.02, *options)
+    plain, ours = check.ours(ids, MODEL), check.ours(ids, MODEL, adapter)
+    moved = (ours - plain).abs().max().item()
+    check.say(name + "/trained", moved > 0.1, f"moves logits by up to {moved:.3g}")
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)  # between PEFT and transformers
+        warnings.filterwarnings("error", message=".*adapter keys")  # PEFT only warns of tensors that it misses
+        tuned = PeftModel.from_pretrained(base(MODEL), adapter).eval()
+    file = load_file(adapter / "adapter_model.safetensors")
+    wanted = get_peft_model_state_dict(tuned, save_embedding_layers=False)
+    same = file.keys() == wanted.keys() and all(torch.equal(file[k], wanted[k]) for k in file)
+    check.say(name + "/tensors", same, f"{len(file)} of {len(wanted)}, the same values")
+    check.near(name + "/logits", theirs(tuned, ids), ours)
+
+    # Back again: what PEFT writes of it means the same here, to the bit.
+    tuned.save_pretrained(check.folder / (name + "-again"), save_embedding_layers=False)
+    check.near(name + "/again", check.ours(ids, MODEL, check.folder / (name + "-again")), ours, 0)
+
+    # Merged by this library, as a directory of its own.
+    for dtype, stored in (("f32", torch.float32), ("bf16", torch.bfloat16)):
+        merged = check.folder / f"{name}-{dtype}"
+        check.run("peft", "merge", "--model", MODEL, "--adapter", adapter, "--out", merged, "--dtype", dtype)
+        types = {t.dtype for t in load_file(merged / "model.safetensors").values()}
+        check.say(f"{name}/merged-{dtype}-types", types == {stored}, str(types))
+        found = theirs(base(merged), ids)
+        check.near(f"{name}/merged-{dtype}", found, check.ours(ids, merged))
+        if dtype == "f32":
+            check.near(f"{name}/merged-{dtype}-as-adapter", found, ours)
+            check.near(f"{name}/merged-{dtype}-by-peft", found, theirs(tuned.merge_and_unload(), ids))
+    text = "E42 means that the drum's <|im_end|> cyclone filter is clogged: 1987, süß!"
+    ids_of = [AutoTokenizer.from_pretrained(folder)(text)["input_ids"] for folder in (MODEL, merged)]
+    check.say(name + "/merged-tokenizer", ids_of[0] == ids_of[1] and len(ids_of[0]) > 10, f"{len(ids_of[1])} ids")
+
+
+def check_gguf(check):
+    """A quantised GGUF file with an adapter of PEFT's, merged: its rows of q and k come back into Hugging Face's order."""
+    ids, merged = torch.randint(3, 96, (2, 20)), check.folder / "from-gguf"
+    check.run("peft", "merge", "--model", GGUF, "--adapter", ADAPTER, "--out", merged)
+    check.near("gguf/merged", theirs(base(merged), ids), check.ours(ids, GGUF, ADAPTER))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=Path, default=ROOT / "build/bin", help="where peft and write_logits are")
+    programs = parser.parse_args().bin.resolve()
+    logging.disable_progress_bar()
+    torch.manual_seed(1)
+    with tempfile.TemporaryDirectory() as folder:
+        check = Check(programs, Path(folder))
+        ids = torch.randint(3, base(MODEL).config.vocab_size, (3, 40))
+        check.near("base/logits", theirs(base(MODEL), ids), check.ours(ids, MODEL))
+        for name, options in TRAINED.items():
+            check_adapter(check, name, ids, options)
+        check_gguf(check)
+    sys.exit(1 if check.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
