@@ -178,7 +178,9 @@ PEFT_SIMD void scales_of(float* scales, Bytes w, std::int64_t blocks) {
     __builtin_memcpy(&c, w + (left > 1 ? 2 * size : 0), 4), __builtin_memcpy(&d, w + (left > 2 ? 3 * size : 0), 4);
     const Pairs pairs = {a, b, c, d};
 #if defined(__x86_64__) && PEFT_BYTES > 16
-    _mm256_storeu_ps(scales, _mm256_cvtph_ps(__m128i(pairs)));
+    typedef short Eight __attribute__((vector_size(16)));
+    const auto wide = __builtin_ia32_vcvtph2ps256(Eight(pairs));
+    __builtin_memcpy(scales, &wide, 32);
 #else
     std::uint8_t halves8[16];
     __builtin_memcpy(halves8, &pairs, 16);

@@ -3,11 +3,6 @@
 #include "peft/core/dtype.hpp"
 #include "peft/ops/impl/simd.hpp"
 
-// Conversions from bytes and halves to vectors of words have no vector expression that GCC 12 compiles well.
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 namespace peft::ops::detail {
 /// Elements first … first + n of a stored row, widened.
 template <class T>

@@ -9,50 +9,91 @@ using Ints = V<std::int32_t>;
 using Floats = V<float>;
 inline constexpr int unit_vectors = 32 / L<float>;
 
-// L unsigned (signed) bytes, L 16-bit words, as 32-bit lanes.
+// L unsigned (signed) bytes, L 16-bit words, as 32-bit lanes. g++ 12 makes poor code of a conversion of vectors, so it is told the
+// instruction by its builtin; an intrinsic would carry its unit's -march flags, and could not be inlined where a target subtracts.
 PEFT_SIMD Ints bytes(Bytes p) {
-#if defined(__x86_64__) && PEFT_BYTES == 64
-  return Ints(_mm512_maskz_cvtepu8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-#elif defined(__x86_64__) && PEFT_BYTES == 32
-  return Ints(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-#elif defined(__x86_64__)
-  int word;
-  __builtin_memcpy(&word, p, 4);
-  return Ints(_mm_unpacklo_epi16(_mm_unpacklo_epi8(_mm_cvtsi32_si128(word), _mm_setzero_si128()), _mm_setzero_si128()));
+  typedef std::uint8_t Narrow __attribute__((vector_size(PEFT_BYTES / 4)));
+  Narrow n;
+  __builtin_memcpy(&n, p, sizeof n);
+#if defined(__clang__) || !defined(__x86_64__)
+  return __builtin_convertvector(n, Ints);
 #else
-  return Ints{p[0], p[1], p[2], p[3]};
+  typedef char Whole __attribute__((vector_size(16)));
+  Whole w{};
+  __builtin_memcpy(&w, &n, sizeof n);
+#if PEFT_BYTES == 64
+  typedef int Words __attribute__((vector_size(64)));
+  return Ints(__builtin_ia32_pmovzxbd512_mask(w, Words{}, short(-1)));
+#elif PEFT_BYTES == 32
+  return Ints(__builtin_ia32_pmovzxbd256(w));
+#else
+  constexpr Whole none{};
+  return Ints(__builtin_shufflevector(w, none, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16));
+#endif
 #endif
 }
 PEFT_SIMD Ints signed_bytes(Bytes p) {
-#if defined(__x86_64__) && PEFT_BYTES == 64
-  return Ints(_mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-#elif defined(__x86_64__) && PEFT_BYTES == 32
-  return Ints(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#if defined(__clang__) || !defined(__x86_64__)
+  typedef std::int8_t Narrow __attribute__((vector_size(PEFT_BYTES / 4)));
+  Narrow n;
+  __builtin_memcpy(&n, p, sizeof n);
+  return __builtin_convertvector(n, Ints);
+#elif PEFT_BYTES == 64
+  typedef char Whole __attribute__((vector_size(16)));
+  typedef int Words __attribute__((vector_size(64)));
+  Whole w;
+  __builtin_memcpy(&w, p, sizeof w);
+  return Ints(__builtin_ia32_pmovsxbd512_mask(w, Words{}, short(-1)));
+#elif PEFT_BYTES == 32
+  typedef char Whole __attribute__((vector_size(16)));
+  Whole w{};
+  __builtin_memcpy(&w, p, 8);
+  return Ints(__builtin_ia32_pmovsxbd256(w));
 #else
   return bytes(p) << 24 >> 24;
 #endif
 }
 PEFT_SIMD Ints words(Bytes p) {
-#if defined(__x86_64__) && PEFT_BYTES == 64
-  return Ints(_mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-#elif defined(__x86_64__) && PEFT_BYTES == 32
-  return Ints(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
-#elif defined(__x86_64__)
-  return Ints(_mm_unpacklo_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)), _mm_setzero_si128()));
+  typedef std::uint16_t Narrow __attribute__((vector_size(PEFT_BYTES / 2)));
+  Narrow n;
+  __builtin_memcpy(&n, p, sizeof n);
+#if defined(__clang__) || !defined(__x86_64__)
+  return __builtin_convertvector(n, Ints);
+#elif PEFT_BYTES == 64
+  typedef short Whole __attribute__((vector_size(32)));
+  typedef int Words __attribute__((vector_size(64)));
+  return Ints(__builtin_ia32_pmovzxwd512_mask(Whole(n), Words{}, short(-1)));
+#elif PEFT_BYTES == 32
+  typedef short Whole __attribute__((vector_size(16)));
+  return Ints(__builtin_ia32_pmovzxwd256(Whole(n)));
 #else
-  std::uint16_t w[4];
-  __builtin_memcpy(w, p, 8);
-  return Ints{w[0], w[1], w[2], w[3]};
+  typedef short Whole __attribute__((vector_size(16)));
+  Whole w{};
+  __builtin_memcpy(&w, &n, sizeof n);
+  constexpr Whole none{};
+  return Ints(__builtin_shufflevector(w, none, 0, 8, 1, 8, 2, 8, 3, 8));
 #endif
 }
 PEFT_SIMD Floats floats(Ints i) { return __builtin_convertvector(i, Floats); }
 
 // binary16: the exponent is put right by a product with 2¹¹², which makes subnormals normal; infinity and NaN keep the highest exponent.
 PEFT_SIMD Floats halves(Bytes p) {
-#if defined(__x86_64__) && PEFT_BYTES == 64
-  return Floats(_mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-#elif defined(__x86_64__) && PEFT_BYTES == 32
-  return Floats(_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+#if defined(__x86_64__) && PEFT_BYTES > 16
+  typedef short Narrow __attribute__((vector_size(PEFT_BYTES / 2)));
+  typedef float Wide __attribute__((vector_size(PEFT_BYTES)));
+  Narrow n;
+  __builtin_memcpy(&n, p, sizeof n);
+#if PEFT_BYTES == 64
+  constexpr int as_the_register_says = 4;
+#if defined(__clang__)
+  constexpr unsigned short every_lane = 0xffff;
+#else
+  constexpr short every_lane = -1;
+#endif
+  return Floats(__builtin_ia32_vcvtph2ps512_mask(n, Wide{}, every_lane, as_the_register_says));
+#else
+  return Floats(Wide(__builtin_ia32_vcvtph2ps256(n)));
+#endif
 #else
   const Ints h = words(p), magnitude = (h & 0x7fff) << 13;
   const Ints finite = Ints(Floats(magnitude) * 0x1p112f), infinite = magnitude | 0x7f800000;
@@ -63,7 +104,8 @@ PEFT_SIMD float half(Bytes p) {
   std::uint16_t h;
   __builtin_memcpy(&h, p, 2);
 #if defined(__x86_64__) && PEFT_BYTES > 16
-  return _cvtsh_ss(h);
+  typedef short Eight __attribute__((vector_size(16)));
+  return __builtin_ia32_vcvtph2ps(Eight{short(h)})[0];
 #else
   const std::uint32_t magnitude = std::uint32_t(h & 0x7fff) << 13;
   std::uint32_t bits = magnitude | 0x7f800000;
@@ -79,9 +121,24 @@ PEFT_SIMD float half(Bytes p) {
 
 // The six-bit scale and minimum of sub-block j in Q4_K and Q5_K.
 PEFT_SIMD void scale_and_minimum(Bytes s, int j, int& scale, int& minimum) {
-  if (j < 4) scale = s[j] & 63, minimum = s[j + 4] & 63;
-  else scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4, minimum = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
+  if (j < 4)
+    scale = s[j] & 63, minimum = s[j + 4] & 63;
+  else
+    scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4, minimum = (s[j + 4] >> 4) | (s[j] >> 6) << 4;
 }
+
+#if defined(__x86_64__) && PEFT_BYTES == 64
+// table[i & 15], lane by lane
+PEFT_SIMD Floats pick(Floats table, Ints i) {
+  typedef float Values __attribute__((vector_size(64)));
+  typedef int Places __attribute__((vector_size(64)));
+#if defined(__clang__)
+  return Floats(__builtin_ia32_permvarsf512(Values(table), Places(i)));
+#else
+  return Floats(__builtin_ia32_permvarsf512_mask(Values(table), Places(i), Values{}, short(-1)));
+#endif
+}
+#endif
 
 /// Blocks of 32: d, and m or what else follows, as binary16 at the beginning.
 template <DType type>
@@ -98,13 +155,14 @@ PEFT_SIMD void unit(Floats* r, Bytes b, float d, [[maybe_unused]] float m) {
     const Floats table = offset ? Floats{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15} * d + broadcast(m)
                                 : Floats{-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7} * d;
     const Ints q = bytes(b + (offset ? 4 : 2));
-    r[0] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q), __m512(table)));
-    r[1] = Floats(_mm512_maskz_permutexvar_ps(0xffff, __m512i(q >> 4), __m512(table)));
+    r[0] = pick(table, q), r[1] = pick(table, q >> 4);
 #else
     _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
       const Ints q = bytes(b + (offset ? 4 : 2) + W * i);
-      if constexpr (offset) r[i] = floats(q & 15) * d + m, r[i + n / 2] = floats(q >> 4) * d + m;
-      else r[i] = floats((q & 15) - 8) * d, r[i + n / 2] = floats((q >> 4) - 8) * d;
+      if constexpr (offset)
+        r[i] = floats(q & 15) * d + m, r[i + n / 2] = floats(q >> 4) * d + m;
+      else
+        r[i] = floats((q & 15) - 8) * d, r[i + n / 2] = floats((q >> 4) - 8) * d;
     }
 #endif
   } else if constexpr (type == DType::q8_0) {
@@ -118,8 +176,10 @@ PEFT_SIMD void unit(Floats* r, Bytes b, float d, [[maybe_unused]] float m) {
     _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
       const Ints q = bytes(b + (offset ? 8 : 6) + W * i);
       const Ints low = (q & 15) | ((high - Ints{}) >> (lane + W * i) & 1) << 4, top = q >> 4 | ((high - Ints{}) >> (lane + W * i + 16) & 1) << 4;
-      if constexpr (offset) r[i] = floats(low) * d + m, r[i + n / 2] = floats(top) * d + m;
-      else r[i] = floats(low - 16) * d, r[i + n / 2] = floats(top - 16) * d;
+      if constexpr (offset)
+        r[i] = floats(low) * d + m, r[i + n / 2] = floats(top) * d + m;
+      else
+        r[i] = floats(low - 16) * d, r[i + n / 2] = floats(top - 16) * d;
     }
   }
 }
@@ -168,9 +228,12 @@ PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
 // L elements of a type without blocks.
 template <DType type>
 PEFT_SIMD Floats plain(Bytes p) {
-  if constexpr (type == DType::f32) return load(reinterpret_cast<const float*>(p));
-  else if constexpr (type == DType::f16) return halves(p);
-  else return Floats(words(p) << 16);
+  if constexpr (type == DType::f32)
+    return load(reinterpret_cast<const float*>(p));
+  else if constexpr (type == DType::f16)
+    return halves(p);
+  else
+    return Floats(words(p) << 16);
 }
 
 template <DType type>
@@ -228,21 +291,36 @@ PEFT_TARGET void widen_doubles(T* out, const std::byte* row, std::int64_t first,
 template <class T>
 PEFT_TARGET detail::Widen<T> widener(DType type) {
   switch (type) {
-    case DType::f32: return widen_row<DType::f32>;
-    case DType::f64: return widen_doubles<T>;
-    case DType::f16: return widen_row<DType::f16>;
-    case DType::bf16: return widen_row<DType::bf16>;
-    case DType::q4_0: return widen_row<DType::q4_0>;
-    case DType::q4_1: return widen_row<DType::q4_1>;
-    case DType::q5_0: return widen_row<DType::q5_0>;
-    case DType::q5_1: return widen_row<DType::q5_1>;
-    case DType::q8_0: return widen_row<DType::q8_0>;
-    case DType::q2_k: return widen_row<DType::q2_k>;
-    case DType::q3_k: return widen_row<DType::q3_k>;
-    case DType::q4_k: return widen_row<DType::q4_k>;
-    case DType::q5_k: return widen_row<DType::q5_k>;
-    case DType::q6_k: return widen_row<DType::q6_k>;
-    default: return nullptr;
+    case DType::f32:
+      return widen_row<DType::f32>;
+    case DType::f64:
+      return widen_doubles<T>;
+    case DType::f16:
+      return widen_row<DType::f16>;
+    case DType::bf16:
+      return widen_row<DType::bf16>;
+    case DType::q4_0:
+      return widen_row<DType::q4_0>;
+    case DType::q4_1:
+      return widen_row<DType::q4_1>;
+    case DType::q5_0:
+      return widen_row<DType::q5_0>;
+    case DType::q5_1:
+      return widen_row<DType::q5_1>;
+    case DType::q8_0:
+      return widen_row<DType::q8_0>;
+    case DType::q2_k:
+      return widen_row<DType::q2_k>;
+    case DType::q3_k:
+      return widen_row<DType::q3_k>;
+    case DType::q4_k:
+      return widen_row<DType::q4_k>;
+    case DType::q5_k:
+      return widen_row<DType::q5_k>;
+    case DType::q6_k:
+      return widen_row<DType::q6_k>;
+    default:
+      return nullptr;
   }
 }
 
