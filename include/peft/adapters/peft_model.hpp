@@ -162,7 +162,10 @@ class PeftModel {
       });
     });
     unmerge_adapter();
-    if (!broken.empty()) throw AdapterError("merge_and_unload", broken[0] + " and " + std::to_string(broken.size() - 1) + " others would not be finite; nothing was merged");
+    if (!broken.empty()) {
+      const std::string others = broken.size() > 1 ? " and " + std::to_string(broken.size() - 1) + " more" : "";
+      throw AdapterError("merge_and_unload", broken[0] + others + " would not be finite; nothing was merged");
+    }
     if constexpr (requires { merged.config.head.tied; merged.lm_head.weight.identity(); })
       merged.config.head.tied = merged.lm_head.weight.identity() == merged.embed_tokens.weight.identity();
     return merged;

@@ -146,7 +146,7 @@ class AdapterSlot {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->lists) return one(site, state_->ids, x);
     const auto ranges = pass->ranges();
-    if (ranges.size() <= 1) return one(site, ranges.empty() ? state_->ids : *ranges[0].active, x);
+    if (ranges.size() <= 1) return one(site, ranges.empty() ? pass->lists->at(0) : *ranges[0].active, x);
     if constexpr (detail::HasRows<S>) {
       return by_ranges(site, ranges, x);
     } else {

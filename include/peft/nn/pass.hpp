@@ -27,7 +27,7 @@ struct Pass {
     const Active* active = nullptr;
   };
   std::shared_ptr<const Sequences> sequences;
-  std::shared_ptr<const std::vector<Active>> lists;   // Sequence::active picks one; null: everything attached is active
+  std::shared_ptr<const std::vector<Active>> lists;   // Sequence::active picks one (without sequences: the first); null: everything attached is active
   std::vector<KvCache<T>*> caches;                    // one a sequence, or none
   std::vector<std::shared_ptr<const PastKeyValues<T>>> past;  // one an active list, or none
   bool training = false;
@@ -48,7 +48,9 @@ struct Pass {
   /// The dropout of one site: none unless this pass trains.
   Dropping dropping(double p, std::uint64_t site) const {
     Dropping d;
-    if (training && p > 0) d.key = {mix(mix(seed, forward), site), p}, d.rows = sequences->row_keys();
+    if (!training || !(p > 0)) return d;
+    if (!sequences) throw Error("dropout", "a pass that trains needs sequences, whose rows dropout is drawn by: Sequences::of_lengths names them");
+    d.key = {mix(mix(seed, forward), site), p}, d.rows = sequences->row_keys();
     return d;
   }
 

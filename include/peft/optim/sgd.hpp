@@ -15,6 +15,8 @@ template <Scalar T>
 class Sgd {
  public:
   Sgd(std::vector<Trainable<T>> trainables, SgdConfig config = {}) : trainables_(unique_trainables(std::move(trainables))), config_(config) {
+    if (!(config.momentum >= 0 && config.momentum < 1)) throw ConfigError("sgd", "momentum is " + std::to_string(config.momentum) + "; allowed is 0 ≤ momentum < 1");
+    if (!(config.weight_decay >= 0)) throw ConfigError("sgd", "weight_decay must not be negative");
     for (const auto& t : trainables_) buffers_.push_back(config.momentum > 0 ? Tensor<T>::zeros(t.parameter.shape()) : Tensor<T>());
   }
   void step(double lr) {

@@ -137,12 +137,14 @@ class Trainer {
         if (part.needs_grad()) tape.backward(part);
         result.tokens += batch.tokens();
       }
-      if (!std::isfinite(loss)) {
+      const auto refuse = [&](const std::string& what, const std::string& value) {
         zero_grad(optimizer.trainables());
-        throw Error("trainer", "the loss of step " + std::to_string(step + 1) + " is not finite (" + std::to_string(loss) + "); a lower learning_rate may help. Nothing was saved over");
-      }
+        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" + value + "); a lower learning_rate may help. Nothing was saved over");
+      };
+      if (!std::isfinite(loss)) refuse("loss", std::to_string(loss));
       TrainingProgress progress;
       progress.grad_norm = args_.max_grad_norm > 0 ? clip_grad_norm(optimizer.trainables(), args_.max_grad_norm) : grad_norm(optimizer.trainables());
+      if (!std::isfinite(progress.grad_norm)) refuse("gradient", "norm " + std::to_string(progress.grad_norm));
       progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
       optimizer.step(progress.learning_rate);
       zero_grad(optimizer.trainables());

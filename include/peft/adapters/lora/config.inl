@@ -16,7 +16,11 @@ namespace detail {
 PEFT_INLINE std::int64_t layer_index(std::string_view path, const std::vector<std::string>& patterns) {
   const auto number_after = [&](const std::string& expression) -> std::int64_t {
     std::match_results<std::string_view::const_iterator> found;
-    if (!std::regex_search(path.begin(), path.end(), found, std::regex("^" + expression))) return -1;
+    try {
+      if (!std::regex_search(path.begin(), path.end(), found, std::regex("^" + expression))) return -1;
+    } catch (const std::regex_error& error) {
+      throw ConfigError("layers_pattern", "\"" + expression + "\" is not a regular expression: " + error.what());
+    }
     return std::stoll(found[1].str());
   };
   if (patterns.empty()) return number_after(R"(.*?\.[^.]*\.(\d{1,9})\.)");
@@ -26,9 +30,9 @@ PEFT_INLINE std::int64_t layer_index(std::string_view path, const std::vector<st
 }
 
 template <class V>
-const V* find_pattern(const Patterns<V>& patterns, std::string_view path) {
+const V* find_pattern(std::string_view field, const Patterns<V>& patterns, std::string_view path) {
   for (const auto& [pattern, value] : patterns)
-    if (full_match("rank_pattern", R"((.*\.)?()" + pattern + ")", path)) return &value;
+    if (full_match(field, R"((.*\.)?()" + pattern + ")", path)) return &value;
   return nullptr;
 }
 }  // namespace detail
@@ -49,6 +53,8 @@ PEFT_INLINE void validate(const LoraConfig& c) {
   rank("r", c.r);
   for (const auto& [pattern, r] : c.rank_pattern) rank("rank_pattern[\"" + pattern + "\"]", r);
   if (!std::isfinite(c.lora_alpha)) refuse("lora_alpha is not finite");
+  for (const auto& [pattern, alpha] : c.alpha_pattern)
+    if (!std::isfinite(alpha)) refuse("alpha_pattern[\"" + pattern + "\"] is not finite");
   if (!(c.lora_dropout >= 0 && c.lora_dropout < 1)) refuse("lora_dropout is " + std::to_string(c.lora_dropout) + "; allowed is 0 ≤ p < 1");
   const std::array<std::string, 3> biases = {"none", "all", "lora_only"};
   if (std::ranges::find(biases, c.bias) == biases.end()) refuse("bias \"" + c.bias + "\"" + did_you_mean(c.bias, biases, "allowed are"));
@@ -59,8 +65,8 @@ PEFT_INLINE void validate(const LoraConfig& c) {
 
 PEFT_INLINE LoraScale lora_scale(const LoraConfig& config, std::string_view path) {
   LoraScale s{config.r, config.lora_alpha, 0};
-  if (const auto* r = detail::find_pattern(config.rank_pattern, path)) s.r = *r;
-  if (const auto* alpha = detail::find_pattern(config.alpha_pattern, path)) s.alpha = *alpha;
+  if (const auto* r = detail::find_pattern("rank_pattern", config.rank_pattern, path)) s.r = *r;
+  if (const auto* alpha = detail::find_pattern("alpha_pattern", config.alpha_pattern, path)) s.alpha = *alpha;
   s.scaling = s.alpha / (config.use_rslora ? std::sqrt(double(s.r)) : double(s.r));
   return s;
 }

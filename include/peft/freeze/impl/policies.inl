@@ -20,7 +20,7 @@ PEFT_INLINE bool match_glob(std::string_view pattern, std::string_view text) {
     if (const std::size_t dash = inside.find('-'); dash != std::string_view::npos && inside.find_first_not_of("0123456789-") == std::string_view::npos) {
       std::size_t digits = 0;
       while (digits < text.size() && digits < 9 && std::isdigit(static_cast<unsigned char>(text[digits]))) digits++;
-      if (digits == 0 || dash == 0 || dash + 1 == inside.size()) return false;
+      if (digits == 0 || (digits > 1 && text[0] == '0') || dash == 0 || dash + 1 == inside.size()) return false;
       const long number = std::stol(std::string(text.substr(0, digits))), low = std::stol(std::string(inside.substr(0, dash))),
                  high = std::stol(std::string(inside.substr(dash + 1)));
       return low <= number && number <= high && match_glob(rest, text.substr(digits));
@@ -47,13 +47,12 @@ namespace peft {
 
 PEFT_INLINE bool Matching::operator()(const ParameterInfo& info) const {
   const std::string_view path = info.path;
-  for (std::size_t begin = 0; begin != std::string_view::npos + 1 && begin < path.size();) {
+  for (std::size_t begin = 0;;) {
     if (detail::match_glob(pattern, path.substr(begin))) return true;
     const std::size_t dot = path.find('.', begin);
-    if (dot == std::string_view::npos) break;
+    if (dot == std::string_view::npos) return false;
     begin = dot + 1;
   }
-  return false;
 }
 
 }  // namespace peft

@@ -2,8 +2,8 @@
 namespace peft::ops::PEFT_ISA {
 
 template <class T>
-PEFT_TARGET void row_adamw(T* p, T* m, T* v, const T* g, T decay, T beta1, T beta2, T step_size, T root_bias2, T eps, std::int64_t n) {
-  const V<T> d = broadcast(decay), b1 = broadcast(beta1), b2 = broadcast(beta2), c1 = broadcast(T(1) - beta1), c2 = broadcast(T(1) - beta2), s = broadcast(step_size),
+PEFT_TARGET void row_adamw(T* p, T* m, T* v, const T* g, T decay, T beta1, T rest1, T beta2, T rest2, T step_size, T root_bias2, T eps, std::int64_t n) {
+  const V<T> d = broadcast(decay), b1 = broadcast(beta1), b2 = broadcast(beta2), c1 = broadcast(rest1), c2 = broadcast(rest2), s = broadcast(step_size),
              r = broadcast(root_bias2), e = broadcast(eps);
   for (std::int64_t i = 0; i < n; i += L<T>) {
     const std::int64_t left = n - i;

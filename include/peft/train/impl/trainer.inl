@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <fmt/core.h>
+
 #include <filesystem>
 #include <fstream>
 
@@ -11,7 +13,7 @@ namespace peft {
 
 PEFT_INLINE void validate(const TrainingArguments& a) {
   const auto at_least = [](const char* field, double value, double low) {
-    if (!(value >= low)) throw ConfigError("TrainingArguments", std::string(field) + " is " + std::to_string(value) + "; at least " + std::to_string(low) + " is wanted");
+    if (!(value >= low)) throw ConfigError("TrainingArguments", fmt::format("{} is {:g}; at least {:g} is wanted", field, value, low));
   };
   if (a.max_steps <= 0) at_least("num_epochs", double(a.num_epochs), 1);
   at_least("batch_size", double(a.batch_size), 1);
@@ -20,7 +22,7 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   at_least("warmup_steps", double(a.warmup_steps), 0);
   at_least("weight_decay", a.weight_decay, 0);
   at_least("max_grad_norm", a.max_grad_norm, 0);
-  if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1)) throw ConfigError("TrainingArguments", "warmup_ratio is " + std::to_string(a.warmup_ratio) + "; allowed is 0 … 1");
+  if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1)) throw ConfigError("TrainingArguments", fmt::format("warmup_ratio is {:g}; allowed is 0 … 1", a.warmup_ratio));
   schedule_named(a.lr_scheduler);
   if (a.output_dir.empty() && (a.resume || a.save_steps > 0)) throw ConfigError("TrainingArguments", "resume and save_steps need an output_dir");
 }

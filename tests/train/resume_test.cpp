@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run that stops and goes on makes the very steps that it would have made.
+#include <catch2/catch.hpp>
+#include <string>
+#include <vector>
+
+#include "peft/io/json.hpp"
+#include "train/tiny_task.hpp"
+
+using namespace peft;
+using namespace peft::testing;
+
+namespace {
+const Dataset data = tiny_task(22);
+TrainingArguments arguments(const TemporaryFolder& folder) {  // 3 steps an epoch, 12 in all
+  return {.num_epochs = 4,
+          .learning_rate = 1e-2,
+          .batch_size = 4,
+          .gradient_accumulation_steps = 2,
+          .lr_scheduler = "cosine",
+          .warmup_steps = 2,
+          .weight_decay = 0.1,
+          .max_grad_norm = 0.5,
+          .output_dir = folder.path()};
+}
+TrainingCallbacks stop_after(int steps) {
+  TrainingCallbacks callbacks;
+  callbacks.should_stop = [steps, made = 0]() mutable { return ++made == steps; };
+  return callbacks;
+}
+std::size_t lines(const std::string& text) { return std::size_t(std::ranges::count(text, '\n')); }
+}  // namespace
+
+TEMPLATE_TEST_CASE("a resumed run is the uninterrupted one, to the bit", "[train]", float, double) {
+  using T = TestType;
+  for (const double dropout : {0.0, 0.3}) {
+    const TemporaryFolder straight;
+    TunedTiny<T> whole(dropout);
+    const TrainingResult expected = Trainer{whole.tuned, arguments(straight)}.fit(data);
+    REQUIRE(expected.steps == 12);
+    for (const auto& stops : {std::vector<int>{1}, {3}, {5}, {11}, {2, 2, 3, 1}}) {  // in the middle of an epoch, at its end, again and again
+      const TemporaryFolder folder;
+      TrainingArguments args = arguments(folder);
+      int made = 0;
+      for (int steps : stops) {
+        TunedTiny<T> part(dropout, args.resume ? 77 : 3);  // another process begins with other numbers, and reads these
+        const TrainingResult result = Trainer{part.tuned, args, stop_after(steps)}.fit(data);
+        CHECK(result.interrupted);
+        CHECK(result.steps == (made += steps));
+        args.resume = true;
+      }
+      TunedTiny<T> rest(dropout, 77);
+      const TrainingResult result = Trainer{rest.tuned, args}.fit(data);
+      CAPTURE(dropout, stops);
+      CHECK(result.steps == 12);
+      CHECK_FALSE(result.interrupted);
+      CHECK(result.losses == expected.losses);
+      CHECK(result.tokens == expected.tokens);
+      CHECK(result.loss == expected.loss);
+      CHECK(same_bits(rest.values(), whole.values()));
+      CHECK(folder.read("state/state.safetensors") == straight.read("state/state.safetensors"));  // moments included
+      CHECK(folder.read("state/state.json") == straight.read("state/state.json"));
+      CHECK(lines(folder.read("log.jsonl")) == 12);  // the log goes on, too
+    }
+  }
+}
+
+TEST_CASE("save_steps keeps the state of that step", "[train]") {
+  const TemporaryFolder folder;
+  TrainingArguments args = arguments(folder);
+  args.save_steps = 4;
+  // A crash in step 7: what is on disk is step 4.
+  TunedTiny<float> crashing(0.3);
+  TrainingCallbacks crash;
+  crash.on_step = [](const TrainingProgress& p) {
+    if (p.step == 7) throw 1;
+  };
+  CHECK_THROWS_AS((Trainer{crashing.tuned, args, crash}.fit(data)), int);
+  CHECK(Json::parse(folder.read("state/state.json"), "").at("step").integer() == 4);
+
+  args.resume = true;
+  TunedTiny<float> rest(0.3, 77), whole(0.3);
+  const TemporaryFolder straight;
+  CHECK(Trainer{rest.tuned, args}.fit(data).losses == Trainer{whole.tuned, arguments(straight)}.fit(data).losses);
+  CHECK(same_bits(rest.values(), whole.values()));
+}
+
+TEST_CASE("what cannot be resumed is refused, and the model stays as it was", "[train]") {
+  const TemporaryFolder folder;
+  TrainingArguments args = arguments(folder);
+  args.resume = true;
+  TunedTiny<float> t;
+  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(data)), Catch::Contains("state/state.json: no such file: there is no run to go on with"));
+  args.resume = false;
+  Trainer{t.tuned, args, stop_after(2)}.fit(data);
+  args.resume = true;
+
+  TunedTiny<float> wider(0, 3, 5);  // another rank
+  const auto kept = wider.values();
+  CHECK_THROWS_WITH(
+      (Trainer{wider.tuned, args}.fit(data)),
+      Catch::Contains(folder.path() +
+                      "/state belongs to another run: 84 tensors do not fit (parameter.a:model.layers.0.self_attn.q_proj.lora_A.weight is F32 (3, "
+                      "16), this run wants (5, 16)"));
+  CHECK(same_bits(wider.values(), kept));
+  TunedTiny<double> other;  // another type
+  CHECK_THROWS_AS((Trainer{other.tuned, args}.fit(data)), CheckpointError);
+
+  args.max_steps = 2;
+  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(data)), "[trainer] the run in " + folder.path() + "/state has made 2 steps already; this one ends at 2");
+}
