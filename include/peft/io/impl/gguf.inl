@@ -227,7 +227,8 @@ PEFT_INLINE GgufFile GgufFile::open(const std::string& path) {
   std::uint64_t alignment = 32;
   if (const GgufValue* wanted = file.find("general.alignment")) {
     const std::int64_t* n = std::get_if<std::int64_t>(&wanted->storage());
-    if (!n || *n <= 0 || (*n & (*n - 1)) || *n > (1 << 30)) c.fail(c.at(), "general.alignment is no power of two");
+    if (!n || *n <= 0 || (*n & (*n - 1)) || *n > (1 << 30))
+      c.fail(c.at(), "general.alignment is " + (n ? std::to_string(*n) : "no integer") + "; a power of two to 2^30 is wanted");
     alignment = std::uint64_t(*n);
   }
 

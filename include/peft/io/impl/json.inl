@@ -127,6 +127,8 @@ PEFT_INLINE const char* kind_name(Json::Kind kind) {
 
 PEFT_INLINE Json Json::parse(std::string_view text, std::string_view path) {
   if (text.starts_with("\xEF\xBB\xBF")) throw FormatError(path, 0, "not JSON: a byte-order mark");
+  // nlohmann takes a NUL for the end, whatever follows.
+  if (const std::size_t nul = text.find('\0'); nul != text.npos) throw FormatError(path, std::int64_t(nul), "not JSON: a NUL byte");
   JsonReader reader;
   reader.path = path;
   const detail::CountingIterator begin{text.data(), text.data(), &reader.bytes}, end{text.data() + text.size(), nullptr, nullptr};
