@@ -37,7 +37,7 @@ foreach(header IN LISTS headers)
   list(APPEND units ${unit})
 endforeach()
 add_library(peft_test_headers OBJECT EXCLUDE_FROM_ALL ${units})
-target_link_libraries(peft_test_headers PRIVATE peft::peft)
+target_link_libraries(peft_test_headers PRIVATE peft::peft xtensor)  # xtensor: for interop/xtensor.hpp alone
 target_compile_definitions(peft_test_headers PRIVATE PEFT_COMPILED)
 target_compile_options(peft_test_headers PRIVATE -O0 -g0 -Werror)
 peft_warnings(peft_test_headers)

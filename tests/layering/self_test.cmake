@@ -27,6 +27,7 @@ expect(core/error.hpp "\"peft/version.hpp\"" "")
 expect(ops/impl/gemm.inl "<Eigen/Dense>" "")
 expect(io/impl/json.inl "<nlohmann/json.hpp>" "")
 expect(core/error.hpp "<fmt/core.h>" "")
+expect(interop/xtensor.hpp "<xtensor/xadapt.hpp>" "")
 
 expect(core/tensor.hpp "\"peft/ops/gemm.hpp\"" "core may include core")                # upwards
 expect(ops/gemm.hpp "<peft/nn/linear.hpp>" "ops/gemm.hpp includes peft/nn/linear.hpp")
@@ -42,6 +43,8 @@ expect(nn/linear.hpp "<Eigen/Dense>" "allowed only in files")
 expect(ops/gemm.hpp "<immintrin.h>" "allowed only in files")
 expect(io/json.hpp "<nlohmann/json.hpp>" "allowed only in files")
 expect(train/trainer.hpp "<fmt/format.h>" "allowed only in files")
+expect(core/tensor.hpp "<xtensor/xarray.hpp>" "allowed only in files")
+expect(interop/eigen.hpp "\"peft/ops/gemm.hpp\"" "interop may include")
 
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK})

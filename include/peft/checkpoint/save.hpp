@@ -6,7 +6,7 @@
 namespace peft {
 
 /// Writes DIR/config.json, DIR/generation_config.json and DIR/model.safetensors, which transformers loads. Tensors that still lie in a file as
-/// F32, F16 or BF16 keep that type; quantised and trained ones are written as `dtype` (f32, f16 or bf16). A tied head is stored once.
+/// F16 or BF16 keep that type; all others are written as `dtype` (f32, f16 or bf16). A tied head is stored once.
 template <Scalar T>
 void save_model(const Transformer<T>& model, const std::string& directory, DType dtype = DType::f32);
 

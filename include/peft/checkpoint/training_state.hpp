@@ -40,17 +40,20 @@ std::vector<StateTensor> state_tensors(O& optimizer) {
 }
 }  // namespace detail
 
-/// Writes DIR/state.safetensors (parameters in full precision, moments) and DIR/state.json, each whole or not at all.
+/// Writes DIR/state.safetensors (parameters in full precision, moments, the numbers as metadata), whole or not at all.
 template <class O>
 void save_training_state(const std::string& directory, const TrainingState& state, O& optimizer) {
-  detail::write_training_state(directory, state, optimizer.steps(), detail::state_tensors(optimizer));
+  std::int64_t steps = 0;
+  if constexpr (requires { optimizer.steps(); }) steps = optimizer.steps();
+  detail::write_training_state(directory, state, steps, detail::state_tensors(optimizer));
 }
-/// Puts parameters and moments back. Throws CheckpointError if they are not those of this optimiser.
+/// Puts parameters and moments back. Throws CheckpointError if they are not those of this optimiser, FormatError for a
+/// file that is missing or broken; then nothing has changed.
 template <class O>
 TrainingState load_training_state(const std::string& directory, O& optimizer) {
   std::int64_t steps = 0;
   const TrainingState state = detail::read_training_state(directory, steps, detail::state_tensors(optimizer));
-  optimizer.set_steps(steps);
+  if constexpr (requires { optimizer.set_steps(steps); }) optimizer.set_steps(steps);
   for (const auto& t : optimizer.trainables()) t.parameter.touch();
   return state;
 }

@@ -16,7 +16,8 @@ namespace peft {
 /// A metadata value. Accessors throw ConfigError naming the key, what was found and what was wanted. Lists of strings point into the file.
 class GgufValue {
  public:
-  using Storage = std::variant<bool, std::int64_t, std::uint64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>, std::vector<std::string_view>>;
+  using Storage =
+      std::variant<bool, std::int64_t, std::uint64_t, double, std::string, std::vector<std::int64_t>, std::vector<double>, std::vector<std::string_view>>;
   GgufValue(std::string key, Storage value) : key_(std::move(key)), value_(std::move(value)) {}
 
   const std::string& key() const { return key_; }

@@ -5,4 +5,5 @@
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
 #include "peft/io/mapped_file.hpp"
+#include "peft/io/npy.hpp"
 #include "peft/io/safetensors.hpp"

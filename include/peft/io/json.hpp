@@ -57,7 +57,8 @@ class Json {
   /// Throws ConfigError naming the key and near ones.
   const Json& at(std::string_view key) const;
 
-  void push_back(Json value) { items_.push_back(std::move(value)); }
+  /// Adds an element; what was no array becomes one.
+  void push_back(Json value) { kind_ = Kind::array, items_.push_back(std::move(value)); }
   /// Adds or replaces a member.
   void set(std::string_view key, Json value);
 

@@ -32,8 +32,8 @@ class SafetensorsFile {
   /// Null if there is none.
   const SafetensorsEntry* find(std::string_view name) const;
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// A copy, converted: real numbers to float or double, integers and truth values to std::int64_t or std::int32_t. Throws FormatError for a
-  /// missing name or another kind of type.
+  /// A copy, converted: real numbers to float or double (rounded where that is narrower), integers and truth values to std::int64_t or
+  /// std::int32_t. Throws FormatError for a missing name, another kind of type, and an integer that does not fit.
   template <class T>
   Tensor<T> read(std::string_view name) const;
 
@@ -44,7 +44,7 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// All tensors of a Hugging Face directory: model.safetensors, or the shards that model.safetensors.index.json names (plain file names in the
+/// All tensors of a Hugging Face directory: model.safetensors, or if there is none the shards that model.safetensors.index.json names (plain file names in the
 /// same directory; all that are missing are named at once).
 class SafetensorsDirectory {
  public:

@@ -190,10 +190,7 @@ Transformer<T> build_model(const ModelFile& file) {
   }
   model.norm = norm("norm", 0);
   model.lm_head.path = path_of("lm_head", 0);
-  if (const std::string head = model.lm_head.path + ".weight"; !c.head.tied && file.find(head))
-    model.lm_head.weight = take(head, {c.vocab_size, c.hidden_size});
-  else
-    model.lm_head.weight = model.embed_tokens.weight, model.config.head.tied = true;
+  model.lm_head.weight = c.head.tied ? model.embed_tokens.weight : take(model.lm_head.path + ".weight", {c.vocab_size, c.hidden_size});
 
   if (!missing.empty() || !misshapen.empty()) {
     std::string text = file.path + " does not fit its configuration: missing " + std::to_string(missing.size()) + " tensors";

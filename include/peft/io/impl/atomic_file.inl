@@ -2,9 +2,9 @@
 #pragma once
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -15,12 +15,13 @@ namespace peft {
 
 PEFT_INLINE void AtomicFile::fail(const char* what) const { throw FormatError(path_, -1, std::string(what) + ": " + std::strerror(errno)); }
 
-PEFT_INLINE AtomicFile::AtomicFile(const std::string& path) : path_(path), temporary_(path + ".XXXXXX") {
-  descriptor_ = ::mkstemp(temporary_.data());
+PEFT_INLINE AtomicFile::AtomicFile(const std::string& path) : path_(path) {
+  static std::atomic<unsigned> count{0};
+  do {
+    temporary_ = path + "." + std::to_string(::getpid()) + "-" + std::to_string(count++) + ".tmp";
+    descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  } while (descriptor_ < 0 && errno == EEXIST);
   if (descriptor_ < 0) fail("cannot be written");
-  const mode_t mask = ::umask(0);  // mkstemp makes it private; an ordinary file is wanted
-  ::umask(mask);
-  (void)::fchmod(descriptor_, 0666 & ~mask);
 }
 
 PEFT_INLINE AtomicFile::~AtomicFile() {
@@ -42,7 +43,9 @@ PEFT_INLINE void AtomicFile::write(const void* data, std::size_t bytes) {
 PEFT_INLINE void AtomicFile::commit() {
   if (::fsync(descriptor_) != 0) fail("cannot be synchronised");
   if (::close(std::exchange(descriptor_, -1)) != 0 || std::rename(temporary_.c_str(), path_.c_str()) != 0) {
+    const int reason = errno;
     ::unlink(temporary_.c_str());
+    errno = reason;
     fail("cannot be put in place");
   }
   const std::size_t slash = path_.rfind('/');

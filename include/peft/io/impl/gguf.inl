@@ -17,15 +17,48 @@ struct GgufType {
   const char* name;
   std::optional<DType> dtype;
 };
-inline constexpr std::array<GgufType, 42> gguf_types = {{{0, "F32", DType::f32},   {1, "F16", DType::f16},   {2, "Q4_0", DType::q4_0}, {3, "Q4_1", DType::q4_1}, {6, "Q5_0", DType::q5_0},
-                                                         {7, "Q5_1", DType::q5_1}, {8, "Q8_0", DType::q8_0}, {9, "Q8_1", {}},          {10, "Q2_K", DType::q2_k}, {11, "Q3_K", DType::q3_k},
-                                                         {12, "Q4_K", DType::q4_k}, {13, "Q5_K", DType::q5_k}, {14, "Q6_K", DType::q6_k}, {15, "Q8_K", {}},       {16, "IQ2_XXS", {}},
-                                                         {17, "IQ2_XS", {}},       {18, "IQ3_XXS", {}},      {19, "IQ1_S", {}},        {20, "IQ4_NL", {}},       {21, "IQ3_S", {}},
-                                                         {22, "IQ2_S", {}},        {23, "IQ4_XS", {}},       {24, "I8", DType::i8},    {25, "I16", DType::i16},  {26, "I32", DType::i32},
-                                                         {27, "I64", DType::i64},  {28, "F64", DType::f64},  {29, "IQ1_M", {}},        {30, "BF16", DType::bf16}, {34, "TQ1_0", {}},
-                                                         {35, "TQ2_0", {}},        {39, "MXFP4", {}},        {40, "NVFP4", {}},        {41, "Q1_0", {}},         {42, "Q2_0", {}},
-                                                         {4, "Q4_2 (removed)", {}}, {5, "Q4_3 (removed)", {}}, {31, "Q4_0_4_4 (removed)", {}}, {32, "Q4_0_4_8 (removed)", {}},
-                                                         {33, "Q4_0_8_8 (removed)", {}}, {36, "IQ4_NL_4_4 (removed)", {}}, {37, "IQ4_NL_4_8 (removed)", {}}}};
+inline constexpr std::array<GgufType, 42> gguf_types = {{{0, "F32", DType::f32},
+                                                         {1, "F16", DType::f16},
+                                                         {2, "Q4_0", DType::q4_0},
+                                                         {3, "Q4_1", DType::q4_1},
+                                                         {6, "Q5_0", DType::q5_0},
+                                                         {7, "Q5_1", DType::q5_1},
+                                                         {8, "Q8_0", DType::q8_0},
+                                                         {9, "Q8_1", {}},
+                                                         {10, "Q2_K", DType::q2_k},
+                                                         {11, "Q3_K", DType::q3_k},
+                                                         {12, "Q4_K", DType::q4_k},
+                                                         {13, "Q5_K", DType::q5_k},
+                                                         {14, "Q6_K", DType::q6_k},
+                                                         {15, "Q8_K", {}},
+                                                         {16, "IQ2_XXS", {}},
+                                                         {17, "IQ2_XS", {}},
+                                                         {18, "IQ3_XXS", {}},
+                                                         {19, "IQ1_S", {}},
+                                                         {20, "IQ4_NL", {}},
+                                                         {21, "IQ3_S", {}},
+                                                         {22, "IQ2_S", {}},
+                                                         {23, "IQ4_XS", {}},
+                                                         {24, "I8", DType::i8},
+                                                         {25, "I16", DType::i16},
+                                                         {26, "I32", DType::i32},
+                                                         {27, "I64", DType::i64},
+                                                         {28, "F64", DType::f64},
+                                                         {29, "IQ1_M", {}},
+                                                         {30, "BF16", DType::bf16},
+                                                         {34, "TQ1_0", {}},
+                                                         {35, "TQ2_0", {}},
+                                                         {39, "MXFP4", {}},
+                                                         {40, "NVFP4", {}},
+                                                         {41, "Q1_0", {}},
+                                                         {42, "Q2_0", {}},
+                                                         {4, "Q4_2 (removed)", {}},
+                                                         {5, "Q4_3 (removed)", {}},
+                                                         {31, "Q4_0_4_4 (removed)", {}},
+                                                         {32, "Q4_0_4_8 (removed)", {}},
+                                                         {33, "Q4_0_8_8 (removed)", {}},
+                                                         {36, "IQ4_NL_4_4 (removed)", {}},
+                                                         {37, "IQ4_NL_4_8 (removed)", {}}}};
 
 /// Walks through the header; every step checks that the file goes that far.
 class GgufCursor {
@@ -66,23 +99,35 @@ PEFT_INLINE std::size_t gguf_value_bytes(std::int32_t type) {
 PEFT_INLINE GgufValue::Storage gguf_scalar(GgufCursor& c, std::int32_t type) {
   const std::size_t start = c.at();
   switch (type) {
-    case 0: return std::int64_t(c.read<std::uint8_t>("value"));
-    case 1: return std::int64_t(c.read<std::int8_t>("value"));
-    case 2: return std::int64_t(c.read<std::uint16_t>("value"));
-    case 3: return std::int64_t(c.read<std::int16_t>("value"));
-    case 4: return std::int64_t(c.read<std::uint32_t>("value"));
-    case 5: return std::int64_t(c.read<std::int32_t>("value"));
-    case 6: return double(c.read<float>("value"));
+    case 0:
+      return std::int64_t(c.read<std::uint8_t>("value"));
+    case 1:
+      return std::int64_t(c.read<std::int8_t>("value"));
+    case 2:
+      return std::int64_t(c.read<std::uint16_t>("value"));
+    case 3:
+      return std::int64_t(c.read<std::int16_t>("value"));
+    case 4:
+      return std::int64_t(c.read<std::uint32_t>("value"));
+    case 5:
+      return std::int64_t(c.read<std::int32_t>("value"));
+    case 6:
+      return double(c.read<float>("value"));
     case 7: {
       const auto b = c.read<std::uint8_t>("value");
       if (b > 1) c.fail(start, "a truth value of " + std::to_string(b) + "; 0 and 1 are allowed");
       return b == 1;
     }
-    case 8: return std::string(c.string("value"));
-    case 10: return c.read<std::uint64_t>("value");
-    case 11: return c.read<std::int64_t>("value");
-    case 12: return c.read<double>("value");
-    default: c.fail(start, "value type " + std::to_string(type) + "; allowed are 0 … 12");
+    case 8:
+      return std::string(c.string("value"));
+    case 10:
+      return c.read<std::uint64_t>("value");
+    case 11:
+      return c.read<std::int64_t>("value");
+    case 12:
+      return c.read<double>("value");
+    default:
+      c.fail(start, "value type " + std::to_string(type) + "; allowed are 0 … 12");
   }
 }
 
@@ -93,7 +138,8 @@ PEFT_INLINE GgufValue::Storage gguf_list(GgufCursor& c) {
   if (type == 9) c.fail(start, "a list of lists");
   if (type < 0 || type > 12) c.fail(start, "a list of value type " + std::to_string(type) + "; allowed are 0 … 12 without 9");
   const std::size_t least = type == 8 ? 8 : gguf_value_bytes(type);
-  if (count > (1u << 30) || count > c.left() / least) c.fail(start, "a list of " + std::to_string(count) + " values, the file has " + std::to_string(c.left()) + " bytes left");
+  if (count > (1u << 30) || count > c.left() / least)
+    c.fail(start, "a list of " + std::to_string(count) + " values, the file has " + std::to_string(c.left()) + " bytes left");
   if (type == 8) {
     std::vector<std::string_view> all;
     all.reserve(count);
@@ -111,10 +157,14 @@ PEFT_INLINE GgufValue::Storage gguf_list(GgufCursor& c) {
   for (std::uint64_t i = 0; i < count; i++) {
     const std::size_t here = c.at();
     const GgufValue::Storage value = gguf_scalar(c, type);
-    if (const auto* integer = std::get_if<std::int64_t>(&value)) all.push_back(*integer);
-    else if (const auto* truth = std::get_if<bool>(&value)) all.push_back(*truth);
-    else if (const auto* large = std::get_if<std::uint64_t>(&value); large && *large <= std::uint64_t(INT64_MAX)) all.push_back(std::int64_t(*large));
-    else c.fail(here, "an integer beyond 63 bits");
+    if (const auto* integer = std::get_if<std::int64_t>(&value))
+      all.push_back(*integer);
+    else if (const auto* truth = std::get_if<bool>(&value))
+      all.push_back(*truth);
+    else if (const auto* large = std::get_if<std::uint64_t>(&value); large && *large <= std::uint64_t(INT64_MAX))
+      all.push_back(std::int64_t(*large));
+    else
+      c.fail(here, "an integer beyond 63 bits");
   }
   return all;
 }
@@ -141,7 +191,8 @@ PEFT_INLINE GgufTensor gguf_tensor(GgufCursor& c, std::uint64_t& offset) {
   if (known == gguf_types.end()) fail("type number " + std::to_string(type) + " is not known");
   if (!known->dtype) fail(std::string("type ") + known->name + " is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K");
   t.dtype = *known->dtype;
-  if (ne[0] % info(t.dtype).block) fail("rows of " + std::to_string(ne[0]) + " elements are not whole blocks of " + std::to_string(info(t.dtype).block) + " (" + known->name + ")");
+  if (ne[0] % info(t.dtype).block)
+    fail("rows of " + std::to_string(ne[0]) + " elements are not whole blocks of " + std::to_string(info(t.dtype).block) + " (" + known->name + ")");
   if (__builtin_mul_overflow(elements / info(t.dtype).block, info(t.dtype).bytes, &t.bytes)) fail("its size overflows 63 bits");
   offset = c.read<std::uint64_t>("tensor table");
   return t;
@@ -176,7 +227,8 @@ PEFT_INLINE GgufFile GgufFile::open(const std::string& path) {
   std::uint64_t alignment = 32;
   if (const GgufValue* wanted = file.find("general.alignment")) {
     const std::int64_t* n = std::get_if<std::int64_t>(&wanted->storage());
-    if (!n || *n <= 0 || (*n & (*n - 1)) || *n > (1 << 30)) c.fail(c.at(), "general.alignment is no power of two");
+    if (!n || *n <= 0 || (*n & (*n - 1)) || *n > (1 << 30))
+      c.fail(c.at(), "general.alignment is " + (n ? std::to_string(*n) : "no integer") + "; a power of two to 2^30 is wanted");
     alignment = std::uint64_t(*n);
   }
 
@@ -195,9 +247,11 @@ PEFT_INLINE GgufFile GgufFile::open(const std::string& path) {
   for (std::size_t i = 0; i < file.tensors_.size(); i++) {
     GgufTensor& t = file.tensors_[i];
     if (offsets[i] != expected)
-      c.fail(where[i], "tensor \"" + t.name + "\" lies at " + std::to_string(offsets[i]) + " of the data, the one before it ends at " + std::to_string(expected));
+      c.fail(where[i],
+             "tensor \"" + t.name + "\" lies at " + std::to_string(offsets[i]) + " of the data, the one before it ends at " + std::to_string(expected));
     if (std::uint64_t(t.bytes) > size - data || expected > size - data - std::uint64_t(t.bytes))
-      c.fail(where[i], "tensor \"" + t.name + "\" takes " + std::to_string(t.bytes) + " bytes from " + std::to_string(expected) + " of the data, which has " + std::to_string(size - data));
+      c.fail(where[i], "tensor \"" + t.name + "\" takes " + std::to_string(t.bytes) + " bytes from " + std::to_string(expected) + " of the data, which has " +
+                           std::to_string(size - data));
     t.data = file.map_->data() + data + expected;
     expected = padded(expected + std::uint64_t(t.bytes));
   }
@@ -214,7 +268,8 @@ PEFT_INLINE const GgufTensor* GgufFile::find_tensor(std::string_view name) const
 }
 
 PEFT_INLINE void GgufValue::wrong(const char* wanted) const {
-  constexpr std::array<const char*, 8> kinds = {"a truth value", "an integer", "an integer", "a number", "a text", "a list of integers", "a list of numbers", "a list of texts"};
+  constexpr std::array<const char*, 8> kinds = {"a truth value", "an integer",         "an integer",        "a number",
+                                                "a text",        "a list of integers", "a list of numbers", "a list of texts"};
   throw ConfigError("gguf", key_ + " is " + kinds[value_.index()] + ", wanted is " + wanted);
 }
 PEFT_INLINE bool GgufValue::boolean() const {

@@ -39,9 +39,7 @@ struct JsonReader {
   bool null() { return place(Json()), true; }
   bool boolean(bool v) { return place(Json(v)), true; }
   bool number_integer(std::int64_t v) { return place(Json(v)), true; }
-  bool number_unsigned(std::uint64_t v) {
-    return place(v > std::uint64_t(INT64_MAX) ? Json(double(v)) : Json(std::int64_t(v))), true;
-  }
+  bool number_unsigned(std::uint64_t v) { return place(v > std::uint64_t(INT64_MAX) ? Json(double(v)) : Json(std::int64_t(v))), true; }
   bool number_float(double v, const std::string&) { return place(Json(v)), true; }  // also an integer beyond 64 bits
   bool string(std::string& v) { return place(Json(std::move(v))), true; }
   bool binary(nlohmann::json::binary_t&) { return false; }
@@ -56,7 +54,8 @@ struct JsonReader {
     if (top.is_object()) {
       top.build_index();
       for (std::size_t i = 1; i < top.index_.size(); i++)
-        if (top.members_[top.index_[i - 1]].first == top.members_[top.index_[i]].first) fail(bytes, "the key \"" + top.members_[top.index_[i]].first + "\" stands twice in one object");
+        if (top.members_[top.index_[i - 1]].first == top.members_[top.index_[i]].first)
+          fail(bytes, "the key \"" + top.members_[top.index_[i]].first + "\" stands twice in one object");
       if (top.members_.size() < 16) top.index_.clear();
     }
     open.pop_back(), keys.pop_back();
@@ -70,7 +69,7 @@ struct JsonReader {
   bool parse_error(std::size_t byte, const std::string&, const nlohmann::json::exception& error) {
     std::string text = error.what();
     if (const auto colon = text.find("] "); colon != std::string::npos) text = text.substr(colon + 2);
-    fail(byte, "not JSON: " + text);
+    fail(byte > 0 ? byte - 1 : 0, "not JSON: " + text);  // nlohmann counts from one
   }
 };
 
@@ -101,13 +100,20 @@ struct CountingIterator {
 
 PEFT_INLINE const char* kind_name(Json::Kind kind) {
   switch (kind) {
-    case Json::Kind::null: return "null";
-    case Json::Kind::boolean: return "true or false";
-    case Json::Kind::integer: return "an integer";
-    case Json::Kind::number: return "a number";
-    case Json::Kind::string: return "a string";
-    case Json::Kind::array: return "a list";
-    case Json::Kind::object: return "an object";
+    case Json::Kind::null:
+      return "null";
+    case Json::Kind::boolean:
+      return "true or false";
+    case Json::Kind::integer:
+      return "an integer";
+    case Json::Kind::number:
+      return "a number";
+    case Json::Kind::string:
+      return "a string";
+    case Json::Kind::array:
+      return "a list";
+    case Json::Kind::object:
+      return "an object";
   }
   return "";
 }
@@ -121,6 +127,8 @@ PEFT_INLINE const char* kind_name(Json::Kind kind) {
 
 PEFT_INLINE Json Json::parse(std::string_view text, std::string_view path) {
   if (text.starts_with("\xEF\xBB\xBF")) throw FormatError(path, 0, "not JSON: a byte-order mark");
+  // nlohmann takes a NUL for the end, whatever follows.
+  if (const std::size_t nul = text.find('\0'); nul != text.npos) throw FormatError(path, std::int64_t(nul), "not JSON: a NUL byte");
   JsonReader reader;
   reader.path = path;
   const detail::CountingIterator begin{text.data(), text.data(), &reader.bytes}, end{text.data() + text.size(), nullptr, nullptr};
@@ -197,14 +205,21 @@ PEFT_INLINE void Json::set(std::string_view key, Json value) {
 }
 
 PEFT_INLINE bool Json::operator==(const Json& other) const {
-  if (is_number() && other.is_number()) return number() == other.number();
-  if (kind_ != other.kind_) return false;
+  if (kind_ != other.kind_) return is_number() && other.is_number() && number() == other.number();
   switch (kind_) {
-    case Kind::null: return true;
-    case Kind::boolean: return integer_ == other.integer_;
-    case Kind::string: return text_ == other.text_;
-    case Kind::array: return items_ == other.items_;
-    default: break;
+    case Kind::null:
+      return true;
+    case Kind::boolean:
+    case Kind::integer:
+      return integer_ == other.integer_;
+    case Kind::number:
+      return number_ == other.number_;
+    case Kind::string:
+      return text_ == other.text_;
+    case Kind::array:
+      return items_ == other.items_;
+    case Kind::object:
+      break;
   }
   if (members_.size() != other.members_.size()) return false;
   return std::all_of(members_.begin(), members_.end(), [&](const Member& m) {
@@ -237,11 +252,21 @@ PEFT_INLINE void write_json(std::string& out, const Json& value, int indent, int
   };
   const char* const comma = indent >= 0 ? "," : ", ";
   switch (value.kind()) {
-    case Json::Kind::null: out += "null"; return;
-    case Json::Kind::boolean: out += value.boolean() ? "true" : "false"; return;
-    case Json::Kind::integer: out += std::to_string(value.integer()); return;
-    case Json::Kind::number: out += python_float(value.number()); return;
-    case Json::Kind::string: out += nlohmann::json(value.string()).dump(-1, ' ', ensure_ascii, nlohmann::json::error_handler_t::replace); return;
+    case Json::Kind::null:
+      out += "null";
+      return;
+    case Json::Kind::boolean:
+      out += value.boolean() ? "true" : "false";
+      return;
+    case Json::Kind::integer:
+      out += std::to_string(value.integer());
+      return;
+    case Json::Kind::number:
+      out += python_float(value.number());
+      return;
+    case Json::Kind::string:
+      out += nlohmann::json(value.string()).dump(-1, ' ', ensure_ascii, nlohmann::json::error_handler_t::replace);
+      return;
     case Json::Kind::array: {
       if (value.size() == 0) {
         out += "[]";

@@ -15,7 +15,8 @@ namespace peft {
 
 PEFT_INLINE std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   const auto fail = [&](const char* what) { throw FormatError(path, -1, std::string(what) + ": " + std::strerror(errno)); };
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK a pipe that nobody writes to would be waited for, before it can be refused.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0) fail("cannot be opened");
   struct Close {
     int descriptor;

@@ -7,9 +7,8 @@
 #include <filesystem>
 #include <type_traits>
 
-#include "peft/core/bfloat16.hpp"
-#include "peft/core/float16.hpp"
 #include "peft/io/atomic_file.hpp"
+#include "peft/io/impl/convert.hpp"
 #include "peft/io/json.hpp"
 #include "peft/io/safetensors.hpp"
 
@@ -23,12 +22,12 @@ struct SafetensorsType {
   std::optional<DType> dtype;
 };
 // In the reference's order, which is the order of alignment: the writer sorts by it.
-inline constexpr std::array<SafetensorsType, 22> safetensors_types = {{{"BOOL", 8, DType::boolean},  {"F4", 4, {}},           {"F6_E2M3", 6, {}},      {"F6_E3M2", 6, {}},
-                                                                       {"U8", 8, DType::u8},         {"I8", 8, DType::i8},    {"F8_E5M2", 8, {}},      {"F8_E4M3", 8, {}},
-                                                                       {"F8_E8M0", 8, {}},           {"F8_E4M3FNUZ", 8, {}},  {"F8_E5M2FNUZ", 8, {}},  {"I16", 16, DType::i16},
-                                                                       {"U16", 16, DType::u16},      {"F16", 16, DType::f16}, {"BF16", 16, DType::bf16}, {"I32", 32, DType::i32},
-                                                                       {"U32", 32, DType::u32},      {"F32", 32, DType::f32}, {"C64", 64, {}},         {"F64", 64, DType::f64},
-                                                                       {"I64", 64, DType::i64},      {"U64", 64, DType::u64}}};
+inline constexpr std::array<SafetensorsType, 22> safetensors_types = {
+    {{"BOOL", 8, DType::boolean}, {"F4", 4, {}},           {"F6_E2M3", 6, {}},      {"F6_E3M2", 6, {}},      {"U8", 8, DType::u8},
+     {"I8", 8, DType::i8},        {"F8_E5M2", 8, {}},      {"F8_E4M3", 8, {}},      {"F8_E8M0", 8, {}},      {"F8_E4M3FNUZ", 8, {}},
+     {"F8_E5M2FNUZ", 8, {}},      {"I16", 16, DType::i16}, {"U16", 16, DType::u16}, {"F16", 16, DType::f16}, {"BF16", 16, DType::bf16},
+     {"I32", 32, DType::i32},     {"U32", 32, DType::u32}, {"F32", 32, DType::f32}, {"C64", 64, {}},         {"F64", 64, DType::f64},
+     {"I64", 64, DType::i64},     {"U64", 64, DType::u64}}};
 
 template <class F>
 auto in_header(const std::string& path, const std::string& tensor, F f) {
@@ -38,16 +37,6 @@ auto in_header(const std::string& path, const std::string& tensor, F f) {
     throw;
   } catch (const Error& error) {
     throw FormatError(path, 8, "header: tensor \"" + tensor + "\": " + error.what());
-  }
-}
-
-template <class To, class From>
-void convert(To* to, const std::byte* from, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; i++) {
-    From value;
-    std::memcpy(&value, from + i * std::int64_t(sizeof(From)), sizeof(From));  // may be unaligned
-    if constexpr (std::is_same_v<From, Float16> || std::is_same_v<From, BFloat16>) to[i] = To(to_float(value));
-    else to[i] = To(value);
   }
 }
 
@@ -102,21 +91,24 @@ PEFT_INLINE SafetensorsFile SafetensorsFile::open(const std::string& path) {
       }
       e.dtype = type->dtype;
       std::vector<std::int64_t> sizes;
-      std::uint64_t bits = std::uint64_t(type->bits);
+      std::uint64_t elements = 1, bits = 0;
       for (const Json& size_json : entry.at("shape").array()) {
         const std::int64_t n = size_json.integer();
         if (n < 0) throw ConfigError("safetensors", "a dimension of " + std::to_string(n));
-        if (__builtin_mul_overflow(bits, std::uint64_t(n), &bits)) throw ConfigError("safetensors", "the number of elements overflows 64 bits");
+        if (__builtin_mul_overflow(elements, std::uint64_t(n), &elements)) throw ConfigError("safetensors", "the number of elements overflows 64 bits");
         sizes.push_back(n);
       }
+      if (__builtin_mul_overflow(elements, std::uint64_t(type->bits), &bits)) throw ConfigError("safetensors", "the size in bits overflows 64 bits");
       e.shape = Shape(sizes);
       const auto& offsets = entry.at("data_offsets").array();
       if (offsets.size() != 2) throw ConfigError("safetensors", "data_offsets has " + std::to_string(offsets.size()) + " numbers, two are wanted");
       const std::int64_t begin = offsets[0].integer(), end = offsets[1].integer();
       if (begin < 0 || end < begin) throw ConfigError("safetensors", "data_offsets " + std::to_string(begin) + ".." + std::to_string(end));
       if (bits % 8 || std::uint64_t(end - begin) != bits / 8)
-        throw ConfigError("safetensors", std::to_string(end - begin) + " bytes for the shape " + to_string(e.shape) + " of " + e.dtype_name + ", which takes " + std::to_string(bits / 8));
-      if (std::uint64_t(end) > available) throw ConfigError("safetensors", "data to byte " + std::to_string(end) + ", the file holds " + std::to_string(available));
+        throw ConfigError("safetensors", std::to_string(end - begin) + " bytes for the shape " + to_string(e.shape) + " of " + e.dtype_name + ", which takes " +
+                                             std::to_string(bits / 8));
+      if (std::uint64_t(end) > available)
+        throw ConfigError("safetensors", "data to byte " + std::to_string(end) + ", the file holds " + std::to_string(available));
       e.data = data + begin, e.bytes = end - begin;
       spans.push_back({std::uint64_t(begin), std::uint64_t(end), file.tensors_.size()});
       file.tensors_.push_back(std::move(e));
@@ -127,8 +119,8 @@ PEFT_INLINE SafetensorsFile SafetensorsFile::open(const std::string& path) {
   std::uint64_t expected = 0;
   for (const Span& span : spans) {
     if (span.begin != expected)
-      fail(std::int64_t(8 + length + span.begin), "tensor \"" + file.tensors_[span.index].name + "\" begins at " + std::to_string(span.begin) + " of the data, the one before it ends at " +
-                                                      std::to_string(expected));
+      fail(std::int64_t(8 + length + span.begin), "tensor \"" + file.tensors_[span.index].name + "\" begins at " + std::to_string(span.begin) +
+                                                      " of the data, the one before it ends at " + std::to_string(expected));
     expected = span.end;
   }
   if (expected != available) fail(std::int64_t(8 + length + expected), std::to_string(available - expected) + " bytes behind the last tensor");
@@ -149,31 +141,18 @@ Tensor<T> SafetensorsFile::read(std::string_view name) const {
     for (const auto& t : tensors_) names.push_back(t.name);
     throw FormatError(path_, -1, "there is no tensor \"" + std::string(name) + "\"" + did_you_mean(name, names, "tensors here"));
   }
+  const auto refuse = [&] {
+    throw FormatError(path_, -1,
+                      "tensor \"" + e->name + "\" has the type " + e->dtype_name + ", which is not read as " +
+                          (std::is_floating_point_v<T> ? "a real number" : "an integer"));
+  };
+  if (!e->dtype || info(*e->dtype).floating != std::is_floating_point_v<T>) refuse();
   Tensor<T> to(e->shape);
   const std::int64_t n = e->shape.size();
-  const auto refuse = [&] { throw FormatError(path_, -1, "tensor \"" + e->name + "\" has the type " + e->dtype_name + ", which is not read as " + (std::is_floating_point_v<T> ? "a real number" : "an integer")); };
-  if (!e->dtype) refuse();
-  if constexpr (std::is_floating_point_v<T>) {
-    switch (*e->dtype) {
-      case DType::f32: detail::convert<T, float>(to.data(), e->data, n); break;
-      case DType::f64: detail::convert<T, double>(to.data(), e->data, n); break;
-      case DType::f16: detail::convert<T, Float16>(to.data(), e->data, n); break;
-      case DType::bf16: detail::convert<T, BFloat16>(to.data(), e->data, n); break;
-      default: refuse();
-    }
-  } else {
-    switch (*e->dtype) {
-      case DType::i8: detail::convert<T, std::int8_t>(to.data(), e->data, n); break;
-      case DType::u8: detail::convert<T, std::uint8_t>(to.data(), e->data, n); break;
-      case DType::boolean: detail::convert<T, std::uint8_t>(to.data(), e->data, n); break;
-      case DType::i16: detail::convert<T, std::int16_t>(to.data(), e->data, n); break;
-      case DType::u16: detail::convert<T, std::uint16_t>(to.data(), e->data, n); break;
-      case DType::i32: detail::convert<T, std::int32_t>(to.data(), e->data, n); break;
-      case DType::u32: detail::convert<T, std::uint32_t>(to.data(), e->data, n); break;
-      case DType::i64: detail::convert<T, std::int64_t>(to.data(), e->data, n); break;
-      default: refuse();
-    }
-  }
+  if (const std::int64_t done = *detail::convert(to.data(), *e->dtype, e->data, n); done < n)
+    throw FormatError(
+        path_, -1,
+        "tensor \"" + e->name + "\": element " + std::to_string(done) + " is an integer that " + std::to_string(8 * sizeof(T)) + " bits do not hold");
   return to;
 }
 
@@ -182,10 +161,11 @@ PEFT_INLINE SafetensorsDirectory SafetensorsDirectory::open(const std::string& d
   SafetensorsDirectory all;
   const fs::path single = fs::path(directory) / "model.safetensors", index = fs::path(directory) / "model.safetensors.index.json";
   const auto add = [&](const SafetensorsEntry& entry) {
-    if (!all.by_name_.emplace(entry.name, all.tensors_.size()).second) throw FormatError(entry.path, -1, "tensor \"" + entry.name + "\" stands in another shard, too");
+    if (!all.by_name_.emplace(entry.name, all.tensors_.size()).second)
+      throw FormatError(entry.path, -1, "tensor \"" + entry.name + "\" stands in another shard, too");
     all.tensors_.push_back(entry);
   };
-  if (fs::exists(index)) {
+  if (!fs::exists(single) && fs::exists(index)) {  // transformers prefers the single file, too: old shards may lie beside a new one
     const std::string path = index.string();
     const Json json = Json::read(path);
     const Json* map = json.get("weight_map");
@@ -231,7 +211,9 @@ PEFT_INLINE void write_safetensors(const std::string& path, std::vector<TensorTo
   };
   for (const auto& t : tensors)
     if (rank(t.dtype) < 0) throw FormatError(path, -1, "tensor \"" + t.name + "\": safetensors has no type " + std::string(name(t.dtype)));
-  std::sort(tensors.begin(), tensors.end(), [&](const auto& a, const auto& b) { return std::pair(-rank(a.dtype), std::string_view(a.name)) < std::pair(-rank(b.dtype), std::string_view(b.name)); });
+  std::sort(tensors.begin(), tensors.end(), [&](const auto& a, const auto& b) {
+    return std::pair(-rank(a.dtype), std::string_view(a.name)) < std::pair(-rank(b.dtype), std::string_view(b.name));
+  });
   std::int64_t offset = 0;
   std::vector<std::string> names;
   const auto quoted = [](const std::string& s) { return Json(s).dump(-1, false, false); };

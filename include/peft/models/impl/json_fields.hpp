@@ -3,9 +3,11 @@
 
 // What the readers of configurations share: fields with defaults, rope in the spellings that exist, token ids. Included by .inl files alone.
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
@@ -36,10 +38,11 @@ class ConfigFields {
     throw ConfigError("config", std::string(key) + " is missing");
   }
   std::int64_t integer(const char* key, std::int64_t otherwise) const { return find(key) ? integer(key) : otherwise; }
-  double number(const char* key, double otherwise) const {
-    const Json* value = find(key);
-    return value ? named_field(key, [&] { return value->number(); }) : otherwise;
+  double number(const char* key) const {
+    if (const Json* value = find(key)) return named_field(key, [&] { return value->number(); });
+    throw ConfigError("config", std::string(key) + " is missing");
   }
+  double number(const char* key, double otherwise) const { return find(key) ? number(key) : otherwise; }
   bool boolean(const char* key, bool otherwise) const {
     const Json* value = find(key);
     return value ? named_field(key, [&] { return value->boolean(); }) : otherwise;
@@ -52,6 +55,11 @@ class ConfigFields {
  private:
   const Json& json_;
 };
+
+/// An option that changes the result and is not done here: anything but absent or its default is refused.
+inline void refuse_other(const ConfigFields& f, const char* key, const Json& only) {
+  if (const Json* value = f.find(key); value && !(*value == only)) throw NotSupported("config", std::string(key) + " " + value->dump() + " is not supported; supported is " + only.dump());
+}
 
 inline std::int64_t head_dim(const TransformerConfig& c) {
   const std::int64_t heads = c.attention.num_attention_heads;
@@ -86,7 +94,9 @@ inline RopeConfig rope_config(const Json& json) {
   const Json* block = f.find("rope_parameters");
   if (!block) block = f.find("rope_scaling");
   if (!block) return rope;
+  if (!block->is_object()) throw ConfigError("config", "rope_parameters (or rope_scaling) is " + block->dump() + "; an object is wanted");
   const ConfigFields r(*block);
+  refuse_other(r, "partial_rotary_factor", Json(1.0));
   rope.theta = r.number("rope_theta", rope.theta);
   const std::string type = r.string("rope_type", r.string("type", "default").c_str());
   if (type == "default") return rope;
@@ -94,26 +104,29 @@ inline RopeConfig rope_config(const Json& json) {
     rope.scaling = RopeScaling::linear;
   } else if (type == "llama3") {
     rope.scaling = RopeScaling::llama3;
-    rope.low_freq_factor = r.number("low_freq_factor", 1), rope.high_freq_factor = r.number("high_freq_factor", 4);
+    rope.low_freq_factor = r.number("low_freq_factor"), rope.high_freq_factor = r.number("high_freq_factor");
     rope.original_max_position_embeddings = r.integer("original_max_position_embeddings", f.integer("max_position_embeddings", 8192));
-    if (!(rope.high_freq_factor > rope.low_freq_factor)) throw ConfigError("config", "high_freq_factor must be larger than low_freq_factor");
+    if (!(rope.high_freq_factor > rope.low_freq_factor)) throw ConfigError("config", "high_freq_factor " + std::to_string(rope.high_freq_factor) + " must be larger than low_freq_factor " + std::to_string(rope.low_freq_factor));
+    if (rope.original_max_position_embeddings < 1)
+      throw ConfigError("config", "original_max_position_embeddings is " + std::to_string(rope.original_max_position_embeddings) + "; at least 1 is wanted");
   } else {
     const std::array<std::string, 3> known = {"default", "linear", "llama3"};
     throw NotSupported("config", "rope_type \"" + type + "\" is not supported" + did_you_mean(type, known, "supported are"));
   }
-  rope.factor = r.number("factor", 1);
+  rope.factor = r.number("factor");
   return rope;
 }
 
 inline std::vector<std::int32_t> token_ids(const Json& json, const char* key) {
   const Json* value = ConfigFields(json).find(key);
   std::vector<std::int32_t> ids;
-  if (!value) return ids;
-  if (value->is_array()) {
-    for (const Json& id : value->array()) ids.push_back(std::int32_t(id.integer()));
-  } else {
-    ids.push_back(std::int32_t(value->integer()));
-  }
+  const auto add = [&](const Json& id) {
+    const std::int64_t n = named_field(key, [&] { return id.integer(); });
+    if (!std::in_range<std::int32_t>(n)) throw ConfigError("config", std::string(key) + " is " + std::to_string(n) + ", which is no token id");
+    ids.push_back(std::int32_t(n));
+  };
+  if (value && value->is_array()) std::ranges::for_each(value->array(), add);
+  else if (value) add(*value);
   return ids;
 }
 inline void read_token_ids(const Json& json, TransformerConfig& c) {

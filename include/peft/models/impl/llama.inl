@@ -15,12 +15,14 @@ PEFT_INLINE TransformerConfig llama_from_json(const Json& json) {
   const ConfigFields f(json);
   TransformerConfig c;
   c.model_type = "llama";
+  refuse_other(f, "quantization_config", Json());
+  refuse_other(f, "partial_rotary_factor", Json(1.0));
   c.vocab_size = f.integer("vocab_size"), c.hidden_size = f.integer("hidden_size"), c.num_hidden_layers = f.integer("num_hidden_layers");
   c.max_position_embeddings = f.integer("max_position_embeddings", 2048);
   c.norm = {NormKind::rms, f.number("rms_norm_eps", 1e-6), 0};
   c.attention.num_attention_heads = f.integer("num_attention_heads");
   c.attention.num_key_value_heads = f.integer("num_key_value_heads", c.attention.num_attention_heads);
-  c.attention.head_dim = f.integer("head_dim", head_dim(c));
+  c.attention.head_dim = f.find("head_dim") ? f.integer("head_dim") : head_dim(c);
   c.attention.qkv_bias = c.attention.o_bias = f.boolean("attention_bias", false);
   c.attention.rope = rope_config(json);
   c.mlp = {MlpKind::gated, activation_named("hidden_act", f.string("hidden_act", "silu")), f.integer("intermediate_size"), f.boolean("mlp_bias", false)};
@@ -39,7 +41,9 @@ PEFT_INLINE TransformerConfig llama_from_gguf(const GgufFile& file) {
   c.norm = {NormKind::rms, f.number("attention.layer_norm_rms_epsilon"), 0};
   c.attention.num_attention_heads = f.integer("attention.head_count");
   c.attention.num_key_value_heads = f.integer("attention.head_count_kv", c.attention.num_attention_heads);
-  c.attention.head_dim = f.integer("attention.key_length", head_dim(c));
+  c.attention.head_dim = f.find("attention.key_length") ? f.integer("attention.key_length") : head_dim(c);
+  if (const std::int64_t value = f.integer("attention.value_length", c.attention.head_dim); value != c.attention.head_dim)
+    throw NotSupported("config", "attention.value_length " + std::to_string(value) + " besides a key_length of " + std::to_string(c.attention.head_dim) + " is not supported");
   c.attention.rope = gguf_rope_config(f, c.attention.head_dim);
   c.mlp = {MlpKind::gated, Activation::silu, f.integer("feed_forward_length"), false};
   c.vocab_size = f.vocabulary();
