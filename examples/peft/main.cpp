@@ -4,15 +4,55 @@
 #include <peft/version.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
+#include <new>
 
 #include "common.hpp"
 
+namespace {
+
+// `; did you mean "--epochs"?` for the first word of the call that is no command or option.
+std::string suggestion(CLI::App& app, int argc, char** argv) {
+  const auto all = [](CLI::App*) { return true; };
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(all)) names.push_back(command->get_name());
+  if (argc < 2) return "";
+  const std::string first = argv[1];
+  const auto is_first = [&](const std::string& name) { return name == first; };
+  if (std::none_of(names.begin(), names.end(), is_first)) return first.starts_with("-") ? "" : peft::did_you_mean(first, names, "commands");
+  std::vector<std::string> options;
+  for (const CLI::Option* option : app.get_subcommand(first)->get_options())
+    for (const std::string& name : option->get_lnames()) options.push_back("--" + name);
+  for (int i = 2; i < argc; i++) {
+    const std::string word = argv[i], name = word.substr(0, word.find('='));
+    if (name.starts_with("--") && std::find(options.begin(), options.end(), name) == options.end()) {
+      const std::string nearest = peft::nearest_name(name, options);
+      return (nearest.empty() ? "; " : "; did you mean " + nearest + "? ") + "'peft " + first + " --help' lists the options";
+    }
+  }
+  return "";
+}
+
+int fail(int code, std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::fflush(stdout);
+  fmt::print(stderr, "peft: {}\n", text);
+  return code;
+}
+
+}  // namespace
+
+// 0: done; 1: it did not work; 2: the call is wrong; 130: ended early on request.
 int main(int argc, char** argv) {
+  tool::remember_command_line(argc, argv);
   CLI::App app{"Parameter-efficient fine-tuning of transformers on a CPU", "peft"};
   app.set_version_flag("--version", "peft " PEFT_VERSION);
   app.require_subcommand(1);
-  app.footer("'peft COMMAND --help' shows a command's options and examples.");
+  app.footer(
+      "'peft COMMAND --help' shows a command's options and examples. To begin with:\n"
+      "  peft info --model $(peft fetch)");
   tool::add_fetch(app);
   tool::add_info(app);
   tool::add_train(app);
@@ -21,15 +61,16 @@ int main(int argc, char** argv) {
   tool::add_merge(app);
   try {
     app.parse(argc, argv);
+    if (std::fflush(stdout) != 0) return fail(1, std::string("standard output cannot be written: ") + std::strerror(errno));
     return 0;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    fmt::print(stderr, "peft: {}\n", error.what());
-    return 2;
+    return fail(2, error.what() + suggestion(app, argc, argv));
+  } catch (const tool::Interrupted&) {
+    return 130;
+  } catch (const std::bad_alloc&) {
+    return fail(1, "there is not enough memory; a smaller --batch or --max-length takes less, and so does --checkpointing");
   } catch (const std::exception& error) {
-    std::string text = error.what();
-    std::replace(text.begin(), text.end(), '\n', ' ');
-    fmt::print(stderr, "peft: {}\n", text);
-    return 1;
+    return fail(1, error.what());
   }
 }
