@@ -13,24 +13,21 @@
 
 namespace {
 
-// `; did you mean "--epochs"?` for the first word of the call that is no command or option.
-std::string suggestion(CLI::App& app, int argc, char** argv) {
-  const auto all = [](CLI::App*) { return true; };
-  std::vector<std::string> names;
-  for (const CLI::App* command : app.get_subcommands(all)) names.push_back(command->get_name());
+// What is wrong with a call, where a word of it is no command or no option; else "".
+std::string misspelling(CLI::App& app, int argc, char** argv) {
   if (argc < 2) return "";
+  std::vector<std::string> commands, options;
+  for (const CLI::App* command : app.get_subcommands([](CLI::App*) { return true; })) commands.push_back(command->get_name());
+  const auto known = [](const std::vector<std::string>& names, const std::string& name) { return std::find(names.begin(), names.end(), name) != names.end(); };
   const std::string first = argv[1];
-  const auto is_first = [&](const std::string& name) { return name == first; };
-  if (std::none_of(names.begin(), names.end(), is_first)) return first.starts_with("-") ? "" : peft::did_you_mean(first, names, "commands");
-  std::vector<std::string> options;
+  if (!known(commands, first)) return "\"" + first + "\" is no command" + peft::did_you_mean(first, commands, "commands");
   for (const CLI::Option* option : app.get_subcommand(first)->get_options())
     for (const std::string& name : option->get_lnames()) options.push_back("--" + name);
   for (int i = 2; i < argc; i++) {
     const std::string word = argv[i], name = word.substr(0, word.find('='));
-    if (name.starts_with("--") && std::find(options.begin(), options.end(), name) == options.end()) {
-      const std::string nearest = peft::nearest_name(name, options);
-      return (nearest.empty() ? "; " : "; did you mean " + nearest + "? ") + "'peft " + first + " --help' lists the options";
-    }
+    if (!name.starts_with("--") || known(options, name)) continue;
+    const std::string nearest = peft::nearest_name(name, options);
+    return name + " is no option of " + first + (nearest.empty() ? "" : "; did you mean " + nearest + "?");
   }
   return "";
 }
@@ -65,7 +62,8 @@ int main(int argc, char** argv) {
     return 0;
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    return fail(2, error.what() + suggestion(app, argc, argv));
+    const std::string wrong = misspelling(app, argc, argv);
+    return fail(2, (wrong.empty() ? error.what() : wrong) + "; 'peft --help', 'peft COMMAND --help' list what there is");
   } catch (const tool::Interrupted&) {
     return 130;
   } catch (const std::bad_alloc&) {
