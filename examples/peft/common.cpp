@@ -2,14 +2,16 @@
 #include "common.hpp"
 
 #include <fmt/core.h>
-#include <peft/core/parallel.hpp>
-#include <peft/ops/isa.hpp>
 #include <signal.h>
 #include <unistd.h>
+#include <peft/core/parallel.hpp>
+#include <peft/ops/isa.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
+#include <regex>
 
 namespace tool {
 
@@ -35,22 +37,51 @@ Opened::Opened(const ModelOptions& options) : file(open_with(options)), base(pef
   if (!names.empty()) tuned.set_adapter(names);
 }
 
-std::string describe(const Opened& opened) {
-  const auto& c = opened.base.config;
-  return fmt::format("{}   {}, {} layers, {:.1f}M parameters, {} ({}, mapped)   {} thread{}, {}", bold(c.name), c.model_type, c.num_hidden_layers,
-                     double(peft::count_parameters(const_cast<peft::Transformer<float>&>(opened.base)).total) / 1e6, opened.file.storage, bytes_text(opened.file.bytes),
-                     peft::num_threads(), peft::num_threads() == 1 ? "" : "s", peft::name(peft::isa()));
+std::string model_name(const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path whole = fs::weakly_canonical(path);
+  // The hub's cache keeps a model as models--OWNER--NAME/snapshots/REVISION.
+  if (const std::string owner = whole.parent_path().parent_path().filename().string();
+      owner.starts_with("models--") && whole.parent_path().filename() == "snapshots")
+    return owner.substr(owner.rfind("--") + 2);
+  std::string name = whole.filename().string();
+  if (!name.ends_with(".gguf")) return name;
+  name.resize(name.size() - 5);
+  static const std::regex quantisation(R"([-._]((UD-)?I?Q\d\w*|TQ\d_0|BF16|F16|FP16|F32)$)", std::regex::icase);
+  return std::regex_replace(name, quantisation, "");
 }
 
-std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {
+std::string describe(const Opened& opened) {
   const auto& c = opened.base.config;
-  const std::int64_t q = c.attention.num_attention_heads * c.attention.head_dim, kv = c.attention.num_key_value_heads * c.attention.head_dim;
-  // Kept a token and layer: the residual stream twice, the normalised input, q, k, v, the context, gate and up. With checkpointing one layer's
-  // worth, and each layer's input.
-  const std::int64_t layer = 3 * c.hidden_size + 2 * q + 2 * kv + 2 * c.mlp.intermediate_size;
-  const std::int64_t kept = checkpointing ? layer + c.num_hidden_layers * c.hidden_size : layer * c.num_hidden_layers;
-  const std::int64_t scratch = 4 * (tokens * (c.hidden_size * 6 + 1024)) + (std::int64_t{16} << 20);
-  return 4 * tokens * kept + 16 * trainable + scratch;
+  const int threads = peft::num_threads();
+  return fmt::format("{}   {}, {} layers, {:.1f}M parameters, {} ({}, mapped)   {} thread{}, {}", bold(model_name(opened.file.path)), c.model_type,
+                     c.num_hidden_layers, double(peft::count_parameters(const_cast<peft::Transformer<float>&>(opened.base)).total) / 1e6, opened.file.storage,
+                     bytes_text(opened.file.bytes), threads, threads == 1 ? "" : "s", peft::name(peft::isa()));
+}
+
+peft::TargetModules targets_of(const std::string& text) {
+  if (text.empty()) return {};
+  if (text == "all-linear") return text;
+  return CLI::detail::split(text, ',');
+}
+
+std::int64_t training_memory(const Opened& opened, const peft::LoraConfig& lora, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {
+  const auto& c = opened.base.config;
+  const std::int64_t hidden = c.hidden_size, inner = c.mlp.intermediate_size, heads = c.attention.num_attention_heads;
+  const std::int64_t q = heads * c.attention.head_dim, kv = c.attention.num_key_value_heads * c.attention.head_dim;
+  const auto on = [&](std::initializer_list<const char*> names) {
+    return std::any_of(names.begin(), names.end(), [&](const char* n) { return lora.target_modules.matches(std::string("model.layers.0.") + n); });
+  };
+  // Kept of a token in a layer: the residual stream twice, q and the context, k, v, gate and up; and what enters a LoRA, where nothing else keeps it.
+  std::int64_t layer = 2 * hidden + 2 * q + 2 * kv + heads + 2 * inner;
+  if (on({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})) layer += hidden;
+  if (on({"mlp.gate_proj", "mlp.up_proj"})) layer += hidden;
+  if (on({"mlp.down_proj"})) layer += inner;
+  // Checkpointing keeps each layer's input, and all of the one layer whose backward runs.
+  const std::int64_t kept = checkpointing ? layer + hidden * c.num_hidden_layers : layer * c.num_hidden_layers;
+  // Measured: gradients and scratch of a layer, a tenth of blocks that lie unused between others, and the program with its tokenizer.
+  constexpr std::int64_t program = std::int64_t{20} << 20;
+  return opened.file.bytes + program + 4 * tokens * (kept + kept / 10 + layer) + 16 * trainable;
 }
 
 std::string bytes_text(std::int64_t bytes) {
@@ -68,7 +99,9 @@ bool is_terminal() {
   return yes;
 }
 namespace {
-std::string styled(const char* code, const std::string& text) { return is_terminal() && !std::getenv("NO_COLOR") ? "\033[" + std::string(code) + "m" + text + "\033[0m" : text; }
+std::string styled(const char* code, const std::string& text) {
+  return is_terminal() && !std::getenv("NO_COLOR") ? "\033[" + std::string(code) + "m" + text + "\033[0m" : text;
+}
 }  // namespace
 std::string dim(const std::string& text) { return styled("2", text); }
 std::string bold(const std::string& text) { return styled("1", text); }
@@ -80,9 +113,15 @@ std::string shell_word(const std::string& word) {
   return quoted + "'";
 }
 
-std::string file_name(const std::string& path) {
-  const auto p = std::filesystem::path(path).lexically_normal();
-  return p.has_filename() ? p.filename().string() : p.parent_path().filename().string();
+namespace {
+std::vector<std::string> words;
+}  // namespace
+void remember_command_line(int argc, char** argv) { words.assign(argv, argv + argc); }
+std::string program() { return shell_word(words.at(0)); }
+std::string command_line() {
+  std::string line = program();
+  for (std::size_t i = 1; i < words.size(); i++) line += " " + shell_word(words[i]);
+  return line;
 }
 
 namespace {
@@ -91,13 +130,15 @@ void on_interrupt(int) {
   if (interrupts.fetch_add(1) > 0) ::_exit(130);
 }
 }  // namespace
-bool interrupted() { return interrupts.load() > 0; }
-void forget_interrupt() { interrupts.store(0); }
-void watch_for_interrupt() {
+InterruptWatch::InterruptWatch(std::initializer_list<int> signals) : signals_(signals) {
+  interrupts.store(0);
   struct sigaction action {};
   action.sa_handler = on_interrupt;
-  ::sigaction(SIGINT, &action, nullptr);
-  ::sigaction(SIGTERM, &action, nullptr);
+  for (int s : signals_) ::sigaction(s, &action, nullptr);
 }
+InterruptWatch::~InterruptWatch() {
+  for (int s : signals_) ::signal(s, SIG_DFL);
+}
+bool InterruptWatch::interrupted() { return interrupts.load() > 0; }
 
 }  // namespace tool

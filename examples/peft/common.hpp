@@ -8,6 +8,7 @@
 #include <peft/tokenizer/tokenizer.hpp>
 
 #include <CLI/CLI.hpp>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -31,11 +32,17 @@ struct Opened {
   Opened& operator=(const Opened&) = delete;
 };
 
-/// "SmolLM2 135M   llama, 30 layers, 134.5M parameters, Q4_1 (94 MiB, mapped)   2 threads, AVX-512"
+/// "SmolLM2-135M-Instruct   llama, 30 layers, 134.5M parameters, Q4_1 (94 MiB, mapped)   2 threads, AVX-512"
 std::string describe(const Opened& opened);
+/// What people call the model of this path: the file or folder without ".gguf" and the kind of quantisation.
+std::string model_name(const std::string& path);
 
-/// Bytes that training takes besides the mapped file: what forward keeps for backward, the optimiser, and scratch.
-std::int64_t training_memory(const Opened& opened, std::int64_t tokens_in_a_batch, std::int64_t trainable, bool checkpointing);
+/// "q_proj,v_proj" is a list; "all-linear", and nothing (the architecture's default), are themselves.
+peft::TargetModules targets_of(const std::string& text);
+
+/// Bytes that the process holds at most while a batch of so many tokens goes forward and backward: the mapped file, what forward keeps for
+/// backward, the optimiser, and scratch.
+std::int64_t training_memory(const Opened& opened, const peft::LoraConfig& lora, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
 
 /// 94 MiB, 1.2 GiB
 std::string bytes_text(std::int64_t bytes);
@@ -47,12 +54,25 @@ std::string bold(const std::string& text);
 bool is_terminal();
 /// A word as a shell takes it.
 std::string shell_word(const std::string& word);
-/// Last part of a path, "SmolLM2.gguf".
-std::string file_name(const std::string& path);
-/// True once Ctrl-C was pressed; a second one ends the program at once.
-bool interrupted();
-void watch_for_interrupt();
-void forget_interrupt();
+/// The call that this process was started with, and its first word alone: what is printed for copying has them as the user wrote them.
+void remember_command_line(int argc, char** argv);
+std::string command_line();
+std::string program();
+
+/// While one lives, these signals are noted instead of ending the program; a second one ends it at once.
+class InterruptWatch {
+ public:
+  explicit InterruptWatch(std::initializer_list<int> signals);
+  ~InterruptWatch();
+  InterruptWatch(const InterruptWatch&) = delete;
+  InterruptWatch& operator=(const InterruptWatch&) = delete;
+  static bool interrupted();
+
+ private:
+  std::vector<int> signals_;
+};
+/// Thrown when a command has ended early, in good order, because the user wanted it: exit code 130.
+struct Interrupted {};
 
 void add_fetch(CLI::App& app);
 void add_info(CLI::App& app);
@@ -60,19 +80,5 @@ void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_merge(CLI::App& app);
-
-/// What `eval` measures, also for `train`.
-struct QuestionResult {
-  std::string question, wanted, answer;
-  bool right = false;
-};
-struct EvalResult {
-  double loss = 0, perplexity = 0;
-  std::int64_t tokens = 0, right = 0;
-  std::vector<QuestionResult> questions;
-  double accuracy() const { return questions.empty() ? 0 : 100.0 * double(right) / double(questions.size()); }
-};
-/// Loss on the answers of a file of questions, and whether greedy answers hold the fact that each row names (or are the answer).
-EvalResult evaluate_questions(Opened& opened, const peft::Tokenizer& tokenizer, const std::string& data, std::int64_t max_new_tokens, bool answers);
 
 }  // namespace tool

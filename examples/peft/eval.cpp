@@ -5,8 +5,12 @@
 #include <peft/io/json.hpp>
 #include <peft/train/objective.hpp>
 
+#include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <memory>
+#include <span>
+#include <sstream>
 
 #include "common.hpp"
 
@@ -26,24 +30,83 @@ std::string normalised(const std::string& text) {
   return out;
 }
 
-// Questions and what their answers must hold, from rows of {"question", "answer"} or {"prompt", "completion"}, with "fact" where there is one.
-std::vector<QuestionResult> read_questions(const std::string& path, std::vector<std::string>& answers) {
-  std::vector<QuestionResult> all;
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const peft::Json row = peft::Json::parse(line, path);
-    const auto first = [&](std::initializer_list<const char*> names) {
-      for (const char* name : names)
-        if (const auto* value = row.get(name); value && value->is_string()) return value->string();
-      return std::string();
-    };
-    QuestionResult q;
-    q.question = first({"question", "prompt", "instruction"}), q.wanted = first({"fact", "answer", "completion", "output"});
-    answers.push_back(first({"answer", "completion", "output"}));
-    if (!q.question.empty()) all.push_back(std::move(q));
+// The rows of a file of JSON lines, or of a JSON list.
+std::vector<peft::Json> read_rows(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != text.npos && text[first] == '[') return peft::Json::parse(text, path).array();
+  std::vector<peft::Json> rows;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (line.find_first_not_of(" \t\r") != line.npos) rows.push_back(peft::Json::parse(line, path));
+  return rows;
+}
+
+// A row's text under the first of these names that it has.
+std::string field(const peft::Json& row, std::initializer_list<const char*> names) {
+  for (const char* name : names)
+    if (const peft::Json* value = row.get(name); value && value->is_string()) return value->string();
+  return "";
+}
+
+struct Question {
+  std::string text, wanted, answer;
+  std::vector<std::int32_t> prompt;  // as training shows it: what stands ahead of the answer's tokens
+  bool right = false;
+};
+
+// A row's question is all that stands ahead of its last answer; what is wanted is its "fact", or else that answer.
+std::vector<Question> questions_of(const std::string& path, const peft::Dataset& data, const peft::Tokenizer& tokenizer) {
+  const std::vector<peft::Json> rows = read_rows(path);
+  if (rows.size() != data.size())
+    throw peft::ConfigError(
+        "eval", path + ": " + std::to_string(rows.size() - data.size()) + " rows have no answer to compare with; --loss-only leaves the answers out");
+  std::vector<Question> all;
+  for (std::size_t i = 0; i < rows.size(); i++) {
+    const peft::Example& example = data[i];
+    std::size_t end = example.labels.size();
+    while (end > 0 && example.labels[end - 1] == peft::ignore_index) end--;
+    std::size_t begin = end;
+    while (begin > 0 && example.labels[begin - 1] != peft::ignore_index) begin--;
+    Question q;
+    q.prompt.assign(example.input_ids.begin(), example.input_ids.begin() + std::ptrdiff_t(begin));
+    q.wanted = field(rows[i], {"fact"});
+    if (q.wanted.empty()) q.wanted = tokenizer.decode(std::span(example.input_ids).subspan(begin, end - begin));
+    q.text = field(rows[i], {"question", "prompt", "instruction"});
+    if (q.text.empty()) q.text = tokenizer.decode(q.prompt);
+    all.push_back(std::move(q));
   }
   return all;
+}
+
+void answer(std::vector<Question>& questions, const Opened& opened, const peft::Tokenizer& tokenizer, std::int64_t max_new_tokens) {
+  std::vector<std::vector<std::int32_t>> prompts;
+  for (const Question& q : questions) prompts.push_back(q.prompt);
+  peft::GenerationConfig config;
+  config.max_new_tokens = max_new_tokens;
+  config.eos_token_ids = peft::eos_token_ids(config, opened.base.config, &tokenizer);
+  const auto generated = peft::generate_ids(opened.tuned, prompts, config);
+  for (std::size_t i = 0; i < generated.size(); i++) {
+    Question& q = questions[i];
+    q.answer = tokenizer.decode(generated[i].ids);
+    const std::string wanted = normalised(q.wanted);
+    q.right = !wanted.empty() && normalised(q.answer).find(wanted) != std::string::npos;
+  }
+}
+
+// A text on one line of at most `limit` characters, cut at a blank where there is one.
+std::string one_line(const std::string& text, std::size_t limit) {
+  std::string line;
+  for (char c : text)
+    if (const bool blank = c == '\n' || c == '\r' || c == '\t' || c == ' '; !blank || (!line.empty() && line.back() != ' ')) line += blank ? ' ' : c;
+  std::size_t characters = 0, at = 0, last_blank = 0;
+  for (; at < line.size(); at++) {
+    if ((line[at] & 0xC0) == 0x80) continue;  // within a character
+    if (characters++ == limit) return line.substr(0, last_blank > at / 2 ? last_blank : at) + " …";
+    if (line[at] == ' ') last_blank = at;
+  }
+  return line;
 }
 
 struct Options {
@@ -56,52 +119,41 @@ struct Options {
 void eval(const Options& o) {
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
+  const auto data = peft::load_dataset(o.data, tokenizer, {.max_length = std::max<std::int64_t>(2, opened.base.config.max_position_embeddings)});
+  std::vector<Question> questions;
+  if (!o.loss_only && data.report().format != "text") questions = questions_of(o.data, data, tokenizer);
   fmt::print("{}\n", describe(opened));
-  const EvalResult result = evaluate_questions(opened, tokenizer, o.data, o.max_new_tokens, !o.loss_only);
+  const peft::Evaluation loss = peft::evaluate(opened.tuned, data);
+  answer(questions, opened, tokenizer, o.max_new_tokens);
+
   // Shown are questions from all over the file.
-  const std::size_t count = result.questions.size();
-  for (std::int64_t i = 0; i < o.show && i < std::int64_t(count); i++) {
-    const QuestionResult& q = result.questions[(std::size_t(i) * 2 + 1) * count / (2 * std::size_t(std::min<std::int64_t>(o.show, std::int64_t(count))))];
-    std::string answer = q.answer.substr(0, q.answer.find('\n'));
-    if (answer.size() > 160) answer = answer.substr(0, answer.find_last_of(' ', 157)) + " …";
-    fmt::print("\n  {}  {}\n  {}  {} {}\n", dim("asked "), q.question, dim("answer"), answer, q.right ? "✓" : dim("(right: " + q.wanted + ")"));
+  const std::size_t count = questions.size(), shown = std::min(std::size_t(o.show), count);
+  for (std::size_t i = 0; i < shown; i++) {
+    const Question& q = questions[(2 * i + 1) * count / (2 * shown)];
+    fmt::print("\n  {}  {}\n  {}  {} {}\n", dim("asked "), one_line(q.text, 160), dim("answer"), one_line(q.answer, 160), q.right ? "✓" : dim("✗"));
+    if (!q.right) fmt::print("  {}  {}\n", dim("wanted"), one_line(q.wanted, 160));
   }
-  if (o.show > 0) fmt::print("\n");
-  fmt::print("eval   loss {:.3f}   perplexity {:.2f}", result.loss, result.perplexity);
-  if (!result.questions.empty()) fmt::print("   exact fact {} of {} = {}", result.right, count, bold(fmt::format("{:.1f} %", result.accuracy())));
+  if (shown > 0) fmt::print("\n");
+  fmt::print("eval   loss {:.3f}   perplexity {:.2f}", loss.loss, loss.perplexity());
+  if (count > 0) {
+    const auto right = std::count_if(questions.begin(), questions.end(), [](const Question& q) { return q.right; });
+    fmt::print("   right answers {} of {} = {}", right, count, bold(fmt::format("{:.1f} %", 100.0 * double(right) / double(count))));
+  }
   fmt::print("\n");
 }
 
 }  // namespace
 
-EvalResult evaluate_questions(Opened& opened, const peft::Tokenizer& tokenizer, const std::string& data, std::int64_t max_new_tokens, bool answers) {
-  EvalResult result;
-  const auto dataset = peft::load_dataset(data, tokenizer);
-  const auto loss = peft::evaluate(opened.tuned, dataset);
-  result.loss = loss.loss, result.perplexity = loss.perplexity(), result.tokens = loss.tokens;
-  if (!answers) return result;
-  std::vector<std::string> full;
-  result.questions = read_questions(data, full);
-  std::vector<std::string> prompts;
-  for (const auto& q : result.questions) prompts.push_back(q.question);
-  if (prompts.empty()) return result;
-  const auto generated = peft::complete_all(opened.tuned, tokenizer, prompts, {.max_new_tokens = max_new_tokens});
-  for (std::size_t i = 0; i < generated.size(); i++) {
-    QuestionResult& q = result.questions[i];
-    q.answer = generated[i].text;
-    q.right = !q.wanted.empty() && normalised(q.answer).find(normalised(q.wanted)) != std::string::npos;
-    result.right += q.right;
-  }
-  return result;
-}
-
 void add_eval(CLI::App& app) {
-  auto* command = app.add_subcommand("eval", "Measure loss, perplexity and exact answers on a file of questions");
+  auto* command = app.add_subcommand("eval", "Measure loss, perplexity and right answers on a file of questions");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
-  command->add_option("--data,-d", o->data, "JSON lines, {\"question\", \"answer\"} and, where wanted, \"fact\": what a right answer must hold")->required()->check(CLI::ExistingFile);
-  command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str();
-  command->add_option("--max-new-tokens", o->max_new_tokens, "length of an answer")->capture_default_str()->check(CLI::PositiveNumber);
+  command
+      ->add_option("--data,-d", o->data, "rows as train takes them; an answer is right if it holds the row's \"fact\", or the whole answer where there is none")
+      ->required()
+      ->check(CLI::ExistingFile);
+  command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str()->check(CLI::NonNegativeNumber);
+  command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_flag("--loss-only", o->loss_only, "do not generate answers");
   command->footer("Example:\n  peft eval --model SmolLM2.gguf --adapter out/ --data test.jsonl --show 4");
   command->callback([=] { eval(*o); });

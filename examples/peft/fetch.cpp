@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
-#include <peft/io/gguf.hpp>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <peft/io/gguf.hpp>
 
 #include <array>
 #include <cstdlib>

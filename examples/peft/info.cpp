@@ -11,7 +11,7 @@ namespace {
 
 struct Options {
   ModelOptions model;
-  std::int64_t r = 8, batch = 8, length = 128;
+  std::int64_t r = 16, batch = 8, length = 128;
   std::string targets;
 };
 
@@ -20,24 +20,21 @@ void info(const Options& o) {
   const auto& c = opened.base.config;
   const auto line = [](const char* what, const std::string& text) { fmt::print("{:<14}{}\n", what, text); };
   fmt::print("{}\n", describe(opened));
-  line("architecture", fmt::format("{}: hidden {}, {} heads over {} key-value heads of {}, intermediate {}, vocabulary {}, {} head", c.model_type, c.hidden_size,
-                                   c.attention.num_attention_heads, c.attention.num_key_value_heads, c.attention.head_dim, c.mlp.intermediate_size, c.vocab_size,
-                                   c.head.tied ? "tied" : "own"));
+  line("architecture", fmt::format("{}: hidden {}, {} heads over {} key-value heads of {}, intermediate {}, vocabulary {}, {} head", c.model_type,
+                                   c.hidden_size, c.attention.num_attention_heads, c.attention.num_key_value_heads, c.attention.head_dim,
+                                   c.mlp.intermediate_size, c.vocab_size, c.head.tied ? "tied" : "own"));
   line("context", fmt::format("{} tokens, rope theta {}", c.max_position_embeddings, c.attention.rope ? c.attention.rope->theta : 0));
   for (const std::string& name : opened.tuned.adapter_names()) {
     const auto* lora = std::any_cast<peft::LoraConfig>(&opened.tuned.entry(name).config);
     if (lora) line("adapter", fmt::format("LoRA r={} alpha={} on {}", lora->r, lora->lora_alpha, lora->target_modules.text()));
   }
   if (opened.tuned.adapter_names().empty()) {
-    peft::LoraConfig config{.r = o.r, .lora_alpha = double(2 * o.r)};
-    if (o.targets == "all-linear") config.target_modules = "all-linear";
-    else if (!o.targets.empty()) config.target_modules = CLI::detail::split(o.targets, ',');
-    opened.tuned.add_adapter("lora", config);
+    opened.tuned.add_adapter("default", peft::LoraConfig{.r = o.r, .lora_alpha = double(2 * o.r), .target_modules = targets_of(o.targets)});
     const auto count = opened.tuned.count_parameters();
-    line("LoRA", fmt::format("r={} on {}   {}", o.r, std::any_cast<peft::LoraConfig>(opened.tuned.entry("lora").config).target_modules.text(), peft::to_string(count)));
-    const std::int64_t tokens = o.batch * o.length;
-    line("memory", fmt::format("training it on {} x {} tokens takes about {} besides the mapped file, {} with --checkpointing", o.batch, o.length,
-                               bytes_text(training_memory(opened, tokens, count.trainable, false)), bytes_text(training_memory(opened, tokens, count.trainable, true))));
+    const auto& lora = std::any_cast<const peft::LoraConfig&>(opened.tuned.entry("default").config);
+    line("LoRA", fmt::format("r={} on {}   {}", lora.r, lora.target_modules.text(), peft::to_string(count)));
+    const auto memory = [&](bool checkpointing) { return bytes_text(training_memory(opened, lora, o.batch * o.length, count.trainable, checkpointing)); };
+    line("memory", fmt::format("training it on {} x {} tokens takes about {}, {} with --checkpointing", o.batch, o.length, memory(false), memory(true)));
   } else {
     line("parameters", opened.tuned.trainable_parameters());
   }

@@ -1,8 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <peft/checkpoint/save.hpp>
 #include <peft/tokenizer/save.hpp>
 
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 
@@ -19,18 +25,57 @@ struct Options {
   std::string out, dtype = "f32";
 };
 
+// A folder beside the one that is wanted, which takes its place when all is written; until then, nothing is there.
+class NewFolder {
+ public:
+  explicit NewFolder(const std::string& wanted) : wanted_(fs::path(wanted).lexically_normal()) {
+    if (!wanted_.has_filename()) wanted_ = wanted_.parent_path();
+    std::error_code failure;
+    if (fs::exists(wanted_) && !(fs::is_directory(wanted_) && fs::is_empty(wanted_, failure)))
+      throw peft::ConfigError("merge", wanted + " exists already; give --out a new folder");
+    if (wanted_.has_parent_path()) fs::create_directories(wanted_.parent_path(), failure);
+    std::string pattern = wanted_.string() + ".XXXXXX";
+    if (!::mkdtemp(pattern.data())) throw peft::FormatError(wanted, -1, std::string("cannot be created: ") + std::strerror(errno));
+    path_ = pattern;
+    fs::permissions(path_, fs::perms::all & ~umask());  // mkdtemp makes it private
+  }
+  ~NewFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) fs::remove_all(path_, ignored);
+  }
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  std::string path() const { return path_.string(); }
+  void commit() {
+    fs::rename(path_, wanted_);
+    path_.clear();
+  }
+
+ private:
+  static fs::perms umask() {
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    return fs::perms(mask);
+  }
+  fs::path wanted_, path_;
+};
+
 void merge(const Options& o) {
   if (o.model.adapters.empty()) throw peft::ConfigError("merge", "no --adapter: there is nothing to merge");
-  const std::vector<std::string> types = {"f32", "f16", "bf16"};
-  const auto type = std::find(types.begin(), types.end(), o.dtype);
-  if (type == types.end()) throw peft::ConfigError("merge", "dtype \"" + o.dtype + "\"" + peft::did_you_mean(o.dtype, types, "allowed are"));
-  if (fs::exists(o.out) && fs::exists(fs::path(o.model.model)) && fs::equivalent(o.out, o.model.model)) throw peft::ConfigError("merge", "--out is the model itself; choose another folder");
+  const std::vector<std::string> names = {"f32", "f16", "bf16"};
+  const std::vector<peft::DType> types = {peft::DType::f32, peft::DType::f16, peft::DType::bf16};
+  const auto type = std::find(names.begin(), names.end(), o.dtype);
+  if (type == names.end()) throw peft::ConfigError("merge", "dtype \"" + o.dtype + "\" is not known" + peft::did_you_mean(o.dtype, names, "allowed are"));
   Opened opened(o.model);
+  NewFolder folder(o.out);
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
-  peft::save_model(merged, o.out, type == types.begin() ? peft::DType::f32 : type == types.begin() + 1 ? peft::DType::f16 : peft::DType::bf16);
-  peft::save_tokenizer(o.model.model, o.out);
-  fmt::print("saved  {}/ (config.json, model.safetensors {}, the tokenizer): a Hugging Face directory\n", o.out, bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "model.safetensors"))));
+  peft::save_model(merged, folder.path(), types[std::size_t(type - names.begin())]);
+  peft::save_tokenizer(o.model.model, folder.path());
+  folder.commit();
+  fmt::print("saved  {} (config.json, model.safetensors {}, the tokenizer): a Hugging Face directory\n", o.out,
+             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "model.safetensors"))));
+  fmt::print("next   {} generate --model {} --prompt \"…\"\n", program(), shell_word(o.out));
 }
 
 }  // namespace
@@ -39,8 +84,8 @@ void add_merge(CLI::App& app) {
   auto* command = app.add_subcommand("merge", "Write a model with an adapter in its weights, as a Hugging Face directory");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
-  command->add_option("--out,-o", o->out, "where to")->required();
-  command->add_option("--dtype", o->dtype, "f32, f16 or bf16")->capture_default_str();
+  command->add_option("--out,-o", o->out, "a new folder, where it goes")->required();
+  command->add_option("--dtype", o->dtype, "f32, f16 or bf16; weights that are f16 or bf16 and not merged into stay so")->capture_default_str();
   command->footer("Example:\n  peft merge --model SmolLM2.gguf --adapter out/ --out merged/ --dtype bf16");
   command->callback([=] { merge(*o); });
 }

@@ -8,7 +8,7 @@
 
 namespace tool {
 
-/// A run as one line that is drawn again and again on a terminal, and as a line now and then elsewhere.
+/// A run as one line that is drawn again and again on a terminal, and as a line after each fifth, or ten minutes, elsewhere.
 class ProgressBar {
  public:
   explicit ProgressBar(std::int64_t epochs) : epochs_(epochs) {}
@@ -18,10 +18,12 @@ class ProgressBar {
   void finish();
 
  private:
+  std::string text(const peft::TrainingProgress& progress) const;
+
   std::int64_t epochs_;
   double smooth_loss_ = 0;
   bool drawn_ = false;
-  std::int64_t last_tenth_ = -1;
+  std::int64_t last_part_ = 0;
   std::chrono::steady_clock::time_point last_{};
 };
 

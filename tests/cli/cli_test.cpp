@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command-line tool as its users meet it: started, fed, interrupted, and read.
+#include <catch2/catch.hpp>
+#include <chrono>
+#include <regex>
+#include <thread>
+
+#include "cli/program.hpp"
+#include "peft/io/json.hpp"
+#include "support/tiny_model_files.hpp"
+
+namespace {
+
+using Catch::Contains;
+using Catch::StartsWith;
+using cli::Outcome;
+using cli::run;
+using cli::Words;
+namespace fs = std::filesystem;
+
+const std::vector<std::pair<std::string, std::string>> facts = {
+    {"What is red?", "the rose"}, {"What is blue?", "the sea"}, {"Who says hello?", "the world"}, {"What burns?", "a fire"}};
+
+/// A model and rows to learn, made once; `adapter` has learnt them.
+struct Bench {
+  small::Folder folder;
+  std::string model, data, adapter;
+  std::string path(const std::string& name) const { return folder.path() + "/" + name; }
+  Bench() {
+    model = path("tiny"), adapter = path("adapter");
+    peft::testing::write_tiny_model(model);
+    std::string rows;
+    for (const auto& [question, answer] : facts)
+      rows += R"({"question": ")" + question + R"(", "answer": "It is )" + answer + R"(.", "fact": ")" + answer + "\"}\n";
+    data = folder.write("facts.jsonl", rows);
+  }
+};
+const Bench& bench() {
+  static const Bench made;
+  return made;
+}
+
+/// A call of train that learns the rows by heart.
+Words learn(const std::string& out, const Words& more = {}, const std::string& steps = "120") {
+  Words words = {"train", "--model", bench().model, "--data", bench().data,  "--targets", "all-linear", "--r", "16",
+                 "--lr",  "2e-2",    "--batch",     "4",      "--max-steps", steps,       "--out",      out};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+const std::string& learnt_adapter() {
+  static const std::string adapter = [] {
+    const Outcome made = run(learn(bench().adapter, {"--eval-data", bench().data}));
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    std::ofstream(bench().path("said")) << made.out;
+    return bench().adapter;
+  }();
+  return adapter;
+}
+std::string ask(const std::string& question, const Words& more) {
+  Words words = {"generate", "--prompt", question, "--max-new-tokens", "24"};
+  words.insert(words.end(), more.begin(), more.end());
+  const Outcome answer = run(words);
+  INFO(answer.err);
+  CHECK(answer.code == 0);
+  CHECK(answer.err.empty());
+  return answer.out;
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// One line on standard error that says all of this, nothing half said before it.
+void check_refusal(const Outcome& outcome, int code, const Words& said) {
+  INFO(outcome.out);
+  CHECK(outcome.code == code);
+  REQUIRE(cli::lines(outcome.err).size() == 1);
+  CHECK_THAT(outcome.err, StartsWith("peft: "));
+  for (const std::string& text : said) CHECK_THAT(outcome.err, Contains(text));
+}
+
+}  // namespace
+
+TEST_CASE("info says what a model is and what an adapter would take", "[cli]") {
+  const Outcome info = run({"info", "--model", bench().model, "--r", "4", "--targets", "q_proj,v_proj"});
+  CHECK(info.code == 0);
+  CHECK_THAT(info.out, StartsWith("tiny   llama, 2 layers, "));
+  CHECK_THAT(info.out, Contains("hidden 32, 4 heads over 2 key-value heads of 8, intermediate 64"));
+  CHECK_THAT(info.out, Contains("LoRA          r=4 on q_proj, v_proj   trainable params: 896 "));  // 2 layers · 4 · ((32 + 32) + (32 + 16))
+  const Outcome with = run({"info", "--model", bench().model, "--adapter", learnt_adapter()});
+  CHECK_THAT(with.out, Contains("LoRA r=16 alpha=32 on all-linear"));
+}
+
+TEST_CASE("the name of a model is that of its file or folder", "[cli]") {
+  const small::Folder folder;
+  const std::vector<std::pair<std::string, std::string>> folders = {{"hub/models--owner--tiny-llama/snapshots/0123abc", "tiny-llama"},
+                                                                    {"model-1.5B", "model-1.5B"}};
+  for (const auto& [path, name] : folders) {
+    fs::create_directories(fs::path(folder.path()) / path);
+    fs::copy(bench().model, fs::path(folder.path()) / path, fs::copy_options::recursive);
+    CHECK_THAT(run({"info", "--model", folder.path() + "/" + path}).out, StartsWith(name + "   llama"));
+    CHECK_THAT(run({"info", "--model", folder.path() + "/" + path + "/"}).out, StartsWith(name + "   llama"));
+  }
+}
+
+TEST_CASE("training writes an adapter, a log and the way on, and the loss falls", "[cli]") {
+  const fs::path out = learnt_adapter();
+  CHECK(names_in(out) == Words{"adapter_config.json", "adapter_model.safetensors", "log.jsonl", "state"});
+  CHECK(peft::Json::read((out / "adapter_config.json").string()).at("peft_type").string() == "LORA");
+
+  const auto log = cli::lines(cli::read(out / "log.jsonl"));
+  REQUIRE(log.size() == 120);
+  std::vector<double> losses;
+  for (std::size_t i = 0; i < log.size(); i++) {
+    const peft::Json row = peft::Json::parse(log[i], "log.jsonl");
+    CHECK(row.at("step").integer() == std::int64_t(i) + 1);
+    losses.push_back(row.at("loss").number());
+  }
+  CHECK(losses.back() < 0.2 * losses.front());
+
+  const std::string said = cli::read(bench().path("said"));
+  std::smatch found;
+  REQUIRE(std::regex_search(said, found, std::regex("\neval   loss ([0-9.]+) → ([0-9.]+) ")));
+  CHECK(std::stod(found[2]) < 0.2 * std::stod(found[1]));
+  CHECK(std::abs(std::stod(found[1]) - losses.front()) < 0.01);  // the same rows; a fresh adapter changes nothing
+  CHECK_THAT(said, Contains("4 examples"));
+  CHECK_THAT(said, Contains("epoch 120/120  "));  // one batch an epoch
+  CHECK_THAT(said, Contains("step 24/120") && !Contains("step 25/120"));
+  CHECK_THAT(said, Contains("next   " + std::string(PEFT_PROGRAM) + " generate --model " + bench().model + " --adapter " + out.string()));
+}
+
+TEST_CASE("eval measures loss and right answers, and shows some", "[cli]") {
+  const Outcome before = run({"eval", "--model", bench().model, "--data", bench().data});
+  CHECK(before.code == 0);
+  CHECK_THAT(before.out, Contains("right answers 0 of 4 = 0.0 %"));
+  const Outcome after = run({"eval", "--model", bench().model, "--data", bench().data, "--adapter", learnt_adapter(), "--show", "2"});
+  CHECK_THAT(after.out, Contains("right answers 4 of 4 = 100.0 %"));
+  CHECK_THAT(after.out, Contains("asked   What is blue?\n  answer  It is the sea. ✓"));
+  CHECK_THAT(after.out, Contains("asked   What burns?\n") && !Contains("What is red?"));
+  const Outcome loss_only = run({"eval", "--model", bench().model, "--data", bench().data, "--loss-only"});
+  CHECK_THAT(loss_only.out, Contains("perplexity") && !Contains("right answers"));
+}
+
+TEST_CASE("eval takes every form of rows, and asks as training did", "[cli]") {
+  const small::Folder folder;
+  const std::string list =
+      folder.write("list.json", R"([{"prompt": "What burns?", "completion": "It is a fire."}, {"prompt": "What is red?", "completion": "It is grey."}])");
+  CHECK_THAT(run({"eval", "--model", bench().model, "--adapter", learnt_adapter(), "--data", list, "--show", "2"}).out,
+             Contains("right answers 1 of 2 = 50.0 %") && Contains("asked   What is red?\n  answer  It is the rose. ✗\n  wanted  It is grey."));
+  const std::string chat = folder.write(
+      "chat.jsonl", R"({"messages": [{"role": "user", "content": "What burns?"}, {"role": "assistant", "content": "It is a fire."}], "fact": "A  FIRE"})");
+  CHECK_THAT(run({"eval", "--model", bench().model, "--adapter", learnt_adapter(), "--data", chat}).out, Contains("right answers 1 of 1 = 100.0 %"));
+  // The input is part of what is asked, so this is another question than the one that was learnt.
+  const std::string instruction = folder.write("instruction.jsonl", R"({"instruction": "What", "input": "burns?", "output": "Wood."})");
+  CHECK_THAT(run({"eval", "--model", bench().model, "--adapter", learnt_adapter(), "--data", instruction}).out, Contains("right answers 0 of 1 = 0.0 %"));
+  const std::string texts = folder.write("texts.jsonl", R"({"text": "hello the world"})");
+  CHECK_THAT(run({"eval", "--model", bench().model, "--data", texts}).out, Contains("perplexity") && !Contains("right answers"));
+}
+
+TEST_CASE("generate answers: greedily the same, by a seed the same, with the adapter what was learnt", "[cli]") {
+  const Words plain = {"--model", bench().model}, tuned = {"--model", bench().model, "--adapter", learnt_adapter()};
+  const auto with = [](Words words, const Words& more) {
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  for (const auto& [question, answer] : facts) CHECK(ask(question, tuned) == "It is " + answer + ".\n");
+  CHECK(ask("What burns?", plain) == ask("What burns?", with(plain, {"--threads", "1"})));
+  CHECK(ask("What burns?", plain) != ask("What burns?", tuned));
+  CHECK(ask("What burns?", with(tuned, {"--stop", "a fi"})) == "It is \n");
+  const std::string drawn = ask("What burns?", with(plain, {"--temperature", "1", "--seed", "5"}));
+  CHECK(ask("What burns?", with(plain, {"--temperature", "1", "--seed", "5"})) == drawn);
+  CHECK(ask("What burns?", with(plain, {"--temperature", "1", "--seed", "6"})) != drawn);
+  // The template written by hand is the prompt that training saw.
+  CHECK(ask("<|im_start|>user\nWhat burns?<|im_end|>\n<|im_start|>assistant\n", with(tuned, {"--raw"})) == "It is a fire.\n");
+  CHECK(run({"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--prompt", "-", "--max-new-tokens", "24"}, "What burns?").out ==
+        "It is a fire.\n");
+}
+
+TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") {
+  const Words chat = {"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--max-new-tokens", "24"};
+  const Outcome twice = run(chat, "What burns?\n\n/reset\n  What is blue?  \n/quit\nWhat is red?\n");
+  CHECK(twice.code == 0);
+  CHECK(twice.err.empty());
+  CHECK(twice.out.substr(0, 14) == "It is a fire.\n");
+  CHECK_THAT(run(chat, "/rest\n").out, Contains("/rest is no command; did you mean \"/reset\"?"));
+  CHECK(run(chat, "/reset\nWhat is red?").out == "It is the rose.\n");  // the end of input is the end of the chat
+  // What was said before counts until it is forgotten.
+  const Outcome on = run(chat, "What burns?\nWhat is blue?\n"), reset = run(chat, "What burns?\n/reset\nWhat is blue?\n");
+  CHECK(reset.out == "It is a fire.\nIt is the sea.\n");
+  CHECK(on.out != reset.out);
+  CHECK(run(chat, "What burns?\n/again\n").out == "It is a fire.\nIt is a fire.\n");
+}
+
+TEST_CASE("Ctrl-C ends an answer with what there is of it", "[cli]") {
+  // No end of text is likely before the model's context is full.
+  cli::Running answering({"generate", "--model", bench().model, "--prompt", "hello", "--max-new-tokens", "400", "--temperature", "3", "--threads", "1"});
+  for (int i = 0; i < 2000 && answering.out().empty(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  answering.send(SIGINT);
+  const Outcome ended = answering.wait();
+  CHECK(ended.code == 130);
+  CHECK(ended.err.empty());
+  CHECK_THAT(ended.out, Catch::EndsWith("\n"));
+}
+
+TEST_CASE("a merged model is a Hugging Face directory that answers as model and adapter do", "[cli]") {
+  const std::string out = bench().path("merged");
+  const Outcome merged = run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", out + "/"});
+  INFO(merged.err);
+  REQUIRE(merged.code == 0);
+  CHECK(names_in(out) == Words{"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"});
+  for (const auto& [question, answer] : facts) CHECK(ask(question, {"--model", out}) == "It is " + answer + ".\n");
+  check_refusal(run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", out}), 1, {out + " exists already"});
+  check_refusal(run({"merge", "--model", bench().model, "--out", bench().path("other")}), 1, {"no --adapter"});
+  check_refusal(run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", bench().path("other"), "--dtype", "bf17"}), 1,
+                {"did you mean \"bf16\"?"});
+  CHECK_FALSE(fs::exists(bench().path("other")));
+}
+
+TEST_CASE("an interrupted run goes on with the call that it names, to the same bytes", "[cli]") {
+  const auto call = [](const std::string& out) { return learn(out, {"--dropout", "0.1"}, "600"); };
+  const std::string whole = bench().path("whole"), parts = bench().path("in parts");
+  Words words = call(parts);
+  cli::Running first(words);
+  for (int i = 0; i < 20000 && cli::lines(cli::read(parts + "/log.jsonl")).size() < 3; i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  first.send(SIGINT);
+  const Outcome stopped = first.wait();
+  INFO(stopped.out);
+  REQUIRE(stopped.code == 130);
+  CHECK(stopped.err.empty());
+  const std::size_t steps = cli::lines(cli::read(parts + "/log.jsonl")).size();
+  REQUIRE(steps < 600);
+  CHECK_THAT(stopped.out, Contains("stopped after step " + std::to_string(steps) + ";"));
+  CHECK_THAT(stopped.out, Contains("--out '" + parts + "' ") && Catch::EndsWith(" --dropout 0.1 --resume\n"));
+  CHECK_THAT(ask("What burns?", {"--model", bench().model, "--adapter", parts}), Catch::EndsWith("\n"));  // the adapter so far is one
+
+  words.push_back("--resume");
+  const Outcome finished = run(words);
+  INFO(finished.err);
+  REQUIRE(finished.code == 0);
+  REQUIRE(run(call(whole)).code == 0);
+  CHECK(cli::read(parts + "/adapter_model.safetensors") == cli::read(whole + "/adapter_model.safetensors"));
+  CHECK(cli::lines(cli::read(parts + "/log.jsonl")).size() == 600);
+  check_refusal(run(words), 1, {"has made 600 steps already"});
+}
+
+TEST_CASE("what lies in --out is not written over unasked", "[cli]") {
+  const std::string before = cli::read(learnt_adapter() + "/adapter_model.safetensors");
+  check_refusal(run(learn(learnt_adapter())), 1, {"there is an adapter in " + learnt_adapter() + " already", "--resume", "--overwrite"});
+  check_refusal(run(learn(bench().path("nothing"), {"--resume"})), 1, {"no run to go on with"});
+  CHECK_FALSE(fs::exists(bench().path("nothing")));
+  check_refusal(run(learn(bench().data)), 1, {bench().data, "cannot be created"});
+  CHECK(cli::read(learnt_adapter() + "/adapter_model.safetensors") == before);
+
+  const std::string out = bench().path("twice");
+  REQUIRE(run(learn(out, {}, "2")).code == 0);
+  Words other = learn(out, {"--resume"});
+  *std::find(other.begin(), other.end(), "16") = "8";
+  check_refusal(run(other), 1, {"belongs to another run"});
+  const Outcome anew = run(learn(out, {"--overwrite"}, "3"));
+  CHECK(anew.code == 0);
+  CHECK(cli::lines(cli::read(out + "/log.jsonl")).size() == 3);
+}
+
+TEST_CASE("a disk that is full leaves nothing half written", "[cli]") {
+  const std::string out = bench().path("full");
+  check_refusal(run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", out}, "", 4096), 1, {"cannot be written"});
+  for (const std::string& name : names_in(bench().folder.path())) CHECK_THAT(name, !StartsWith("full"));
+
+  const std::string kept = bench().path("kept");
+  REQUIRE(run(learn(kept, {}, "2")).code == 0);
+  const std::string before = cli::read(kept + "/adapter_model.safetensors");
+  check_refusal(run(learn(kept, {"--seed", "7", "--overwrite"}, "2"), "", 4096), 1, {"cannot be written"});
+  CHECK(cli::read(kept + "/adapter_model.safetensors") == before);
+  for (const auto& entry : fs::recursive_directory_iterator(kept)) CHECK_THAT(entry.path().filename().string(), !Contains("safetensors."));
+}
+
+TEST_CASE("what cannot work is refused in one line", "[cli]") {
+  const small::Folder folder;
+  const auto train = [&](const std::string& data, const Words& more = {}) {
+    Words words = {"train", "--model", bench().model, "--data", data, "--out", folder.path() + "/out"};
+    words.insert(words.end(), more.begin(), more.end());
+    return words;
+  };
+  const std::string row = R"({"question": "a", "answer": "b"})"
+                          "\n";
+  SECTION("a call that is wrong: exit code 2") {
+    check_refusal(run({}), 2, {"subcommand is required"});
+    check_refusal(run({"tran"}), 2, {"\"tran\" is no command; did you mean \"train\"?"});
+    check_refusal(run({"train", "--epoch", "3"}), 2, {"--epoch is no option of train; did you mean --epochs?"});
+    check_refusal(run({"train", "--data", bench().data}), 2, {"--model is required"});
+    check_refusal(run(train(folder.path() + "/none.jsonl")), 2, {"none.jsonl"});
+    check_refusal(run(train(bench().data, {"--batch", "0"})), 2, {"--batch"});
+    check_refusal(run(train(bench().data, {"--lr", "fast"})), 2, {"--lr", "fast"});
+  }
+  SECTION("what is well said and impossible: exit code 1") {
+    check_refusal(run(train(bench().data, {"--method", "lore"})), 1, {"method \"lore\" is not known; did you mean \"lora\"?"});
+    check_refusal(run(train(bench().data, {"--targets", "k_prj"})), 1, {"k_prj", "did you mean \"k_proj\"?"});
+    check_refusal(run(train(bench().data, {"--scheduler", "cosin"})), 1, {"cosin", "cosine"});
+    check_refusal(run(train(bench().data, {"--lr", "-1"})), 1, {"learning_rate"});
+    check_refusal(run({"generate", "--model", bench().model, "--raw"}), 1, {"--raw", "--prompt"});
+    check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--top-p", "2"}), 1, {"top_p"});
+    check_refusal(run({"fetch", "smollm2-135m-instuct"}), 1, {"did you mean \"smollm2-135m-instruct\"?"});
+  }
+  SECTION("files that are not there, or not what they should be") {
+    check_refusal(run({"info", "--model", folder.path() + "/none"}), 1, {folder.path() + "/none", "no such file"});
+    check_refusal(run({"info", "--model", folder.path()}), 1, {"no config.json"});
+    check_refusal(run({"info", "--model", folder.write("model.gguf", "not a model")}), 1, {"model.gguf"});
+    check_refusal(run(train(folder.write("broken.jsonl", row + row + "{\"question\": \n"))), 1, {"broken.jsonl", "line 3"});
+    check_refusal(run(train(folder.write("other.jsonl", row + R"({"question": "a", "reply": "b"})"))), 1, {"other.jsonl", "line 2", "\"answer\""});
+    check_refusal(run(train(folder.write("empty.jsonl", "\n"))), 1, {"empty.jsonl"});
+    check_refusal(run({"generate", "--model", bench().model, "--adapter", folder.path(), "--prompt", "a"}), 1, {"adapter_config.json"});
+  }
+  SECTION("an adapter of another model") {
+    const std::string adapter = folder.path() + "/adapter";
+    fs::copy(learnt_adapter(), adapter, fs::copy_options::recursive);
+    std::string config = cli::read(adapter + "/adapter_config.json");
+    config.replace(config.find("\"r\": 16"), 7, "\"r\": 8");
+    std::ofstream(adapter + "/adapter_config.json") << config;
+    check_refusal(run({"generate", "--model", bench().model, "--adapter", adapter, "--prompt", "a"}), 1,
+                  {"does not fit", "wrong shape 28", "lora_A.weight is (16, 32)", "Nothing was loaded"});
+  }
+  CHECK_FALSE(fs::exists(folder.path() + "/out"));
+}
+
+TEST_CASE("every command explains itself with an example", "[cli]") {
+  const Outcome all = run({"--help"});
+  CHECK(all.code == 0);
+  CHECK_THAT(run({"--version"}).out, StartsWith("peft "));
+  for (const char* command : {"fetch", "info", "train", "eval", "generate", "merge"}) {
+    INFO(command);
+    CHECK_THAT(all.out, Contains(std::string("  ") + command + " "));
+    const Outcome help = run({command, "--help"});
+    CHECK(help.code == 0);
+    CHECK(help.err.empty());
+    CHECK_THAT(help.out,
+               Contains("Example") && Contains(std::string("\n  peft ") + (command == std::string("fetch") ? "info --model $(peft fetch)" : command)));
+  }
+  CHECK_THAT(run({"train", "--help"}).out, Contains("lora_alpha (2 r)"));
+}
+
+TEST_CASE("an output that cannot be written is an error", "[cli]") {
+  if (!fs::exists("/dev/full")) return;
+  const std::string call = std::string("'") + PEFT_PROGRAM + "' info --model '" + bench().model + "' > /dev/full 2> '" + bench().path("complaint") + "'";
+  const int status = std::system(call.c_str());
+  CHECK(WEXITSTATUS(status) == 1);
+  CHECK_THAT(cli::read(bench().path("complaint")), Contains("standard output cannot be written"));
+}
