@@ -19,11 +19,11 @@ TEST_CASE("every error is an Error and says which operation failed", "[core]") {
 
 TEST_CASE("a format error keeps path, byte and reason", "[core]") {
   const FormatError at("models/a.gguf", 12, "the magic is \"GGUX\""), whole("b.json", -1, "empty");
-  CHECK(std::string(at.what()) == "[read] models/a.gguf at byte 12: the magic is \"GGUX\"");
+  CHECK(std::string(at.what()) == "[file] models/a.gguf at byte 12: the magic is \"GGUX\"");
   CHECK(at.path() == "models/a.gguf");
   CHECK(at.byte() == 12);
   CHECK(at.reason() == "the magic is \"GGUX\"");
-  CHECK(std::string(whole.what()) == "[read] b.json: empty");
+  CHECK(std::string(whole.what()) == "[file] b.json: empty");
 }
 
 TEST_CASE("nearest_name finds the name that was meant, or none", "[core]") {

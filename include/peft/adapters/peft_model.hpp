@@ -19,7 +19,7 @@ template <class M>
 struct ScalarOf<M> {
   using type = typename M::Scalar_;
 };
-/// Gathers what add_adapter found, and refuses if a wanted name is nowhere.
+/// Throws ConfigError, with the nearest name, if a wanted name (`every_name`) or all of them are nowhere among the candidates.
 void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched, bool every_name);
 }  // namespace detail
 

@@ -25,7 +25,7 @@ struct ModelFile {
   std::string storage;        // what most of them are stored as, "Q4_1"
 };
 
-/// Opens a Hugging Face directory (config.json; model.safetensors, or shards with their index) or a GGUF file. Nothing is read but headers;
+/// Opens a Hugging Face directory (config.json; model.safetensors, or shards with their index), a GGUF file, or a directory that holds just one of these. Nothing is read but headers;
 /// throws FormatError for broken files, and for configurations that say something impossible or unknown, naming key and value.
 ModelFile open_model(const std::string& path);
 

@@ -105,5 +105,5 @@ ParameterCount freeze(M& model, const P& policy) {
 }  // namespace peft
 
 #if !defined(PEFT_COMPILED)
-#include "peft/freeze/impl/policies.inl"
+#include "peft/freeze/policies.hpp"
 #endif

@@ -63,7 +63,7 @@ struct GenerationConfig {
   std::vector<std::string> stop = {};  // the text is cut before the first of these
 
   // Prompts that are text. "chat": a user's message, written as the tokenizer's chat template has it; "plain": as it is;
-  // "auto": chat if the tokenizer has a template that is known, as load_dataset does.
+  // "auto": chat if the tokenizer has a template, as load_dataset does; one that is not known is an error.
   std::string prompt_template = "auto";
   std::string system_prompt = {};  // chat only
 

@@ -34,6 +34,8 @@ template <class O>
 concept Optimizer = requires(O& o, double lr) {
   o.step(lr);
   o.trainables();
+  { o.steps() } -> std::convertible_to<std::int64_t>;
+  o.set_steps(std::int64_t(0));
   o.for_each_state([](const std::string&, auto&) {});
 };
 

@@ -20,6 +20,7 @@ class Sgd {
     for (const auto& t : trainables_) buffers_.push_back(config.momentum > 0 ? Tensor<T>::zeros(t.parameter.shape()) : Tensor<T>());
   }
   void step(double lr) {
+    steps_++;
     for (std::size_t i = 0; i < trainables_.size(); i++) {
       const Trainable<T>& t = trainables_[i];
       if (t.parameter.gradient().empty()) continue;
@@ -30,6 +31,8 @@ class Sgd {
     }
   }
   const std::vector<Trainable<T>>& trainables() const { return trainables_; }
+  std::int64_t steps() const { return steps_; }
+  void set_steps(std::int64_t steps) { steps_ = steps; }
   template <class F>
   void for_each_state(F f) {
     for (std::size_t i = 0; i < trainables_.size(); i++)
@@ -38,6 +41,7 @@ class Sgd {
 
  private:
   std::vector<Trainable<T>> trainables_;
+  std::int64_t steps_ = 0;
   std::vector<Tensor<T>> buffers_;
   SgdConfig config_;
 };

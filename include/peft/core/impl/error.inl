@@ -9,7 +9,7 @@
 namespace peft {
 
 PEFT_INLINE FormatError::FormatError(std::string_view path, std::int64_t byte, std::string_view reason)
-    : Error("[read] " + std::string(path) + (byte < 0 ? "" : " at byte " + std::to_string(byte)) + ": " + std::string(reason)), path_(path),
+    : Error("[file] " + std::string(path) + (byte < 0 ? "" : " at byte " + std::to_string(byte)) + ": " + std::string(reason)), path_(path),
       reason_(reason), byte_(byte) {}
 
 PEFT_INLINE std::string nearest_name(std::string_view name, std::span<const std::string> candidates) {

@@ -19,7 +19,7 @@ PEFT_INLINE std::string_view name(FinishReason reason) {
 }
 
 PEFT_INLINE std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt, const GenerationConfig& config) {
-  const bool chat = config.prompt_template == "chat" || (config.prompt_template == "auto" && tokenizer.chat_template().usable());
+  const bool chat = config.prompt_template == "chat" || (config.prompt_template == "auto" && tokenizer.chat_template().format() != ChatTemplate::Format::none);
   if (!chat) {
     if (!config.system_prompt.empty())
       throw ConfigError("generate", "system_prompt = \"" + config.system_prompt + "\" needs a chat template; this prompt is plain text");

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <filesystem>
 #include <limits>
 
 #include "peft/io/gguf.hpp"
@@ -12,6 +13,16 @@
 #include "peft/tokenizer/pipeline.hpp"
 
 namespace peft::tokenizer::detail {
+
+/// A folder that holds one GGUF file and no tokenizer.json stands for the file, as it does for load_model.
+inline std::string gguf_within(const std::string& path) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(path) || fs::exists(fs::path(path) / "tokenizer.json")) return path;
+  std::vector<std::string> found;
+  for (const auto& entry : fs::directory_iterator(path))
+    if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
+  return found.size() == 1 ? found[0] : path;
+}
 
 /// The keys `tokenizer.ggml.*` of a GGUF file.
 class GgufKeys {

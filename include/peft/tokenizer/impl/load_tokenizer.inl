@@ -9,7 +9,8 @@
 
 namespace peft {
 
-PEFT_INLINE Tokenizer load_tokenizer(const std::string& path) {
+PEFT_INLINE Tokenizer load_tokenizer(const std::string& model) {
+  const std::string path = tokenizer::detail::gguf_within(model);
   char magic[4] = {};
   if (!std::filesystem::is_directory(path)) {
     std::ifstream file(path, std::ios::binary);

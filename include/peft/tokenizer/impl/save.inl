@@ -110,7 +110,7 @@ PEFT_INLINE void save_tokenizer(const std::string& model, const std::string& dir
   std::error_code failure;
   fs::create_directories(directory, failure);
   if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
-  if (!fs::is_directory(model)) return tokenizer::detail::save_gguf_tokenizer(model, directory);
+  if (const std::string path = tokenizer::detail::gguf_within(model); !fs::is_directory(path)) return tokenizer::detail::save_gguf_tokenizer(path, directory);
   std::size_t copied = 0;
   for (const char* name :
        {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "tokenizer.model"})
