@@ -57,7 +57,7 @@ TEST_CASE("a row predicts the label behind it, and never across sequences", "[tr
 
 TEST_CASE("the loss is the mean over labelled tokens, whoever they belong to", "[train]") {
   const auto model = tiny_transformer<double>();
-  for (const std::size_t prompt : {1, 0, 3}) {  // 0: the first label has nothing before it to predict it from
+  for (const std::size_t prompt : {1u, 0u, 3u}) {  // 0: the first label has nothing before it to predict it from
     const Dataset data = tiny_task(7, prompt);
     const auto [sum, count] = by_hand(model, data);
     const Batch batch = collate(data, all_of(data));
