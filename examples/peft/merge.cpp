@@ -71,10 +71,16 @@ void merge(const Options& o) {
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
   peft::save_model(merged, folder.path(), types[std::size_t(type - names.begin())]);
-  peft::save_tokenizer(o.model.model, folder.path());
+  std::string without_tokenizer;  // the weights are worth having all the same
+  try {
+    peft::save_tokenizer(o.model.model, folder.path());
+  } catch (const peft::Error& error) {
+    without_tokenizer = error.what();
+  }
   folder.commit();
-  fmt::print("saved  {} (config.json, model.safetensors {}, the tokenizer): a Hugging Face directory\n", o.out,
-             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "model.safetensors"))));
+  fmt::print("saved  {} (config.json, model.safetensors {}{}): a Hugging Face directory\n", o.out,
+             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "model.safetensors"))), without_tokenizer.empty() ? ", the tokenizer" : "");
+  if (!without_tokenizer.empty()) fmt::print(stderr, "peft: no tokenizer was written, put the base model's there: {}\n", without_tokenizer);
   fmt::print("next   {} generate --model {} --prompt \"…\"\n", program(), shell_word(o.out));
 }
 

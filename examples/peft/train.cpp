@@ -50,7 +50,7 @@ peft::TrainingArguments training_arguments(const Options& o) {
 // Before anything slow: --out can be written to, and what lies there already is wanted or may go.
 void claim_out(const Options& o) {
   const fs::path out = o.out, state = out / "state";
-  const bool has_state = fs::exists(state / "state.json");
+  const bool has_state = fs::exists(state / "state.safetensors");
   if (o.resume && !has_state) throw peft::ConfigError("train", "there is no run to go on with in " + o.out + "; start one without --resume");
   if (!o.resume && !o.overwrite && (has_state || fs::exists(out / "adapter_config.json")))
     throw peft::ConfigError("train",

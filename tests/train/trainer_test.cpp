@@ -232,14 +232,13 @@ TEST_CASE("a loss that is not finite ends the run and saves over nothing", "[tra
   const TemporaryFolder folder;
   TunedTiny<float> t;
   train(t, {.max_steps = 2, .learning_rate = 1e-2, .output_dir = folder.path()});
-  const std::string tensors = folder.read("state/state.safetensors"), state = folder.read("state/state.json");
-  CHECK(tensors.size() > 1000);
+  const std::string state = folder.read("state/state.safetensors");
+  CHECK(state.size() > 1000);
   t.parameters()[0].value()[0] = std::numeric_limits<float>::quiet_NaN();
   const auto kept = t.values();
   CHECK_THROWS_WITH(train(t, {.max_steps = 2, .learning_rate = 1e-2, .save_steps = 1, .output_dir = folder.path()}),
                     "[trainer] the loss of step 1 is not finite (nan); a lower learning_rate may help. Nothing was saved over");
-  CHECK(folder.read("state/state.safetensors") == tensors);
-  CHECK(folder.read("state/state.json") == state);
+  CHECK(folder.read("state/state.safetensors") == state);
   CHECK(same_bits(t.values(), kept));  // no step was made
   for (const auto& p : t.parameters()) CHECK_FALSE(p.grad());
 }
