@@ -14,7 +14,7 @@ struct TrainingState {
   std::int64_t step = 0, forwards = 0;      // optimiser steps, forwards (dropout)
   std::int64_t epoch = 0, position = 0;     // of the data loader
   std::int64_t tokens = 0;
-  std::vector<double> losses;
+  std::vector<double> losses = {};
 };
 
 namespace detail {

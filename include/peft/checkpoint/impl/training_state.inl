@@ -47,7 +47,7 @@ PEFT_INLINE TrainingState read_training_state(const std::string& directory, std:
   for (const StateTensor& t : tensors) {
     const auto* found = file.find(t.name);
     if (found && found->dtype == t.dtype && found->shape == t.shape) continue;
-    if (count++ < 4) wrong += (wrong.empty() ? "" : ", ") + t.name + (found ? " is " + found->dtype_name + " " + to_string(found->shape) + ", this run wants " + to_string(t.shape) : " is missing");
+    if (count++ < 4) wrong += (wrong.empty() ? "" : ", ") + t.name + (found ? " is " + found->dtype_name + " " + to_string(found->shape) + ", this run wants " + std::string(name(t.dtype)) + " " + to_string(t.shape) : " is missing");
   }
   if (count || file.tensors().size() != tensors.size())
     throw CheckpointError("resume", directory + " belongs to another run: " + std::to_string(count) + " tensors do not fit (" + wrong + "), it holds " +
