@@ -51,7 +51,7 @@ void finish(const peft::Generation& g) {
 // A line is a turn, from a terminal or not. Ctrl-C ends an answer; where a line is awaited it ends the program, as everywhere.
 void chat(Opened& opened, const peft::Tokenizer& tokenizer, const Options& o) {
   if (o.raw) throw peft::ConfigError("generate", "--raw continues a text: give it with --prompt");
-  constexpr const char* help = "/reset forgets the conversation, /again gives another answer, /quit ends; Ctrl-C stops an answer.";
+  constexpr const char* help = "/reset forgets the conversation, /again answers once more, /quit ends; Ctrl-C stops an answer.";
   peft::ChatSession session{opened.tuned, tokenizer, generation_config(o)};
   const bool interactive = ::isatty(0) && is_terminal();
   if (interactive) fmt::print("{}\n{}\n", describe(opened), dim(std::string("Ask away. ") + help));
@@ -111,7 +111,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--seed", o->seed, "of the draw; the same seed, the same text")->capture_default_str();
   command->footer(
       "Examples:\n  peft generate --model SmolLM2.gguf --prompt \"What is a torque wrench?\"\n  peft generate --model SmolLM2.gguf --adapter out/ "
-      "--temperature 0.7\n\nA chat reads a turn a line, also from a file or a pipe: /reset forgets the conversation, /again gives another answer, /quit ends.");
+      "--temperature 0.7\n\nA chat reads a turn a line, also from a file or a pipe: /reset forgets the conversation, /again answers once more, /quit ends.");
   command->callback([=] { generate(*o); });
 }
 

@@ -196,8 +196,7 @@ TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") 
 }
 
 TEST_CASE("Ctrl-C ends an answer with what there is of it", "[cli]") {
-  // No end of text is likely before the model's context is full.
-  cli::Running answering({"generate", "--model", bench().model, "--prompt", "hello", "--max-new-tokens", "400", "--temperature", "3", "--threads", "1"});
+  cli::Running answering({"generate", "--model", bench().model, "--prompt", "hello", "--max-new-tokens", "4000", "--threads", "1"});
   for (int i = 0; i < 2000 && answering.out().empty(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   answering.send(SIGINT);
   const Outcome ended = answering.wait();

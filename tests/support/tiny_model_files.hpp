@@ -20,7 +20,7 @@ inline void write_tiny_model(const std::filesystem::path& directory, std::uint64
   const std::int32_t first = 256 + std::int32_t(small::english().size()), end_of_text = first, im_start = first + 1, im_end = first + 2;
   Transformer<float> model = tiny_transformer<float>({.vocab = first + 5, .hidden = 32, .layers = 2, .heads = 4, .kv_heads = 2, .inner = 64}, seed);
   for (float& w : model.lm_head.weight.value().span()) w *= 3;  // else no answer could be certain
-  model.config.max_position_embeddings = 512;
+  model.config.max_position_embeddings = 4096;
   model.config.attention.rope = RopeConfig{};
   model.config.norm.eps = double(model.norm.eps);
   model.config.eos_token_ids = {im_end};
@@ -33,7 +33,7 @@ inline void write_tiny_model(const std::filesystem::path& directory, std::uint64
                                           small::added_json(im_end, "<|im_end|>"),
                                       small::byte_level));
   Json config = Json::make_object();
-  config.set("tokenizer_class", Json("PreTrainedTokenizerFast")), config.set("model_max_length", Json(std::int64_t{512}));
+  config.set("tokenizer_class", Json("PreTrainedTokenizerFast")), config.set("model_max_length", Json(std::int64_t{4096}));
   config.set("bos_token", Json("<|im_start|>")), config.set("eos_token", Json("<|im_end|>")), config.set("pad_token", Json("<|endoftext|>"));
   config.set("chat_template",
              Json("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
