@@ -31,9 +31,9 @@ namespace peft::ops {
   template void log_softmax<T>(View<T>);                                                                                                                   \
   template void embedding_forward<T>(View<T>, std::span<const std::int32_t>, const WeightView&, T);                                                        \
   template void embedding_backward<T>(GradSink<T>, View<const T>, std::span<const std::int32_t>, T, std::int32_t);                                         \
-  template void linear_cross_entropy_forward<T>(T*, T*, View<T>, View<const T>, const WeightView&, const T*, std::span<const std::int32_t>);               \
-  template void linear_cross_entropy_backward_weight<T>(GradSink<T>, GradSink<T>, T, View<const T>, const WeightView&, const T*,                           \
-                                                        std::span<const std::int32_t>, const T*);                                                          \
+  template void linear_cross_entropy_forward<T>(T*, T*, View<T>, View<const T>, const WeightView&, const T*, const ClassTargets<T>&);                      \
+  template void linear_cross_entropy_backward_weight<T>(GradSink<T>, GradSink<T>, T, View<const T>, const WeightView&, const T*, const ClassTargets<T>&,   \
+                                                        const T*);                                                                                         \
   template void low_rank_forward<T>(View<T>, View<T>, View<const T>, View<const T>, View<const T>, T);                                                     \
   template void low_rank_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, T); \
   template void rms_norm_forward<T>(View<T>, T*, View<const T>, const T*, T, T);                                                                           \

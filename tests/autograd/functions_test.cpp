@@ -191,6 +191,9 @@ TEST_CASE("cross entropy gradients", "[autograd][gradcheck]") {
     CHECK(gradcheck([&](const Variables& v) { return cross_entropy(v[0], targets); }, {normal({5, 7})}));
     CHECK(gradcheck([&](const Variables& v) { return cross_entropy(v[0], targets, 11.0); }, {normal({5, 7})}));
   }
+  CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, labels, 0, 0.2); }, {x}, {W, b}));
+  const SoftTargets<double> soft{{3, 1, 0, 6, 1}, {0.5, 0.5, 0.2, 0.7, 1.5}, {0, 2, 2, 4, 5, 5}};  // rows 1 and 4 have none
+  CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, soft); }, {x}, {W, b}));
   // The gradient of a loss that is scaled afterwards
   CHECK(gradcheck([&](const Variables& v) { return scale(linear_cross_entropy(v[0], W, b, labels), -3.0); }, {x}, {W, b}));
 }
@@ -237,4 +240,5 @@ TEST_CASE("shapes and labels that do not fit are refused with their numbers", "[
   CHECK_THROWS_WITH(linear_cross_entropy(x, head, {}, outside), "[linear_cross_entropy] label 3 in row 3; allowed are 0 … 2 and -100 (ignored)");
   CHECK_THROWS_AS(linear_cross_entropy(x, head, {}, negative), ShapeError);
   CHECK_THROWS_AS(cross_entropy(x, four), ShapeError);
+  CHECK_THROWS_WITH(linear_cross_entropy(x, head, {}, SoftTargets<double>{{0}, {1.0}, {0, 1}}), Catch::Contains("2 offsets of soft targets for 5 rows"));
 }

@@ -93,6 +93,76 @@ TEMPLATE_TEST_CASE("the loss is −log softmax of the label, and its gradients",
     }
 }
 
+TEMPLATE_TEST_CASE("targets may be several classes with weights, and smoothed", "[ops]", float, double) {
+  using T = TestType;
+  for (const Size& z : {Size{1, 5, 2}, Size{7, 13, 33}, Size{5, 8, 2300}, Size{530, 6, 50}, Size{3, 700, 1}})
+    for (const double smoothing : {0.0, 0.1, 1.0}) {
+      CAPTURE(z.n, z.c, z.v, smoothing);
+      const Case<T> c(z);
+      // Row i has i % 4 classes (one may come twice), so that some have none; every 16th has more than the tile's memory has rows for.
+      Labels classes;
+      std::vector<T> weights;
+      std::vector<std::int64_t> offsets = {0};
+      Random random(8);
+      Array q = xt::zeros<double>({std::size_t(z.n), std::size_t(z.v)});
+      for (std::int64_t i = 0; i < z.n; i++) {
+        for (std::int64_t k = 0, n = i % 16 == 15 ? 3 * z.v : i % 4; k < n; k++) {
+          classes.push_back(std::int32_t(random.below(std::uint64_t(z.v)))), weights.push_back(T(random.uniform(0.1, 1)));
+          q(std::size_t(i), std::size_t(classes.back())) += double(weights.back());
+        }
+        offsets.push_back(std::int64_t(classes.size()));
+      }
+      const Array mass = xt::sum(q, {1}, xt::keep_dims);
+      q = (1 - smoothing) * q + smoothing / double(z.v) * mass;
+      const Array x = array(c.x), w = array(c.w), logits = product(x, xt::transpose(w)) + array(c.b), top = xt::amax(logits, {1}, xt::keep_dims),
+                  e = xt::exp(logits - top), sum = xt::sum(e, {1}, xt::keep_dims), log_p = logits - top - xt::log(sum), dlogits = mass * e / sum - q,
+                  loss_expected = -xt::sum(q * log_p, {1});
+      const ops::ClassTargets<T> targets(classes, offsets, weights, smoothing);
+      const Tensor<T> loss = poisoned<T>({z.n}), lse = poisoned<T>({z.n}), dx = with_gaps(poisoned<T>({z.n, z.c})), dw = poisoned<T>({z.v, z.c}),
+                      db = poisoned<T>({z.v});
+      ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx, c.x, ops::WeightView(c.w.view()), c.b.data(), targets);
+      ops::linear_cross_entropy_backward_weight<T>({dw}, {db}, T(0.5), c.x, ops::WeightView(c.w.view()), c.b.data(), targets, lse.data());
+      CHECK_THAT(array(loss), is_near<T>(loss_expected, 8, 1));
+      CHECK_THAT(array(dx), is_near<T>(product(dlogits, w), 8, 1));
+      CHECK_THAT(array(dw), is_near<T>(0.5 * product(xt::transpose(dlogits), x), 8, 1));
+      CHECK_THAT(array(db), is_near<T>(0.5 * xt::sum(dlogits, {0}), 8, 1));
+    }
+}
+
+TEMPLATE_TEST_CASE("one class of weight 1 a row is a label, to the bit", "[ops]", float, double) {
+  using T = TestType;
+  const Size z{33, 20, 2300};
+  const Case<T> c(z);
+  std::vector<std::int64_t> offsets;
+  for (std::int64_t i = 0; i <= z.n; i++) offsets.push_back(i);
+  const std::vector<T> ones(std::size_t(z.n), T(1));
+  std::vector<Tensor<T>> found;
+  for (const ops::ClassTargets<T>& targets : {ops::ClassTargets<T>(c.labels), ops::ClassTargets<T>(c.labels, offsets, ones)}) {
+    const Tensor<T> loss({z.n}), lse({z.n}), dx({z.n, z.c});
+    ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx, c.x, ops::WeightView(c.w.view()), c.b.data(), targets);
+    found.push_back(loss), found.push_back(dx);
+  }
+  CHECK(same_bits(found[0], found[2]));
+  CHECK(same_bits(found[1], found[3]));
+}
+
+TEST_CASE("soft targets that do not fit are refused", "[ops]") {
+  const Case<double> c({2, 5, 7});
+  const Tensor<double> loss({2}), lse({2});
+  const auto run = [&](const ops::ClassTargets<double>& targets) {
+    ops::linear_cross_entropy_forward<double>(loss.data(), lse.data(), View<double>(), c.x, ops::WeightView(c.w.view()), nullptr, targets);
+  };
+  const Labels classes = {0, 1, 2};
+  const std::vector<double> weights = {1, 1, 1}, few = {1};
+  const std::vector<std::int64_t> good = {0, 1, 3}, falling = {0, 2, 1}, beyond = {0, 1, 4}, one = {0, 3};
+  run({classes, good, weights});
+  CHECK_THROWS_WITH(run({classes, one, weights}), Catch::Contains("1 rows of targets"));
+  CHECK_THROWS_WITH(run({classes, good, few}), Catch::Contains("1 weights for 3 classes"));
+  CHECK_THROWS_WITH(run({classes, falling, weights}), Catch::Contains("offset 2 is 1"));
+  CHECK_THROWS_WITH(run({classes, beyond, weights}), Catch::Contains("offset 2 is 4"));
+  CHECK_THROWS_WITH(run({classes, good, weights, 1.5}), Catch::Contains("label_smoothing is 1.5"));
+}
+
 TEST_CASE("the gradients of the loss are slopes", "[ops][gradcheck]") {
   const Case<double> c({6, 5, 9});
   const Tensor<double> loss({6}), lse({6}), dx({6, 5}), dw({9, 5}), db({9});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -41,26 +42,40 @@ struct Vocabulary {
 };
 
 template <class T>
-void check_head(std::int64_t rows, View<const T> x, const WeightView& w, std::span<const std::int32_t> labels) {
-  if (rows != x.rows || x.cols != w.cols || std::int64_t(labels.size()) != x.rows)
+void check_head(View<const T> x, const WeightView& w, const ClassTargets<T>& targets) {
+  if (x.cols != w.cols || targets.rows() != x.rows)
     throw ShapeError("linear_cross_entropy", "x " + to_string(Shape{x.rows, x.cols}) + ", a weight " + to_string(Shape{w.rows, w.cols}) + ", " +
-                                                 std::to_string(labels.size()) + " labels");
-  for (const std::int32_t label : labels)
+                                                 std::to_string(targets.rows()) + (targets.offsets.empty() ? " labels" : " rows of targets"));
+  for (const std::int32_t label : targets.classes)
     if (label < 0 || label >= w.rows)
       throw ShapeError("linear_cross_entropy", "label " + std::to_string(label) + "; allowed are 0 … " + std::to_string(w.rows - 1));
+  if (!targets.weights.empty() && targets.weights.size() != targets.classes.size())
+    throw ShapeError("linear_cross_entropy", std::to_string(targets.weights.size()) + " weights for " + std::to_string(targets.classes.size()) + " classes");
+  for (std::int64_t i = 0, last = 0; !targets.offsets.empty() && i <= x.rows; i++) {
+    const std::int64_t here = targets.offsets[std::size_t(i)];
+    if (here < last || here > std::int64_t(targets.classes.size()))
+      throw ShapeError("linear_cross_entropy", "offset " + std::to_string(i) + " is " + std::to_string(here) +
+                                                   "; offsets ascend, up to the number of classes, " + std::to_string(targets.classes.size()));
+    last = here;
+  }
+  if (!(targets.label_smoothing >= 0 && targets.label_smoothing <= 1))
+    throw ConfigError("linear_cross_entropy", "label_smoothing is " + std::to_string(targets.label_smoothing) + "; allowed is 0 … 1");
 }
 
 }  // namespace detail
 
 template <Scalar T>
-void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, const WeightView& w, const T* bias, std::span<const std::int32_t> labels) {
-  detail::check_head<T>(x.rows, x, w, labels);
+void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, const WeightView& w, const T* bias, const ClassTargets<T>& targets) {
+  detail::check_head<T>(x, w, targets);
   if (dx) detail::check_same_shape("linear_cross_entropy", dx, x);
   if (x.rows == 0) return;
   const UseKernel tiles(Kernel::panel);
   const detail::Vocabulary classes(w);
   const std::int64_t most_rows = std::min(detail::label_rows, x.rows);
+  const bool smooth = targets.label_smoothing > 0;
+  const T sharp = T(1 - targets.label_smoothing), even = T(targets.label_smoothing / double(w.rows));  // (1 − ε), ε / V
   const Tensor<T> memory({most_rows, classes.width}), largest({most_rows}), total({most_rows});
+  const Tensor<T> all_classes = smooth && dx ? Tensor<T>({1, x.cols}) : Tensor<T>();  // Σ_v W_v
   for (std::int64_t first = 0; first < x.rows; first += detail::label_rows) {
     const std::int64_t n = std::min(detail::label_rows, x.rows - first);
     const View<const T> rows = x.row_range(first, first + n);
@@ -70,12 +85,25 @@ void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, 
       const WeightView part = detail::some_rows(w, begin, end);
       const View<T> logits = memory.view().row_range(0, n).columns(0, cols);
       linear_forward<T>(logits, rows, part, bias ? bias + begin : nullptr);
-      // The running maximum grows: what has been summed under the old one shrinks with it.
+      // The running maximum grows: what has been summed under the old one shrinks with it. loss gathers Σ q (largest − l), which grows with it.
       detail::each_row(n, cols, [&](std::int64_t i) {
         T* const row = logits.row(i);
-        const std::int64_t label = labels[std::size_t(first + i)];
-        if (label >= begin && label < end) loss[first + i] = row[label - begin];
         const T here = PEFT_DISPATCH(row_max<T>, row, cols), grown = begin == 0 ? here : std::max(largest[i], here);
+        T gap = begin == 0 ? T(0) : loss[first + i], seen = 0;
+        for (std::int64_t k = targets.begin(first + i); k < targets.end(first + i); k++) {
+          const std::int64_t label = targets.classes[std::size_t(k)];
+          if (label >= begin && label < end)
+            gap += sharp * targets.weight(k) * (grown - row[label - begin]);
+          else if (label < begin)
+            seen += sharp * targets.weight(k);
+        }
+        if (smooth) {
+          const T q = even * targets.mass(first + i);
+          for (std::int64_t c = 0; c < cols; c++) gap += q * (grown - row[c]);
+          seen += q * T(begin);
+        }
+        if (begin > 0 && grown != largest[i]) gap += seen * (grown - largest[i]);
+        loss[first + i] = gap;
         const T shrink = begin == 0 ? T(0) : std::exp(largest[i] - grown);
         const T more = PEFT_DISPATCH(row_exp<T>, sum ? row : nullptr, static_cast<const T*>(row), grown, T(1), cols);
         total[i] = begin == 0 ? more : total[i] * shrink + more;
@@ -83,35 +111,56 @@ void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, 
         largest[i] = grown;
       });
       if (sum) linear_backward_input<T>({sum, begin > 0}, logits, part);
+      if (all_classes && first == 0) {
+        const Tensor<T> ones({1, cols}, T(1));
+        linear_backward_input<T>({all_classes.view(), begin > 0}, ones.view(), part);
+      }
     }
     detail::each_row(n, x.cols, [&](std::int64_t i) {
       const T log_total = std::log(total[i]);
       lse[first + i] = largest[i] + log_total;
-      loss[first + i] = (largest[i] - loss[first + i]) + log_total;
+      loss[first + i] += targets.mass(first + i) * log_total;
     });
     if (!sum) continue;
-    // softmax(x Wᵀ) W − W[label];  the tile's memory holds the labels' rows, as many at a time as fit.
+    // Q softmax(x Wᵀ) W − Σ q W;  the tile's memory holds the classes' rows, as many at a time as fit.
+    detail::each_row(n, x.cols, [&](std::int64_t i) {
+      const T q = targets.mass(first + i);
+      T* const row = sum.row(i);
+      PEFT_DISPATCH(row_scale_add<T>, row, q / total[i], static_cast<const T*>(row), T(0), x.cols);
+      if (smooth) PEFT_DISPATCH(row_scale_add<T>, row, -even * q, static_cast<const T*>(all_classes.data()), T(1), x.cols);
+    });
     const std::int64_t at_once = std::max<std::int64_t>(1, n * classes.width / x.cols);
     const Tensor<T> wide = at_once * x.cols > n * classes.width ? Tensor<T>({x.cols}) : Tensor<T>();
-    for (std::int64_t begin = 0; begin < n; begin += at_once) {
-      const std::int64_t end = std::min(n, begin + at_once);
-      const View<T> label_rows(wide ? wide.data() : memory.data(), end - begin, x.cols);
-      detail::each_row(end - begin, x.cols, [&](std::int64_t i) {
-        const std::int64_t row = begin + i;
-        widen<T>(label_rows.row_range(i, i + 1), detail::one_row(w, labels[std::size_t(first + row)]));
-        PEFT_DISPATCH(row_scale_add<T>, sum.row(row), T(-1), static_cast<const T*>(label_rows.row(i)), T(1) / total[row], x.cols);
-      });
+    for (std::int64_t begin = 0; begin < n;) {
+      // Rows begin … end whose classes fit together, or one row with more of them.
+      std::int64_t end = begin + 1;
+      while (end < n && targets.end(first + end) - targets.begin(first + begin) <= at_once) end++;
+      const bool fit = targets.end(first + end - 1) - targets.begin(first + begin) <= at_once;
+      const View<T> held(wide ? wide.data() : memory.data(), wide ? 1 : at_once, x.cols);
+      const auto subtract = [&](std::int64_t i, const View<T>& place) {
+        for (std::int64_t k = targets.begin(first + i); k < targets.end(first + i); k++) {
+          const View<T> class_row = fit ? place.row_range(k - targets.begin(first + begin), k - targets.begin(first + begin) + 1) : place.row_range(0, 1);
+          widen<T>(class_row, detail::one_row(w, targets.classes[std::size_t(k)]));
+          PEFT_DISPATCH(row_scale_add<T>, sum.row(i), -sharp * targets.weight(k), static_cast<const T*>(class_row.data), T(1), x.cols);
+        }
+      };
+      if (fit)
+        detail::each_row(end - begin, x.cols, [&](std::int64_t i) { subtract(begin + i, held); });
+      else
+        subtract(begin, held);
+      begin = end;
     }
   }
 }
 
 template <Scalar T>
 void linear_cross_entropy_backward_weight(GradSink<T> dw, GradSink<T> db, T factor, View<const T> x, const WeightView& w, const T* bias,
-                                          std::span<const std::int32_t> labels, const T* lse) {
+                                          const ClassTargets<T>& targets, const T* lse) {
   if (!dw && !db) return;
-  detail::check_head<T>(x.rows, x, w, labels);
+  detail::check_head<T>(x, w, targets);
   const UseKernel tiles(Kernel::panel);
   const detail::Vocabulary classes(w);
+  const T sharp = T(1 - targets.label_smoothing), even = T(targets.label_smoothing / double(w.rows));
   const Tensor<T> memory({std::min(detail::label_rows, x.rows), classes.width});
   for (std::int64_t begin = 0; begin < w.rows; begin += classes.width) {
     const std::int64_t end = classes.end(begin), cols = end - begin;
@@ -122,11 +171,16 @@ void linear_cross_entropy_backward_weight(GradSink<T> dw, GradSink<T> db, T fact
       const View<const T> rows = x.row_range(first, first + n);
       const View<T> dlogits = memory.view().row_range(0, n).columns(0, cols);
       linear_forward<T>(dlogits, rows, part, bias ? bias + begin : nullptr);
-      detail::each_row(n, cols, [&](std::int64_t i) {  // scale · (softmax − onehot)
+      detail::each_row(n, cols, [&](std::int64_t i) {  // scale · (Q softmax − q)
         T* const row = dlogits.row(i);
-        PEFT_DISPATCH(row_exp<T>, row, static_cast<const T*>(row), lse[first + i], factor, cols);
-        const std::int64_t label = labels[std::size_t(first + i)];
-        if (label >= begin && label < end) row[label - begin] -= factor;
+        const T q = targets.mass(first + i);
+        PEFT_DISPATCH(row_exp<T>, row, static_cast<const T*>(row), lse[first + i], factor * q, cols);
+        for (std::int64_t k = targets.begin(first + i); k < targets.end(first + i); k++) {
+          const std::int64_t label = targets.classes[std::size_t(k)];
+          if (label >= begin && label < end) row[label - begin] -= factor * sharp * targets.weight(k);
+        }
+        if (even > 0)
+          for (std::int64_t c = 0; c < cols; c++) row[c] -= factor * even * q;
       });
       const bool add = first > 0;
       const GradSink<T> dw_part = dw ? GradSink<T>{dw.view.row_range(begin, end), dw.accumulate || add} : GradSink<T>{};
