@@ -80,19 +80,25 @@ std::vector<Question> questions_of(const std::string& path, const peft::Dataset&
   return all;
 }
 
+// On a terminal a line says how far it is: answers take a while.
 void answer(std::vector<Question>& questions, const Opened& opened, const peft::Tokenizer& tokenizer, std::int64_t max_new_tokens) {
-  std::vector<std::vector<std::int32_t>> prompts;
-  for (const Question& q : questions) prompts.push_back(q.prompt);
   peft::GenerationConfig config;
   config.max_new_tokens = max_new_tokens;
   config.eos_token_ids = peft::eos_token_ids(config, opened.base.config, &tokenizer);
-  const auto generated = peft::generate_ids(opened.tuned, prompts, config);
-  for (std::size_t i = 0; i < generated.size(); i++) {
-    Question& q = questions[i];
-    q.answer = tokenizer.decode(generated[i].ids);
-    const std::string wanted = normalised(q.wanted);
-    q.right = !wanted.empty() && normalised(q.answer).find(wanted) != std::string::npos;
+  constexpr std::size_t group = 48;
+  for (std::size_t begin = 0; begin < questions.size(); begin += group) {
+    if (is_terminal()) fmt::print("\r{}", dim(fmt::format("answer {} of {} …", begin + 1, questions.size()))), std::fflush(stdout);
+    const std::span now = std::span(questions).subspan(begin, std::min(group, questions.size() - begin));
+    std::vector<std::vector<std::int32_t>> prompts;
+    for (const Question& q : now) prompts.push_back(q.prompt);
+    const auto generated = peft::generate_ids(opened.tuned, prompts, config);
+    for (std::size_t i = 0; i < now.size(); i++) {
+      now[i].answer = tokenizer.decode(generated[i].ids);
+      const std::string wanted = normalised(now[i].wanted);
+      now[i].right = !wanted.empty() && normalised(now[i].answer).find(wanted) != std::string::npos;
+    }
   }
+  if (is_terminal() && !questions.empty()) fmt::print("\r\033[K");
 }
 
 // A text on one line of at most `limit` characters, cut at a blank where there is one.
@@ -123,6 +129,7 @@ void eval(const Options& o) {
   std::vector<Question> questions;
   if (!o.loss_only && data.report().format != "text") questions = questions_of(o.data, data, tokenizer);
   fmt::print("{}\n", describe(opened));
+  std::fflush(stdout);
   const peft::Evaluation loss = peft::evaluate(opened.tuned, data);
   answer(questions, opened, tokenizer, o.max_new_tokens);
 

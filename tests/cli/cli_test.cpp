@@ -220,7 +220,7 @@ TEST_CASE("a merged model is a Hugging Face directory that answers as model and 
 }
 
 TEST_CASE("an interrupted run goes on with the call that it names, to the same bytes", "[cli]") {
-  const auto call = [](const std::string& out) { return learn(out, {"--dropout", "0.1"}, "600"); };
+  const auto call = [](const std::string& out) { return learn(out, {"--dropout", "0.1", "--threads", "1"}, "250"); };
   const std::string whole = bench().path("whole"), parts = bench().path("in parts");
   Words words = call(parts);
   cli::Running first(words);
@@ -231,9 +231,9 @@ TEST_CASE("an interrupted run goes on with the call that it names, to the same b
   REQUIRE(stopped.code == 130);
   CHECK(stopped.err.empty());
   const std::size_t steps = cli::lines(cli::read(parts + "/log.jsonl")).size();
-  REQUIRE(steps < 600);
+  REQUIRE(steps < 250);
   CHECK_THAT(stopped.out, Contains("stopped after step " + std::to_string(steps) + ";"));
-  CHECK_THAT(stopped.out, Contains("--out '" + parts + "' ") && Catch::EndsWith(" --dropout 0.1 --resume\n"));
+  CHECK_THAT(stopped.out, Contains("--out '" + parts + "' ") && Catch::EndsWith(" --dropout 0.1 --threads 1 --resume\n"));
   CHECK_THAT(ask("What burns?", {"--model", bench().model, "--adapter", parts}), Catch::EndsWith("\n"));  // the adapter so far is one
 
   words.push_back("--resume");
@@ -242,8 +242,8 @@ TEST_CASE("an interrupted run goes on with the call that it names, to the same b
   REQUIRE(finished.code == 0);
   REQUIRE(run(call(whole)).code == 0);
   CHECK(cli::read(parts + "/adapter_model.safetensors") == cli::read(whole + "/adapter_model.safetensors"));
-  CHECK(cli::lines(cli::read(parts + "/log.jsonl")).size() == 600);
-  check_refusal(run(words), 1, {"has made 600 steps already"});
+  CHECK(cli::lines(cli::read(parts + "/log.jsonl")).size() == 250);
+  check_refusal(run(words), 1, {"has made 250 steps already"});
 }
 
 TEST_CASE("what lies in --out is not written over unasked", "[cli]") {
