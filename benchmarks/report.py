@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The work behind report.sh: pairs of commands in turn, the best of each, a table between two marks of docs/performance.md."""
+import argparse
+import datetime
+import json
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "performance.md"
+BIN = ROOT / "build" / "bin"
+
+
+def call(command):
+    """The JSON line that a benchmark prints, or None where it cannot run."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, cwd=ROOT)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode or not lines:
+        sys.stderr.write(f"left out: {' '.join(map(str, command))}\n{done.stderr[-400:]}\n")
+        return None
+    return json.loads(lines[-1])
+
+
+def best(rows, key):
+    rows = [row for row in rows if row]
+    return max(rows, key=lambda row: row[key]) if rows else None
+
+
+def in_turn(ours, theirs, rounds, key):
+    """A, B, A, B, …: a machine whose speed drifts slows both."""
+    a, b = [], []
+    for _ in range(rounds):
+        a.append(call(ours))
+        if theirs and (not b or b[-1]):
+            b.append(call(theirs))
+    return best(a, key), best(b, key)
+
+
+def number(value):
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def train_row(name, title, ours, theirs, rounds):
+    mine, peer = in_turn(ours, theirs, rounds, "tok_s_best")
+    if not mine:
+        return None
+    cells = [title, number(mine["tok_s_best"]), number(peer["tok_s_best"]) if peer else "–",
+             f"**{mine['tok_s_best'] / peer['tok_s_best']:.2f} ×**" if peer else "–", f"{mine['rss_peak_mib']:,}", f"{peer['rss_peak_mib']:,}" if peer else "–",
+             f"{mine['first_step_s']:.2f}", f"{peer['first_step_s']:.1f}" if peer and "first_step_s" in peer else "–"]
+    print(" ".join(cells), file=sys.stderr)
+    return cells, mine
+
+
+def generate_row(title, ours, theirs, rounds):
+    mine, peer = in_turn(ours, theirs, rounds, "decode_tok_s")
+    if not mine:
+        return None
+    cells = [title, number(mine["prefill_tok_s"]), number(peer["prefill_tok_s"]) if peer else "–", number(mine["decode_tok_s"]),
+             number(peer["decode_tok_s"]) if peer else "–", f"{mine['first_token_s']:.2f}", f"{mine['rss_peak_mib']:,}", f"{peer['rss_peak_mib']:,}" if peer else "–"]
+    print(" ".join(cells), file=sys.stderr)
+    return cells, mine
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows])
+
+
+def replace(text, name, body):
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    head, rest = text.split(begin, 1)
+    return head + begin + "\n" + body + "\n" + end + rest.split(end, 1)[1]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--hf")
+    parser.add_argument("--gguf")
+    parser.add_argument("--e2e")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="lora,half,ragged,full,memory,decode")
+    o = parser.parse_args()
+    only = o.only.split(",")
+    gguf = o.gguf or subprocess.run(["scripts/fetch_model.sh"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+    ours, torch = [BIN / "train_bench", "--threads", 2], [sys.executable, "benchmarks/torch_train.py", "--threads", 2]
+    text = PAGE.read_text(encoding="utf-8")
+    cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
+    isa = "?"
+
+    rows = []
+    if o.hf:
+        hf = ["--model", o.hf, "--steps", 5]
+        for name, title, more in (
+                ("lora", "LoRA r=8 on q, v; 4 × 128 tokens", []),
+                ("half", "the same, half of the labels", ["--label-fraction", 0.5]),
+                ("ragged", "the same, ragged batches of 8", ["--batch", 8, "--steps", 8, "--e2e", o.e2e] if o.e2e else None),
+                ("all", "LoRA r=16 on all linear maps", ["--method", "lora_all"]),
+                ("full", "full fine-tuning; 4 × 128 tokens", ["--method", "full"])):
+            if more is not None and (name in only or (name == "all" and "lora" in only)):
+                row = train_row(name, title, ours + hf + more, torch + hf + more, o.rounds)
+                if row:
+                    rows.append(row[0])
+                    isa = row[1]["isa"]
+    if "memory" in only:
+        for title, more in (("LoRA over Q4_1 (92 MiB mapped)", []), ("the same with checkpointing", ["--checkpointing"])):
+            row = train_row("memory", title, ours + ["--model", gguf, "--steps", 5] + more, None, o.rounds)
+            if row:
+                rows.append(row[0])
+                isa = row[1]["isa"]
+    stamp = f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn."
+    if rows:
+        head = ["work", "ours tok/s", "PyTorch tok/s", "ratio", "ours peak MiB", "PyTorch peak MiB", "ours first step s", "PyTorch first step s"]
+        text = replace(text, "training", stamp + "\n\n" + table(head, rows))
+    if "decode" in only:
+        rows = []
+        for title, more, peer in (("Q4_1, prompt 64, 128 new", [], True), ("Q4_1, prompt 1,024, 32 new", ["--prompt", 1024, "--new", 32], True),
+                                  ("the first, 8 prompts together", ["--batch", 8], False)):
+            command = [BIN / "generate_bench", "--model", gguf, "--threads", 2, "--runs", 3] + more
+            row = generate_row(title, command, [sys.executable, "benchmarks/llama_cpp_generate.py", "--model", gguf, "--threads", 2, "--runs", 3] + more if peer else None, o.rounds)
+            if row:
+                rows.append(row[0])
+                isa = row[1]["isa"]
+        head = ["work", "ours prefill tok/s", "llama.cpp", "ours decode tok/s", "llama.cpp", "ours first token s", "ours peak MiB", "llama.cpp"]
+        text = replace(text, "generation", f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn.\n\n" + table(head, rows))
+    PAGE.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
