@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "peft/tokenizer/impl/tokenizer.inl"
 #include "peft/tokenizer/impl/added_tokens.inl"
 #include "peft/tokenizer/impl/bpe.inl"
 #include "peft/tokenizer/impl/chat_template.inl"
@@ -9,7 +10,6 @@
 #include "peft/tokenizer/impl/pattern.inl"
 #include "peft/tokenizer/impl/post_processor.inl"
 #include "peft/tokenizer/impl/pre_tokenizer.inl"
-#include "peft/tokenizer/impl/tokenizer.inl"
-#include "peft/tokenizer/impl/unicode.inl"
 #include "peft/tokenizer/impl/save.inl"
+#include "peft/tokenizer/impl/unicode.inl"
 #include "peft/tokenizer/impl/vocabulary.inl"

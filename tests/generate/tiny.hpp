@@ -49,7 +49,8 @@ inline peft::Tokenizer tokenizer(bool chat = false) {
 }
 
 template <peft::Scalar T>
-peft::Transformer<T> empty(std::int64_t vocab, std::int64_t hidden, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t inner, double spread) {
+peft::Transformer<T> empty(std::int64_t vocab, std::int64_t hidden, std::int64_t layers, std::int64_t heads, std::int64_t kv_heads, std::int64_t inner,
+                           double spread) {
   peft::Random random(7);
   const auto draw = [&](const peft::Shape& shape, double scale) {
     peft::Tensor<T> values(shape);

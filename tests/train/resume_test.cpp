@@ -60,7 +60,7 @@ TEMPLATE_TEST_CASE("a resumed run is the uninterrupted one, to the bit", "[train
       CHECK(result.loss == expected.loss);
       CHECK(same_bits(rest.values(), whole.values()));
       CHECK(folder.read("state/state.safetensors") == straight.read("state/state.safetensors"));  // moments and numbers included
-      CHECK(lines(folder.read("log.jsonl")) == 12);  // the log goes on, too
+      CHECK(lines(folder.read("log.jsonl")) == 12);                                               // the log goes on, too
     }
   }
 }

@@ -15,12 +15,13 @@ struct ScalarOf {
   using type = float;
 };
 template <class M>
-  requires requires { typename M::Scalar_; }
+requires requires { typename M::Scalar_; }
 struct ScalarOf<M> {
   using type = typename M::Scalar_;
 };
 /// Throws ConfigError, with the nearest name, if a wanted name (`every_name`) or all of them are nowhere among the candidates.
-void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched, bool every_name);
+void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched,
+                      bool every_name);
 }  // namespace detail
 
 /// Checks a name for an adapter: letters, digits, '_', '-' and '.', not empty.
@@ -71,8 +72,7 @@ class PeftModel {
         if constexpr (requires { attach_adapter(config, site, std::as_const(context)); })
           if (attach_adapter(config, site, std::as_const(context))) matched.push_back(path);
       });
-      if constexpr (requires { config.target_modules; })
-        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name);
+      if constexpr (requires { config.target_modules; }) detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name);
     } catch (...) {
       for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.detach(context.id); });
       throw;
@@ -153,9 +153,10 @@ class PeftModel {
     for_each_site(model_, [&]<class S>(const std::string& path, S& site) {
       const S* fused = site.adapters.merged();
       if (!fused) return;
-      if (safe) for_each_parameter(*fused, [&](const std::string& name, const auto& p) {
-        if (!ops::all_finite(p.value().view())) broken.push_back(name);
-      });
+      if (safe)
+        for_each_parameter(*fused, [&](const std::string& name, const auto& p) {
+          if (!ops::all_finite(p.value().view())) broken.push_back(name);
+        });
       for_each_site(merged, [&]<class U>(const std::string& other, U& target) {
         if constexpr (std::same_as<S, U>)
           if (other == path) target = S(*fused);
@@ -166,7 +167,10 @@ class PeftModel {
       const std::string others = broken.size() > 1 ? " and " + std::to_string(broken.size() - 1) + " more" : "";
       throw AdapterError("merge_and_unload", broken[0] + others + " would not be finite; nothing was merged");
     }
-    if constexpr (requires { merged.config.head.tied; merged.lm_head.weight.identity(); })
+    if constexpr (requires {
+                    merged.config.head.tied;
+                    merged.lm_head.weight.identity();
+                  })
       merged.config.head.tied = merged.lm_head.weight.identity() == merged.embed_tokens.weight.identity();
     return merged;
   }
@@ -183,7 +187,9 @@ class PeftModel {
   void visit_parameters(F f) {
     for_each_parameter(model_, [&](const std::string& path, auto& parameter) { f(ParameterInfo{path, "", parameter.shape()}, parameter); });
     for (const Entry& e : entries_)
-      for_each_adapter_parameter(e.name, [&](const std::string& path, Parameter<T>& parameter) { f(ParameterInfo{path, e.name, parameter.shape()}, parameter); });
+      for_each_adapter_parameter(e.name, [&](const std::string& path, Parameter<T>& parameter) {
+        f(ParameterInfo{path, e.name, parameter.shape()}, parameter);
+      });
   }
   /// f(path, parameter) for one adapter's tensors: "model.layers.0.self_attn.q_proj.lora_A.weight".
   template <class F>
@@ -207,8 +213,12 @@ class PeftModel {
   }
   template <class S>
   bool is_head(const S* site) const {
-    if constexpr (requires { { &model_.lm_head } -> std::same_as<const S*>; }) return site == &model_.lm_head;
-    else return false;
+    if constexpr (requires {
+                    { &model_.lm_head } -> std::same_as<const S*>;
+                  })
+      return site == &model_.lm_head;
+    else
+      return false;
   }
   void check_mergeable() {
     for (int id : active())

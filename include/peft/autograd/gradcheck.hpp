@@ -11,22 +11,23 @@
 namespace peft {
 
 struct GradcheckOptions {
-  double step = 1e-5;           // of the central differences
-  double tolerance = 1e-6;      // relative to the largest entry of each input's gradient (at least 1e-3)
-  std::uint64_t seed = 7;       // of the random direction that turns the output into a scalar
+  double step = 1e-5;       // of the central differences
+  double tolerance = 1e-6;  // relative to the largest entry of each input's gradient (at least 1e-3)
+  std::uint64_t seed = 7;   // of the random direction that turns the output into a scalar
 };
 
 struct GradcheckResult {
   bool ok = true;
-  double worst = 0;     // largest relative difference
-  std::string where;    // which input and entry
+  double worst = 0;   // largest relative difference
+  std::string where;  // which input and entry
   explicit operator bool() const { return ok; }
 };
 
 /// Compares the gradients that f records with central differences, in double: of every entry of every input variable, and of every
 /// parameter given. f takes the variables and returns one; its output is weighted by fixed random numbers.
 template <class F>
-GradcheckResult gradcheck(F f, std::vector<Tensor<double>> inputs, const std::vector<Parameter<double>>& parameters = {}, const GradcheckOptions& options = {}) {
+GradcheckResult gradcheck(F f, std::vector<Tensor<double>> inputs, const std::vector<Parameter<double>>& parameters = {},
+                          const GradcheckOptions& options = {}) {
   const auto call = [&](const std::vector<Variable<double>>& variables) { return f(variables); };
   const auto weigh = [&](const Tensor<double>& y) {
     Random random(options.seed);
@@ -66,8 +67,9 @@ GradcheckResult gradcheck(F f, std::vector<Tensor<double>> inputs, const std::ve
     for (std::int64_t i = 0; i < values.size(); i++) {
       const double found = analytic[number] ? analytic[number][i] : 0;
       const double off = std::abs(found - numeric[std::size_t(i)]) / largest;
-      if (!(off <= result.worst)) result.worst = off, result.where = "input " + std::to_string(number) + " entry " + std::to_string(i) + ": recorded " +
-                                                                     std::to_string(found) + ", differences " + std::to_string(numeric[std::size_t(i)]);
+      if (!(off <= result.worst))
+        result.worst = off, result.where = "input " + std::to_string(number) + " entry " + std::to_string(i) + ": recorded " + std::to_string(found) +
+                                           ", differences " + std::to_string(numeric[std::size_t(i)]);
     }
   };
   const auto evaluate = [&] {

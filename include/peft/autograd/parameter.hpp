@@ -52,7 +52,8 @@ class Parameter {
   }
   /// The T tensor itself, without a copy. Throws for a matrix in another storage type: ask view() or dense().
   const Tensor<T>& value() const {
-    if (!state_->value) throw Error("parameter", "a " + std::string(name(dtype())) + " tensor " + to_string(shape()) + " has no dense value; products take its view()");
+    if (!state_->value)
+      throw Error("parameter", "a " + std::string(name(dtype())) + " tensor " + to_string(shape()) + " has no dense value; products take its view()");
     return state_->value;
   }
   /// A contiguous T copy.
@@ -87,10 +88,10 @@ class Parameter {
  private:
   struct State {
     Shape shape;
-    ops::WeightView stored;             // frozen, as in the file; null data once thawed
+    ops::WeightView stored;  // frozen, as in the file; null data once thawed
     std::shared_ptr<const void> keep;
-    Tensor<T> value;                    // owned or borrowed
-    Gradient<T> gradient;               // null: frozen
+    Tensor<T> value;       // owned or borrowed
+    Gradient<T> gradient;  // null: frozen
     std::uint64_t version = 0;
   };
   std::shared_ptr<State> state_;

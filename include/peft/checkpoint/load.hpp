@@ -21,12 +21,12 @@ struct ModelFile {
   TransformerConfig config;
   const Architecture* architecture = nullptr;
   std::function<std::optional<StoredTensor>(const std::string& name)> find;
-  std::int64_t bytes = 0;     // of all tensors as they are stored
-  std::string storage;        // what most of them are stored as, "Q4_1"
+  std::int64_t bytes = 0;  // of all tensors as they are stored
+  std::string storage;     // what most of them are stored as, "Q4_1"
 };
 
-/// Opens a Hugging Face directory (config.json; model.safetensors, or shards with their index), a GGUF file, or a directory that holds just one of these. Nothing is read but headers;
-/// throws FormatError for broken files, and for configurations that say something impossible or unknown, naming key and value.
+/// Opens a Hugging Face directory (config.json; model.safetensors, or shards with their index), a GGUF file, or a directory that holds just one of these.
+/// Nothing is read but headers; throws FormatError for broken files, and for configurations that say something impossible or unknown, naming key and value.
 ModelFile open_model(const std::string& path);
 
 /// Builds the model of such a file; frozen weights stay mapped, in their storage type. Throws CheckpointError with every missing and misshapen

@@ -11,8 +11,8 @@ namespace peft {
 /// Where a run stands besides its tensors. The order of data and dropout follow from seeds and these numbers, so a resumed run makes the very
 /// steps that the interrupted one would have made.
 struct TrainingState {
-  std::int64_t step = 0, forwards = 0;      // optimiser steps, forwards (dropout)
-  std::int64_t epoch = 0, position = 0;     // of the data loader
+  std::int64_t step = 0, forwards = 0;   // optimiser steps, forwards (dropout)
+  std::int64_t epoch = 0, position = 0;  // of the data loader
   std::int64_t tokens = 0;
   std::vector<double> losses = {};
 };

@@ -37,16 +37,15 @@ Policy(F) -> Policy<F>;
 
 namespace detail {
 template <class P>
-concept OwnPolicy = FreezingPolicy<P> && (requires { typename P::is_freezing_policy; } || requires(const P& p) { p.trains; });
+concept OwnPolicy = FreezingPolicy<P> &&(
+    requires { typename P::is_freezing_policy; } || requires(const P& p) { p.trains; });
 }
 template <FreezingPolicy A, FreezingPolicy B>
-  requires(detail::OwnPolicy<A> || detail::OwnPolicy<B>)
-auto operator|(A a, B b) {
+requires(detail::OwnPolicy<A> || detail::OwnPolicy<B>) auto operator|(A a, B b) {
   return Policy{[a = std::move(a), b = std::move(b)](const ParameterInfo& info) { return a(info) || b(info); }};
 }
 template <FreezingPolicy A, FreezingPolicy B>
-  requires(detail::OwnPolicy<A> || detail::OwnPolicy<B>)
-auto operator&(A a, B b) {
+requires(detail::OwnPolicy<A> || detail::OwnPolicy<B>) auto operator&(A a, B b) {
   return Policy{[a = std::move(a), b = std::move(b)](const ParameterInfo& info) { return a(info) && b(info); }};
 }
 template <detail::OwnPolicy A>

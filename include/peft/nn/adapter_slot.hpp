@@ -20,10 +20,9 @@ template <class R, class... Args>
 class FunctionRef<R(Args...)> {
  public:
   template <class F>
-    requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>)
-  FunctionRef(F&& f) : object_(const_cast<void*>(static_cast<const void*>(&f))), call_([](void* o, Args... args) -> R {
-    return (*static_cast<std::remove_reference_t<F>*>(o))(std::forward<Args>(args)...);
-  }) {}
+  requires(!std::same_as<std::remove_cvref_t<F>, FunctionRef> && std::is_invocable_r_v<R, F&, Args...>) FunctionRef(F&& f)
+      : object_(const_cast<void*>(static_cast<const void*>(&f))),
+        call_([](void* o, Args... args) -> R { return (*static_cast<std::remove_reference_t<F>*>(o))(std::forward<Args>(args)...); }) {}
   R operator()(Args... args) const { return call_(object_, std::forward<Args>(args)...); }
 
  private:
@@ -56,10 +55,12 @@ concept StandsIn = requires(const A a, const S s) {
   { a.stand_in(s) } -> std::same_as<const S&>;
 };
 template <class A, class S>
-concept Adapter = std::move_constructible<A> && Module<A> && (ChangesOutput<A, S> || WrapsMap<A, S> || StandsIn<A, S>);
+concept Adapter = std::move_constructible<A> && Module<A> &&(ChangesOutput<A, S> || WrapsMap<A, S> || StandsIn<A, S>);
 /// a.merge_into(fused, base) turns a dense copy of the site.
 template <class A, class S>
-concept Mergeable = requires(const A a, S& fused, const S base) { a.merge_into(fused, base); };
+concept Mergeable = requires(const A a, S& fused, const S base) {
+  a.merge_into(fused, base);
+};
 
 namespace detail {
 template <class S>
@@ -171,17 +172,24 @@ class AdapterSlot {
     mutable A adapter;
     Holder(int i, A a) : Held(i, ChangesOutput<A, S> && !StandsIn<A, S>), adapter(std::move(a)) {}
     const S* stand_in([[maybe_unused]] const S& site) const override {
-      if constexpr (StandsIn<A, S>) return &std::as_const(adapter).stand_in(site);
-      else return nullptr;
+      if constexpr (StandsIn<A, S>)
+        return &std::as_const(adapter).stand_in(site);
+      else
+        return nullptr;
     }
     Out<S> run([[maybe_unused]] const S& base, const In<S>& x, Next<S> next) const override {
-      if constexpr (WrapsMap<A, S>) return std::as_const(adapter)(base, x, next);
-      else if constexpr (ChangesOutput<A, S>) return std::as_const(adapter)(base, x, next(x));
-      else return next(x);
+      if constexpr (WrapsMap<A, S>)
+        return std::as_const(adapter)(base, x, next);
+      else if constexpr (ChangesOutput<A, S>)
+        return std::as_const(adapter)(base, x, next(x));
+      else
+        return next(x);
     }
     void merge_into([[maybe_unused]] S& fused, [[maybe_unused]] const S& base) const override {
-      if constexpr (Mergeable<A, S>) std::as_const(adapter).merge_into(fused, base);
-      else if constexpr (!StandsIn<A, S>) throw AdapterError("merge", "this kind of adapter cannot be merged into a weight");
+      if constexpr (Mergeable<A, S>)
+        std::as_const(adapter).merge_into(fused, base);
+      else if constexpr (!StandsIn<A, S>)
+        throw AdapterError("merge", "this kind of adapter cannot be merged into a weight");
     }
     bool mergeable() const override { return Mergeable<A, S> || StandsIn<A, S>; }
     void visit(ParameterVisitor f) const override { peft::for_each_parameter(adapter, f); }

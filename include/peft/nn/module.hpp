@@ -18,7 +18,9 @@ struct AnyVisitor {
 /// A struct that says what it consists of: `static void describe(auto& self, auto&& visit) { visit("weight", self.weight); … }`. Members may be
 /// Parameters, modules, and vectors of modules. Counting, freezing, saving and loading all derive from it.
 template <class M>
-concept Module = requires(M& m) { M::describe(m, detail::AnyVisitor{}); };
+concept Module = requires(M& m) {
+  M::describe(m, detail::AnyVisitor{});
+};
 
 /// A module that adapters can sit on: it has a slot, and a path that names it as the file it came from does.
 template <class M>

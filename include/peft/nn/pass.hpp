@@ -27,8 +27,8 @@ struct Pass {
     const Active* active = nullptr;
   };
   std::shared_ptr<const Sequences> sequences;
-  std::shared_ptr<const std::vector<Active>> lists;   // Sequence::active picks one (without sequences: the first); null: everything attached is active
-  std::vector<KvCache<T>*> caches;                    // one a sequence, or none
+  std::shared_ptr<const std::vector<Active>> lists;           // Sequence::active picks one (without sequences: the first); null: everything attached is active
+  std::vector<KvCache<T>*> caches;                            // one a sequence, or none
   std::vector<std::shared_ptr<const PastKeyValues<T>>> past;  // one an active list, or none
   bool training = false;
   bool checkpointing = false;
@@ -40,8 +40,10 @@ struct Pass {
     if (!lists || !sequences) return all;
     for (const Sequence& s : sequences->all()) {
       const Active* active = &(*lists)[std::size_t(s.active)];
-      if (!all.empty() && *all.back().active == *active) all.back().end = s.end;
-      else all.push_back({s.begin, s.end, active});
+      if (!all.empty() && *all.back().active == *active)
+        all.back().end = s.end;
+      else
+        all.push_back({s.begin, s.end, active});
     }
     return all;
   }

@@ -12,11 +12,11 @@ namespace peft {
 
 /// One sequence of a packed batch: its rows, and what its surroundings must know of it.
 struct Sequence {
-  std::int64_t begin = 0, end = 0;    // rows of the batch
-  std::int64_t first_position = 0;    // of its first row: after a cache or a prefix, or behind counted padding
-  std::uint64_t id = 0;               // names the sequence wherever it is packed: dropout draws by it
-  std::int64_t context = 0;           // keys that every query sees (bidirectional context)
-  int active = 0;                     // which of the Pass's active lists is its own
+  std::int64_t begin = 0, end = 0;  // rows of the batch
+  std::int64_t first_position = 0;  // of its first row: after a cache or a prefix, or behind counted padding
+  std::uint64_t id = 0;             // names the sequence wherever it is packed: dropout draws by it
+  std::int64_t context = 0;         // keys that every query sees (bidirectional context)
+  int active = 0;                   // which of the Pass's active lists is its own
   int task = 0;
   std::int64_t length() const { return end - begin; }
 };

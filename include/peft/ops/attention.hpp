@@ -11,8 +11,8 @@ struct AttentionShape {
   std::int64_t heads = 0, kv_heads = 0, head_dim = 0;  // kv_heads divides heads: query head h reads key head h / (heads / kv_heads)
   double scale = 0;                                    // of the scores, usually 1/√head_dim
   bool causal = true;
-  std::int64_t window = 0;                             // > 0: a query sees at most this many keys, itself included (prefix columns count);
-                                                       // without causal, as many on either side
+  std::int64_t window = 0;  // > 0: a query sees at most this many keys, itself included (prefix columns count);
+                            // without causal, as many on either side
 };
 
 /// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows and then k's. The queries are
@@ -39,8 +39,8 @@ void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<cons
 /// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q
 /// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order.
 template <Scalar T>
-void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse, View<const T> q,
-                        std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
+void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse,
+                        View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
 
 }  // namespace peft::ops
 

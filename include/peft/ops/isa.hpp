@@ -20,7 +20,7 @@ std::string_view name(Isa isa);
 
 // Calls KERNEL (with its arguments) in the namespace of the instruction set in use.
 #if defined(__x86_64__)
-#define PEFT_DISPATCH(KERNEL, ...)                                   \
+#define PEFT_DISPATCH(KERNEL, ...)                                    \
   (::peft::isa() == ::peft::Isa::avx512 ? avx512::KERNEL(__VA_ARGS__) \
    : ::peft::isa() == ::peft::Isa::avx2 ? avx2::KERNEL(__VA_ARGS__)   \
                                         : baseline::KERNEL(__VA_ARGS__))

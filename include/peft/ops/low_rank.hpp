@@ -10,7 +10,8 @@ template <Scalar T>
 void low_rank_forward(View<T> y, View<T> xa, View<const T> x, View<const T> A, View<const T> B, T s);
 /// g = s · dy B (N, r);   dB = s · dyᵀ xa;   dA = gᵀ x;   dx = g A
 template <Scalar T>
-void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B, T s);
+void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B,
+                       T s);
 
 }  // namespace peft::ops
 

@@ -7,10 +7,10 @@ namespace peft::ops {
 
 /// What one AdamW step multiplies by; computed in double, applied in T.
 struct AdamwStep {
-  double decay = 1;        // 1 − lr · weight_decay
+  double decay = 1;  // 1 − lr · weight_decay
   double beta1 = 0.9, beta2 = 0.999;
-  double step_size = 0;    // lr / (1 − beta1^t)
-  double root_bias2 = 1;   // √(1 − beta2^t)
+  double step_size = 0;   // lr / (1 − beta1^t)
+  double root_bias2 = 1;  // √(1 − beta2^t)
   double eps = 1e-8;
 };
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "peft/optim/optimizer.hpp"
 #include "peft/ops/update.hpp"
+#include "peft/optim/optimizer.hpp"
 
 namespace peft {
 
@@ -43,7 +43,8 @@ class AdamW {
   /// f(name, tensor) for both moments of every parameter: what a resumed run needs.
   template <class F>
   void for_each_state(F f) {
-    for (std::size_t i = 0; i < trainables_.size(); i++) f(trainables_[i].name + ".exp_avg", states_[i].m), f(trainables_[i].name + ".exp_avg_sq", states_[i].v);
+    for (std::size_t i = 0; i < trainables_.size(); i++)
+      f(trainables_[i].name + ".exp_avg", states_[i].m), f(trainables_[i].name + ".exp_avg_sq", states_[i].v);
   }
 
  private:

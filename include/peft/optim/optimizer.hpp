@@ -16,8 +16,8 @@ template <Scalar T>
 struct Trainable {
   std::string name;
   Parameter<T> parameter;
-  double lr_scale = 1;      // LoRA+ gives B a larger one
-  double decay_scale = 1;   // 0: no weight decay
+  double lr_scale = 1;     // LoRA+ gives B a larger one
+  double decay_scale = 1;  // 0: no weight decay
 };
 
 /// A tensor that several sites share is listed once.
@@ -25,7 +25,8 @@ template <Scalar T>
 std::vector<Trainable<T>> unique_trainables(std::vector<Trainable<T>> all) {
   std::vector<Trainable<T>> unique;
   for (auto& t : all)
-    if (std::none_of(unique.begin(), unique.end(), [&](const auto& u) { return u.parameter.identity() == t.parameter.identity(); })) unique.push_back(std::move(t));
+    if (std::none_of(unique.begin(), unique.end(), [&](const auto& u) { return u.parameter.identity() == t.parameter.identity(); }))
+      unique.push_back(std::move(t));
   return unique;
 }
 
@@ -54,7 +55,8 @@ double clip_grad_norm(const std::vector<Trainable<T>>& trainables, double max_no
   const double norm = grad_norm(trainables), factor = max_norm / (norm + 1e-6);
   if (factor < 1 && std::isfinite(norm))
     for (const auto& t : trainables)
-      if (const ops::GradSink<T> g = t.parameter.gradient().empty() ? ops::GradSink<T>() : t.parameter.gradient().sink()) ops::scale<T>(g.view, T(factor), g.view);
+      if (const ops::GradSink<T> g = t.parameter.gradient().empty() ? ops::GradSink<T>() : t.parameter.gradient().sink())
+        ops::scale<T>(g.view, T(factor), g.view);
   return norm;
 }
 

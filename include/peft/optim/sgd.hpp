@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "peft/optim/optimizer.hpp"
 #include "peft/ops/update.hpp"
+#include "peft/optim/optimizer.hpp"
 
 namespace peft {
 
@@ -15,7 +15,8 @@ template <Scalar T>
 class Sgd {
  public:
   Sgd(std::vector<Trainable<T>> trainables, SgdConfig config = {}) : trainables_(unique_trainables(std::move(trainables))), config_(config) {
-    if (!(config.momentum >= 0 && config.momentum < 1)) throw ConfigError("sgd", "momentum is " + std::to_string(config.momentum) + "; allowed is 0 ≤ momentum < 1");
+    if (!(config.momentum >= 0 && config.momentum < 1))
+      throw ConfigError("sgd", "momentum is " + std::to_string(config.momentum) + "; allowed is 0 ≤ momentum < 1");
     if (!(config.weight_decay >= 0)) throw ConfigError("sgd", "weight_decay must not be negative");
     for (const auto& t : trainables_) buffers_.push_back(config.momentum > 0 ? Tensor<T>::zeros(t.parameter.shape()) : Tensor<T>());
   }
@@ -26,7 +27,8 @@ class Sgd {
       if (t.parameter.gradient().empty()) continue;
       const double decay = config_.weight_decay * t.decay_scale;
       if (decay > 0) ops::axpy<T>(t.parameter.gradient().sink().view, T(decay), t.parameter.value().view());
-      ops::sgd_update<T>(t.parameter.value().view(), buffers_[i] ? buffers_[i].view() : View<T>(), t.parameter.grad().view(), lr * t.lr_scale, config_.momentum, 1);
+      ops::sgd_update<T>(t.parameter.value().view(), buffers_[i] ? buffers_[i].view() : View<T>(), t.parameter.grad().view(), lr * t.lr_scale, config_.momentum,
+                         1);
       t.parameter.touch();
     }
   }

@@ -68,8 +68,8 @@ class Tokenizer {
 };
 
 /// From a Hugging Face directory (tokenizer.json, and where present tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json,
-/// chat_template.jinja), a tokenizer.json (what lies beside it is read too), a GGUF file, or a directory that holds just one of these. Throws FormatError that names the file and the part
-/// that is not supported.
+/// chat_template.jinja), a tokenizer.json (what lies beside it is read too), a GGUF file, or a directory that holds just one of these. Throws FormatError that
+/// names the file and the part that is not supported.
 Tokenizer load_tokenizer(const std::string& path);
 
 /// Ids to text while they arrive. What one push returns is final: characters that are still incomplete are held back.

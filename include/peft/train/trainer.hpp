@@ -31,11 +31,11 @@ struct TrainingArguments {
   std::uint64_t seed = 42;
   bool shuffle = true;
   bool group_by_length = false;
-  bool checkpointing = false;    // gradient checkpointing, block by block
-  std::int64_t eval_steps = 0;   // > 0: evaluate this often, if there is something to evaluate on
-  std::int64_t save_steps = 0;   // > 0: keep what a resumed run needs, this often, in output_dir/state
-  std::string output_dir = "";   // of log.jsonl and state; nothing is written without it
-  bool resume = false;           // go on from output_dir/state
+  bool checkpointing = false;   // gradient checkpointing, block by block
+  std::int64_t eval_steps = 0;  // > 0: evaluate this often, if there is something to evaluate on
+  std::int64_t save_steps = 0;  // > 0: keep what a resumed run needs, this often, in output_dir/state
+  std::string output_dir = "";  // of log.jsonl and state; nothing is written without it
+  bool resume = false;          // go on from output_dir/state
 };
 
 /// Throws ConfigError naming the field, its value and what is allowed.
@@ -53,7 +53,7 @@ struct TrainingProgress {
 
 struct TrainingResult {
   std::int64_t steps = 0, tokens = 0;
-  double loss = 0;       // mean of the last epoch's steps (or of all, if fewer)
+  double loss = 0;  // mean of the last epoch's steps (or of all, if fewer)
   double seconds = 0;
   bool interrupted = false;
   std::vector<double> losses;  // of each step
@@ -87,7 +87,9 @@ template <class M>
 class Trainer {
  public:
   using T = scalar_of<M>;
-  Trainer(M& model, TrainingArguments args, TrainingCallbacks callbacks = {}) : model_(model), args_(std::move(args)), callbacks_(std::move(callbacks)) { validate(args_); }
+  Trainer(M& model, TrainingArguments args, TrainingCallbacks callbacks = {}) : model_(model), args_(std::move(args)), callbacks_(std::move(callbacks)) {
+    validate(args_);
+  }
 
   TrainingResult fit(const Dataset& train, const Dataset& eval = Dataset()) {
     std::vector<Trainable<T>> trainables;
@@ -95,7 +97,8 @@ class Trainer {
       if (parameter.requires_grad()) trainables.push_back({info.adapter.empty() ? info.path : info.adapter + ":" + info.path, parameter});
     });
     if (trainables.empty()) throw ConfigError("trainer", "nothing requires a gradient: add an adapter, or choose with freeze() what trains");
-    AdamW<T> optimizer(std::move(trainables), {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = args_.adam_epsilon, .weight_decay = args_.weight_decay});
+    AdamW<T> optimizer(std::move(trainables),
+                       {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = args_.adam_epsilon, .weight_decay = args_.weight_decay});
     DataLoader loader(train, {.batch_size = args_.batch_size, .shuffle = args_.shuffle, .seed = args_.seed, .group_by_length = args_.group_by_length});
     const std::int64_t accumulate = args_.gradient_accumulation_steps, per_epoch = (loader.steps_per_epoch() + accumulate - 1) / accumulate;
     const std::int64_t steps = args_.max_steps > 0 ? args_.max_steps : args_.num_epochs * per_epoch;
@@ -108,7 +111,9 @@ class Trainer {
       const TrainingState state = load_training_state(state_directory(), optimizer);
       step = state.step, forwards = state.forwards, result.losses = state.losses, result.tokens = state.tokens;
       loader.seek({state.epoch, state.position});
-      if (step >= steps) throw ConfigError("trainer", "the run in " + state_directory() + " has made " + std::to_string(step) + " steps already; this one ends at " + std::to_string(steps));
+      if (step >= steps)
+        throw ConfigError(
+            "trainer", "the run in " + state_directory() + " has made " + std::to_string(step) + " steps already; this one ends at " + std::to_string(steps));
     }
     const detail::TrainingLog log(args_.output_dir, args_.resume);
     const auto start = std::chrono::steady_clock::now();
@@ -132,14 +137,16 @@ class Trainer {
       double loss = 0;
       for (const Batch& batch : batches) {
         Tape tape;
-        const Variable<T> part = lm_loss(model_, batch, double(std::max<std::int64_t>(labels, 1)), {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)});
+        const Variable<T> part = lm_loss(model_, batch, double(std::max<std::int64_t>(labels, 1)),
+                                         {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)});
         loss += double(part.value()[0]);
         if (part.needs_grad()) tape.backward(part);
         result.tokens += batch.tokens();
       }
       const auto refuse = [&](const std::string& what, const std::string& value) {
         zero_grad(optimizer.trainables());
-        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" + value + "); a lower learning_rate may help. Nothing was saved over");
+        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" + value +
+                                   "); a lower learning_rate may help. Nothing was saved over");
       };
       if (!std::isfinite(loss)) refuse("loss", std::to_string(loss));
       TrainingProgress progress;

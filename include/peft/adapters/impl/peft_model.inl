@@ -34,7 +34,8 @@ PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetM
   }
   if (matched.empty()) {
     if (wanted.is_list())
-      throw ConfigError(operation, "no module is left: target_modules (" + wanted.text() + ") without exclude_modules, in layers_to_transform, selects nothing of this model");
+      throw ConfigError(operation, "no module is left: target_modules (" + wanted.text() +
+                                       ") without exclude_modules, in layers_to_transform, selects nothing of this model");
     refuse(wanted.text());
   }
 }

@@ -16,7 +16,8 @@ PEFT_INLINE bool is_suffix_of(std::string_view name, std::string_view path) {
 
 PEFT_INLINE bool full_match(std::string_view operation, const std::string& expression, std::string_view text) {
   // std::regex recurses on its input; a module path is short, an expression from a stranger's file need not be.
-  if (expression.size() > 2000) throw ConfigError(operation, "a regular expression of " + std::to_string(expression.size()) + " characters; at most 2000 are taken");
+  if (expression.size() > 2000)
+    throw ConfigError(operation, "a regular expression of " + std::to_string(expression.size()) + " characters; at most 2000 are taken");
   try {
     return std::regex_match(text.begin(), text.end(), std::regex(expression, std::regex::ECMAScript));
   } catch (const std::regex_error& error) {

@@ -34,11 +34,11 @@ struct LoraConfig {
   static constexpr const char* peft_type = "LORA";
   std::int64_t r = 8;
   double lora_alpha = 8;
-  TargetModules target_modules = {};    // nothing: PEFT's default for the architecture
+  TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
   double lora_dropout = 0;
-  bool use_rslora = false;              // scale by alpha/√r instead of alpha/r (arXiv:2312.03732)
-  std::string bias = "none";            // none | all | lora_only: which biases of the base train
+  bool use_rslora = false;    // scale by alpha/√r instead of alpha/r (arXiv:2312.03732)
+  std::string bias = "none";  // none | all | lora_only: which biases of the base train
   InitLoraWeights init_lora_weights = true;
   std::vector<std::int64_t> layers_to_transform = {};  // only these layers
   std::vector<std::string> layers_pattern = {};        // what the list of layers is called in a path, if not found by itself

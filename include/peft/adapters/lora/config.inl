@@ -39,9 +39,12 @@ const V* find_pattern(std::string_view field, const Patterns<V>& patterns, std::
 
 PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(zero_b) {
   const std::array<std::string, 3> known = {"true", "false", "gaussian"};
-  if (name == "gaussian") kind_ = gaussian;
-  else if (name == "false") kind_ = random;
-  else if (name != "true") throw ConfigError("LoraConfig", "init_lora_weights \"" + name + "\" is not known" + did_you_mean(name, known, "known here"));
+  if (name == "gaussian")
+    kind_ = gaussian;
+  else if (name == "false")
+    kind_ = random;
+  else if (name != "true")
+    throw ConfigError("LoraConfig", "init_lora_weights \"" + name + "\" is not known" + did_you_mean(name, known, "known here"));
 }
 
 PEFT_INLINE void validate(const LoraConfig& c) {

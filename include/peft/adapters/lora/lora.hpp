@@ -87,7 +87,8 @@ inline LoraConfig resolved(LoraConfig config, std::string_view model_type) {
   if (config.target_modules.empty()) {
     const auto names = default_lora_targets(model_type);
     if (names.empty())
-      throw ConfigError("lora.attach", "target_modules is not set, and there is no default for model_type \"" + std::string(model_type) + "\"; name the modules, or say \"all-linear\"");
+      throw ConfigError("lora.attach", "target_modules is not set, and there is no default for model_type \"" + std::string(model_type) +
+                                           "\"; name the modules, or say \"all-linear\"");
     config.target_modules = TargetModules(names);
   }
   return config;
@@ -100,8 +101,10 @@ bool attach_adapter(const LoraConfig& config, Linear<T>& site, const AttachConte
   const auto with_own_bias = [&] { return Linear<T>(site.weight, Parameter<T>(site.bias.dense(), true), site.path); };
   if (chosen) {
     Lora<T> lora = make_lora(config, site, context.path, context.random.fork(name_hash(context.path)));
-    if (own_bias) site.adapters.attach(context.id, LoraWithBias<T>{std::move(lora), with_own_bias()});
-    else site.adapters.attach(context.id, std::move(lora));
+    if (own_bias)
+      site.adapters.attach(context.id, LoraWithBias<T>{std::move(lora), with_own_bias()});
+    else
+      site.adapters.attach(context.id, std::move(lora));
   } else if (own_bias) {
     site.adapters.attach(context.id, OwnBias<Linear<T>>{with_own_bias()});
   }
@@ -119,7 +122,8 @@ bool attach_adapter(const LoraConfig& config, Norm<T>& site, const AttachContext
 template <Scalar T>
 bool attach_adapter(const LoraConfig& config, Embedding<T>&, const AttachContext& context) {
   if (!config.target_modules.all_linear() && targets(config, context.path, false))
-    throw NotSupported("lora.attach", "target_modules (" + config.target_modules.text() + ") names " + context.path + ", an Embedding; LoRA on an embedding is not supported");
+    throw NotSupported("lora.attach",
+                       "target_modules (" + config.target_modules.text() + ") names " + context.path + ", an Embedding; LoRA on an embedding is not supported");
   return false;
 }
 /// What LoRA can sit on: for error messages.

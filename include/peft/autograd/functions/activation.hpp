@@ -14,7 +14,8 @@ Variable<T> activation(Variable<T> x, Activation f) {
   const bool wanted = recording(x.needs_grad());
   Tensor<T> y = !wanted && x.value().sole_holder() ? x.value() : Tensor<T>(x.shape());
   ops::activation_forward<T>(y.view(), x.view(), f);
-  return recorded(std::move(y), wanted, [dx = x.gradient(), x = x.value(), f](Tensor<T> dy) { ops::activation_backward<T>(dx.sink(), dy.view(), x.view(), f); });
+  return recorded(std::move(y), wanted,
+                  [dx = x.gradient(), x = x.value(), f](Tensor<T> dy) { ops::activation_backward<T>(dx.sink(), dy.view(), x.view(), f); });
 }
 
 /// y = f(gate) ∘ up; keeps both, and forms the gradients where they lie if nobody else holds them.

@@ -47,19 +47,20 @@ Variable<T> multiply(const Variable<T>& a, const Variable<T>& b) {
   if (!(a.shape() == b.shape())) throw ShapeError("multiply", to_string(a.shape()) + " and " + to_string(b.shape()));
   Tensor<T> y(a.shape());
   ops::multiply<T>(y.view(), a.view(), b.view());
-  return recorded(std::move(y), a.needs_grad() || b.needs_grad(),
-                  [da = a.gradient(), db = b.gradient(), a = b.needs_grad() ? a.value() : Tensor<T>(), b = a.needs_grad() ? b.value() : Tensor<T>()](Tensor<T> dy) {
-                    if (da) {
-                      Tensor<T> g(dy.shape());
-                      ops::multiply<T>(g.view(), dy.view(), b.view());
-                      da.add(std::move(g));
-                    }
-                    if (db) {
-                      Tensor<T> g(dy.shape());
-                      ops::multiply<T>(g.view(), dy.view(), a.view());
-                      db.add(std::move(g));
-                    }
-                  });
+  return recorded(
+      std::move(y), a.needs_grad() || b.needs_grad(),
+      [da = a.gradient(), db = b.gradient(), a = b.needs_grad() ? a.value() : Tensor<T>(), b = a.needs_grad() ? b.value() : Tensor<T>()](Tensor<T> dy) {
+        if (da) {
+          Tensor<T> g(dy.shape());
+          ops::multiply<T>(g.view(), dy.view(), b.view());
+          da.add(std::move(g));
+        }
+        if (db) {
+          Tensor<T> g(dy.shape());
+          ops::multiply<T>(g.view(), dy.view(), a.view());
+          db.add(std::move(g));
+        }
+      });
 }
 
 /// Rows begin … end of x as a view; what comes back is added into those rows of x's gradient.
@@ -88,7 +89,8 @@ Variable<T> concat_rows(std::span<const Variable<T>> parts) {
   bool wanted = false, adjacent = !parts.empty();
   for (const auto& part : parts) {
     if (part.cols() != parts[0].cols()) throw ShapeError("concat_rows", to_string(part.shape()) + " under " + to_string(parts[0].shape()));
-    adjacent = adjacent && part.value().data() == parts[0].value().data() + total * parts[0].value().stride() && part.value().stride() == parts[0].value().stride();
+    adjacent =
+        adjacent && part.value().data() == parts[0].value().data() + total * parts[0].value().stride() && part.value().stride() == parts[0].value().stride();
     total += part.rows(), wanted = wanted || part.needs_grad();
   }
   const Shape shape{total, parts[0].cols()};

@@ -26,7 +26,8 @@ Variable<T> layer_norm(const Variable<T>& x, const Parameter<T>& weight, const P
   ops::layer_norm_forward<T>(y.view(), statistics.view(), x.view(), weight.value().data(), bias ? bias.value().data() : nullptr, eps);
   return recorded(std::move(y), x.needs_grad() || weight.requires_grad() || bias.requires_grad(),
                   [dx = x.gradient(), x = x.value(), weight, bias, statistics](Tensor<T> dy) {
-                    ops::layer_norm_backward<T>(dx.sink(), weight.gradient().sink(), bias.gradient().sink(), dy.view(), x.view(), weight.value().data(), statistics.view());
+                    ops::layer_norm_backward<T>(dx.sink(), weight.gradient().sink(), bias.gradient().sink(), dy.view(), x.view(), weight.value().data(),
+                                                statistics.view());
                   });
 }
 

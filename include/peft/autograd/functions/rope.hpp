@@ -10,7 +10,7 @@ namespace peft {
 /// What rotation a model uses: angles of positions 0 … limit - 1. Grown by whoever meets a larger position.
 template <Scalar T>
 struct RotaryTable {
-  Tensor<T> cos, sin;             // (positions, rotary / 2)
+  Tensor<T> cos, sin;  // (positions, rotary / 2)
   std::int64_t head_dim = 0;
   bool interleaved = false;
 };

@@ -54,8 +54,10 @@ class AdapterFields {
   }
   void read(const char* key, TargetModules& to) {
     read(key, [&](const Json& v) {
-      if (v.is_string()) to = TargetModules(std::string(v.string()));
-      else to = TargetModules(strings(v));
+      if (v.is_string())
+        to = TargetModules(std::string(v.string()));
+      else
+        to = TargetModules(strings(v));
     });
   }
   static std::vector<std::string> strings(const Json& v) {
@@ -105,10 +107,13 @@ PEFT_INLINE LoraConfig lora_config_from(AdapterFields& f, const std::string& pat
     }
     const std::string kind(v.string());
     // These begin elsewhere and leave an ordinary LoRA; the others change the base, and a loader would have to change it again.
-    if (kind == "gaussian") c.init_lora_weights = InitLoraWeights("gaussian");
+    if (kind == "gaussian")
+      c.init_lora_weights = InitLoraWeights("gaussian");
     else if (kind != "eva" && kind != "orthogonal")
-      throw NotSupported("read_adapter_config", "init_lora_weights \"" + kind + "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the adapter with "
-                                               "PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it");
+      throw NotSupported("read_adapter_config",
+                         "init_lora_weights \"" + kind +
+                             "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the adapter with "
+                             "PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it");
   });
   f.read("layers_to_transform", [&](const Json& v) {
     if (v.is_array()) {
@@ -117,18 +122,19 @@ PEFT_INLINE LoraConfig lora_config_from(AdapterFields& f, const std::string& pat
       c.layers_to_transform = {v.integer()};
     }
   });
-  f.read("layers_pattern", [&](const Json& v) { c.layers_pattern = v.is_string() ? std::vector<std::string>{std::string(v.string())} : AdapterFields::strings(v); });
+  f.read("layers_pattern",
+         [&](const Json& v) { c.layers_pattern = v.is_string() ? std::vector<std::string>{std::string(v.string())} : AdapterFields::strings(v); });
   f.read("rank_pattern", [&](const Json& v) {
     for (const auto& [pattern, r] : v.object()) c.rank_pattern.emplace_back(pattern, r.integer());
   });
   f.read("alpha_pattern", [&](const Json& v) {
     for (const auto& [pattern, alpha] : v.object()) c.alpha_pattern.emplace_back(pattern, alpha.number());
   });
-  for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication", "use_qalora", "alora_invocation_tokens",
-                          "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "ensure_weight_tying"})
+  for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication", "use_qalora",
+                          "alora_invocation_tokens", "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "ensure_weight_tying"})
     f.refuse_if_set(key);
-  for (const char* key : {"fan_in_fan_out", "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "qalora_group_size",
-                          "layers_pattern", "layers_to_transform", "init_lora_weights"})
+  for (const char* key : {"fan_in_fan_out", "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
+                          "qalora_group_size", "layers_pattern", "layers_to_transform", "init_lora_weights"})
     f.keep(key);
   try {
     validate(c);
@@ -148,9 +154,9 @@ PEFT_INLINE Json target_json(const TargetModules& targets) {
 
 PEFT_INLINE Json lora_config_json(const LoraConfig& c) {
   Json j = Json::make_object();
-  for (const char* key : {"alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config", "kasa_config", "layer_replication", "layers_pattern",
-                          "layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save", "monteclora_config", "revision", "target_parameters",
-                          "trainable_token_indices", "use_bdlora", "velora_config"})
+  for (const char* key : {"alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config", "kasa_config", "layer_replication",
+                          "layers_pattern", "layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save", "monteclora_config", "revision",
+                          "target_parameters", "trainable_token_indices", "use_bdlora", "velora_config"})
     j.set(key, Json());
   for (const char* key : {"ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"}) j.set(key, Json(false));
   j.set("loftq_config", Json::make_object());
@@ -186,8 +192,8 @@ PEFT_INLINE Json lora_config_json(const LoraConfig& c) {
   return j;
 }
 
-PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterConfig& config, const std::string& base_model, const std::map<std::string, std::string>& extra,
-                               const std::vector<NamedTensor>& tensors) {
+PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterConfig& config, const std::string& base_model,
+                               const std::map<std::string, std::string>& extra, const std::vector<NamedTensor>& tensors) {
   namespace fs = std::filesystem;
   std::error_code failure;
   fs::create_directories(directory, failure);
@@ -203,19 +209,23 @@ PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterCon
   write_text_atomically((fs::path(directory) / "adapter_config.json").string(), json.dump(2, true));
 }
 
-PEFT_INLINE void read_adapter(const std::string& directory, const std::vector<NamedTensor>& wanted, const std::function<void(std::size_t, const Tensor<float>&)>& assign) {
+PEFT_INLINE void read_adapter(const std::string& directory, const std::vector<NamedTensor>& wanted,
+                              const std::function<void(std::size_t, const Tensor<float>&)>& assign) {
   namespace fs = std::filesystem;
   const std::string path = (fs::path(directory) / "adapter_model.safetensors").string();
   if (!fs::exists(path) && fs::exists(fs::path(directory) / "adapter_model.bin"))
-    throw FormatError(directory, -1, "only adapter_model.bin, a Python pickle, is here; load it with PEFT and save_pretrained it again, which writes safetensors");
+    throw FormatError(directory, -1,
+                      "only adapter_model.bin, a Python pickle, is here; load it with PEFT and save_pretrained it again, which writes safetensors");
   const SafetensorsFile file = SafetensorsFile::open(path);
   std::vector<std::string> missing, unexpected, misshapen;
   std::set<std::string> names;
   for (const NamedTensor& t : wanted) {
     names.insert(t.name);
     const auto* found = file.find(t.name);
-    if (!found) missing.push_back(t.name);
-    else if (!(found->shape == t.shape)) misshapen.push_back(t.name + " is " + to_string(found->shape) + ", this model wants " + to_string(t.shape));
+    if (!found)
+      missing.push_back(t.name);
+    else if (!(found->shape == t.shape))
+      misshapen.push_back(t.name + " is " + to_string(found->shape) + ", this model wants " + to_string(t.shape));
   }
   for (const auto& tensor : file.tensors())
     if (!names.count(tensor.name)) unexpected.push_back(tensor.name);
@@ -226,8 +236,8 @@ PEFT_INLINE void read_adapter(const std::string& directory, const std::vector<Na
       return text + (all.empty() ? "" : all.size() > 4 ? ", …)" : ")");
     };
     throw CheckpointError("load_adapter", path + " does not fit: missing " + std::to_string(missing.size()) + " tensors" + list(missing) + ",\n  unexpected " +
-                                              std::to_string(unexpected.size()) + list(unexpected) + ", wrong shape " + std::to_string(misshapen.size()) + list(misshapen) +
-                                              ". Nothing was loaded.");
+                                              std::to_string(unexpected.size()) + list(unexpected) + ", wrong shape " + std::to_string(misshapen.size()) +
+                                              list(misshapen) + ". Nothing was loaded.");
   }
   std::vector<Tensor<float>> values;  // all of them, before the first is assigned
   for (const NamedTensor& t : wanted) values.push_back(file.read<float>(t.name));
@@ -238,7 +248,8 @@ PEFT_INLINE void read_adapter(const std::string& directory, const std::vector<Na
 
 PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) {
   const std::string path = (std::filesystem::path(directory) / "adapter_config.json").string();
-  if (!std::filesystem::exists(path)) throw FormatError(path, -1, "no such file; an adapter is a directory with adapter_config.json and adapter_model.safetensors");
+  if (!std::filesystem::exists(path))
+    throw FormatError(path, -1, "no such file; an adapter is a directory with adapter_config.json and adapter_model.safetensors");
   const Json json = Json::read(path);
   if (!json.is_object()) throw FormatError(path, -1, "an object is wanted");
   detail::AdapterFields f(json, path);
@@ -254,7 +265,8 @@ PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) 
   for (const char* key : {"peft_version", "inference_mode"}) f.find(key);
   for (const char* key : {"auto_mapping", "revision"}) f.keep(key);
   const std::array<std::string, 1> methods = {"LORA"};
-  if (peft_type != "LORA") throw NotSupported("read_adapter_config", path + ": peft_type \"" + peft_type + "\" is not supported" + did_you_mean(peft_type, methods, "supported are"));
+  if (peft_type != "LORA")
+    throw NotSupported("read_adapter_config", path + ": peft_type \"" + peft_type + "\" is not supported" + did_you_mean(peft_type, methods, "supported are"));
   LoraConfig config = detail::lora_config_from(f, path);
   config.task_type = task_type;
   file.config = std::move(config);

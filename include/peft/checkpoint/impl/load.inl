@@ -115,7 +115,8 @@ PEFT_INLINE ModelFile open_model(const std::string& path) {
     for (const auto& entry : fs::directory_iterator(path))
       if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
     if (found.size() == 1) return detail::open_gguf_model(found[0]);
-    throw FormatError(path, -1, "this directory has no config.json" + std::string(found.empty() ? ", and no GGUF file" : ", and several GGUF files: name one of them"));
+    throw FormatError(path, -1,
+                      "this directory has no config.json" + std::string(found.empty() ? ", and no GGUF file" : ", and several GGUF files: name one of them"));
   }
   if (!fs::exists(path)) throw FormatError(path, -1, "no such file or directory; a Hugging Face directory or a .gguf file is wanted");
   return detail::open_gguf_model(path);

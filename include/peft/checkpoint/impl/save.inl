@@ -18,11 +18,16 @@ namespace detail {
 
 PEFT_INLINE const char* name_of(Activation f) {
   switch (f) {
-    case Activation::silu: return "silu";
-    case Activation::gelu: return "gelu";
-    case Activation::gelu_tanh: return "gelu_pytorch_tanh";
-    case Activation::relu: return "relu";
-    case Activation::tanh: return "tanh";
+    case Activation::silu:
+      return "silu";
+    case Activation::gelu:
+      return "gelu";
+    case Activation::gelu_tanh:
+      return "gelu_pytorch_tanh";
+    case Activation::relu:
+      return "relu";
+    case Activation::tanh:
+      return "tanh";
   }
   return "";
 }
@@ -90,7 +95,8 @@ void save_model(const Transformer<T>& model, const std::string& directory, DType
     if (std::find(seen.begin(), seen.end(), parameter.identity()) != seen.end()) return;  // a tied head
     seen.push_back(parameter.identity());
     const ops::WeightView stored = parameter.view();
-    if (parameter.is_stored() && !stored.transposed && stored.rope_head_dim == 0 && stored.stride == stored.cols && (stored.dtype == DType::f16 || stored.dtype == DType::bf16)) {
+    if (parameter.is_stored() && !stored.transposed && stored.rope_head_dim == 0 && stored.stride == stored.cols &&
+        (stored.dtype == DType::f16 || stored.dtype == DType::bf16)) {
       tensors.push_back({path, stored.dtype, parameter.shape(), stored.data});
       return;
     }
@@ -98,7 +104,8 @@ void save_model(const Transformer<T>& model, const std::string& directory, DType
     std::vector<std::byte> bytes(std::size_t(bytes_of(dtype, values.size())));
     for (std::int64_t i = 0; i < values.size(); i++) {
       const float value = float(values[i]);
-      if (dtype == DType::f32) std::memcpy(bytes.data() + 4 * i, &value, 4);
+      if (dtype == DType::f32)
+        std::memcpy(bytes.data() + 4 * i, &value, 4);
       else {
         const std::uint16_t half = dtype == DType::f16 ? to_float16(value).bits : to_bfloat16(value).bits;
         std::memcpy(bytes.data() + 2 * i, &half, 2);

@@ -12,13 +12,15 @@ namespace peft::detail {
 
 PEFT_INLINE std::string state_path(const std::string& directory) { return (std::filesystem::path(directory) / "state.safetensors").string(); }
 
-PEFT_INLINE void write_training_state(const std::string& directory, const TrainingState& s, std::int64_t optimizer_steps, const std::vector<StateTensor>& tensors) {
+PEFT_INLINE void write_training_state(const std::string& directory, const TrainingState& s, std::int64_t optimizer_steps,
+                                      const std::vector<StateTensor>& tensors) {
   std::error_code failure;
   std::filesystem::create_directories(directory, failure);
   if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
   Json j = Json::make_object(), losses = Json::make_array();
   for (double loss : s.losses) losses.push_back(Json(loss));
-  j.set("step", Json(s.step)), j.set("forwards", Json(s.forwards)), j.set("epoch", Json(s.epoch)), j.set("position", Json(s.position)), j.set("tokens", Json(s.tokens));
+  j.set("step", Json(s.step)), j.set("forwards", Json(s.forwards)), j.set("epoch", Json(s.epoch)), j.set("position", Json(s.position)),
+      j.set("tokens", Json(s.tokens));
   j.set("optimizer_steps", Json(optimizer_steps)), j.set("losses", std::move(losses));
   // Numbers and tensors in one file: a crash leaves this state or the one before, never half of each.
   std::vector<TensorToWrite> all;
@@ -47,7 +49,10 @@ PEFT_INLINE TrainingState read_training_state(const std::string& directory, std:
   for (const StateTensor& t : tensors) {
     const auto* found = file.find(t.name);
     if (found && found->dtype == t.dtype && found->shape == t.shape) continue;
-    if (count++ < 4) wrong += (wrong.empty() ? "" : ", ") + t.name + (found ? " is " + found->dtype_name + " " + to_string(found->shape) + ", this run wants " + std::string(name(t.dtype)) + " " + to_string(t.shape) : " is missing");
+    if (count++ < 4)
+      wrong += (wrong.empty() ? "" : ", ") + t.name +
+               (found ? " is " + found->dtype_name + " " + to_string(found->shape) + ", this run wants " + std::string(name(t.dtype)) + " " + to_string(t.shape)
+                      : " is missing");
   }
   if (count || file.tensors().size() != tensors.size())
     throw CheckpointError("resume", directory + " belongs to another run: " + std::to_string(count) + " tensors do not fit (" + wrong + "), it holds " +

@@ -9,8 +9,10 @@
 namespace peft {
 
 PEFT_INLINE FormatError::FormatError(std::string_view path, std::int64_t byte, std::string_view reason)
-    : Error("[file] " + std::string(path) + (byte < 0 ? "" : " at byte " + std::to_string(byte)) + ": " + std::string(reason)), path_(path),
-      reason_(reason), byte_(byte) {}
+    : Error("[file] " + std::string(path) + (byte < 0 ? "" : " at byte " + std::to_string(byte)) + ": " + std::string(reason)),
+      path_(path),
+      reason_(reason),
+      byte_(byte) {}
 
 PEFT_INLINE std::string nearest_name(std::string_view name, std::span<const std::string> candidates) {
   std::string best;

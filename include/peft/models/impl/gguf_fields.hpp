@@ -46,7 +46,8 @@ inline RopeConfig gguf_rope_config(const GgufFields& f, std::int64_t head_dim) {
   RopeConfig rope;
   rope.theta = f.number("rope.freq_base", 10000);
   if (const std::int64_t rotary = f.integer("rope.dimension_count", head_dim); rotary != head_dim)
-    throw NotSupported("config", "rope.dimension_count " + std::to_string(rotary) + " of a head of " + std::to_string(head_dim) + " is not supported: a part of a head that turns");
+    throw NotSupported("config", "rope.dimension_count " + std::to_string(rotary) + " of a head of " + std::to_string(head_dim) +
+                                     " is not supported: a part of a head that turns");
   const std::string scaling = f.text("rope.scaling.type", "none");
   if (scaling == "linear") {
     rope.scaling = RopeScaling::linear, rope.factor = f.number("rope.scaling.factor", 1);
@@ -55,7 +56,8 @@ inline RopeConfig gguf_rope_config(const GgufFields& f, std::int64_t head_dim) {
   }
   if (const GgufTensor* factors = f.file().find_tensor("rope_freqs.weight")) {
     if (factors->dtype != DType::f32 || factors->shape.size() != head_dim / 2)
-      throw ConfigError("config", "rope_freqs.weight is " + std::string(name(factors->dtype)) + " " + to_string(factors->shape) + ", wanted are " + std::to_string(head_dim / 2) + " numbers of F32");
+      throw ConfigError("config", "rope_freqs.weight is " + std::string(name(factors->dtype)) + " " + to_string(factors->shape) + ", wanted are " +
+                                      std::to_string(head_dim / 2) + " numbers of F32");
     for (std::int64_t i = 0; i < head_dim / 2; i++) {
       float value;
       std::memcpy(&value, factors->data + 4 * i, 4);

@@ -58,14 +58,16 @@ class ConfigFields {
 
 /// An option that changes the result and is not done here: anything but absent or its default is refused.
 inline void refuse_other(const ConfigFields& f, const char* key, const Json& only) {
-  if (const Json* value = f.find(key); value && !(*value == only)) throw NotSupported("config", std::string(key) + " " + value->dump() + " is not supported; supported is " + only.dump());
+  if (const Json* value = f.find(key); value && !(*value == only))
+    throw NotSupported("config", std::string(key) + " " + value->dump() + " is not supported; supported is " + only.dump());
 }
 
 inline std::int64_t head_dim(const TransformerConfig& c) {
   const std::int64_t heads = c.attention.num_attention_heads;
   if (heads < 1) throw ConfigError("config", "num_attention_heads is " + std::to_string(heads) + "; at least 1 is wanted");
   if (c.hidden_size % heads)
-    throw ConfigError("config", "num_attention_heads " + std::to_string(heads) + " does not divide hidden_size " + std::to_string(c.hidden_size) + ", and there is no head_dim");
+    throw ConfigError("config", "num_attention_heads " + std::to_string(heads) + " does not divide hidden_size " + std::to_string(c.hidden_size) +
+                                    ", and there is no head_dim");
   return c.hidden_size / heads;
 }
 
@@ -106,7 +108,9 @@ inline RopeConfig rope_config(const Json& json) {
     rope.scaling = RopeScaling::llama3;
     rope.low_freq_factor = r.number("low_freq_factor"), rope.high_freq_factor = r.number("high_freq_factor");
     rope.original_max_position_embeddings = r.integer("original_max_position_embeddings", f.integer("max_position_embeddings", 8192));
-    if (!(rope.high_freq_factor > rope.low_freq_factor)) throw ConfigError("config", "high_freq_factor " + std::to_string(rope.high_freq_factor) + " must be larger than low_freq_factor " + std::to_string(rope.low_freq_factor));
+    if (!(rope.high_freq_factor > rope.low_freq_factor))
+      throw ConfigError("config", "high_freq_factor " + std::to_string(rope.high_freq_factor) + " must be larger than low_freq_factor " +
+                                      std::to_string(rope.low_freq_factor));
     if (rope.original_max_position_embeddings < 1)
       throw ConfigError("config", "original_max_position_embeddings is " + std::to_string(rope.original_max_position_embeddings) + "; at least 1 is wanted");
   } else {
@@ -125,8 +129,10 @@ inline std::vector<std::int32_t> token_ids(const Json& json, const char* key) {
     if (!std::in_range<std::int32_t>(n)) throw ConfigError("config", std::string(key) + " is " + std::to_string(n) + ", which is no token id");
     ids.push_back(std::int32_t(n));
   };
-  if (value && value->is_array()) std::ranges::for_each(value->array(), add);
-  else if (value) add(*value);
+  if (value && value->is_array())
+    std::ranges::for_each(value->array(), add);
+  else if (value)
+    add(*value);
   return ids;
 }
 inline void read_token_ids(const Json& json, TransformerConfig& c) {

@@ -43,7 +43,8 @@ PEFT_INLINE TransformerConfig llama_from_gguf(const GgufFile& file) {
   c.attention.num_key_value_heads = f.integer("attention.head_count_kv", c.attention.num_attention_heads);
   c.attention.head_dim = f.find("attention.key_length") ? f.integer("attention.key_length") : head_dim(c);
   if (const std::int64_t value = f.integer("attention.value_length", c.attention.head_dim); value != c.attention.head_dim)
-    throw NotSupported("config", "attention.value_length " + std::to_string(value) + " besides a key_length of " + std::to_string(c.attention.head_dim) + " is not supported");
+    throw NotSupported(
+        "config", "attention.value_length " + std::to_string(value) + " besides a key_length of " + std::to_string(c.attention.head_dim) + " is not supported");
   c.attention.rope = gguf_rope_config(f, c.attention.head_dim);
   c.mlp = {MlpKind::gated, Activation::silu, f.integer("feed_forward_length"), false};
   c.vocab_size = f.vocabulary();

@@ -11,7 +11,8 @@ PEFT_INLINE Sequences::Sequences(std::vector<Sequence, PoolAllocator<Sequence>> 
   std::int64_t row = 0;
   for (const Sequence& s : all_) {
     if (s.begin != row || s.end < s.begin)
-      throw ShapeError("sequences", "a sequence at rows " + std::to_string(s.begin) + ".." + std::to_string(s.end) + " behind row " + std::to_string(row) + "; packed sequences follow each other");
+      throw ShapeError("sequences", "a sequence at rows " + std::to_string(s.begin) + ".." + std::to_string(s.end) + " behind row " + std::to_string(row) +
+                                        "; packed sequences follow each other");
     for (; row < s.end; row++) {
       const std::int64_t position = s.first_position + row - s.begin;
       positions->push_back(std::int32_t(position));

@@ -66,7 +66,7 @@ struct GemmKernels {
   void (*copy_a)(T*, const Columns<T>&);
   void (*copy_b)(T*, const Columns<T>&);
   Widen<T> (*widener)(DType);
-  void (*dots)(const Dots<T>&);  // few rows of w, which hold T
+  void (*dots)(const Dots<T>&);              // few rows of w, which hold T
   void (*(*stream)(DType))(const Dots<T>&);  // many rows of w, read once; null for a type that is widened first
   void (*sum_columns)(T* sums, const T* x, std::int64_t stride, std::int64_t rows, std::int64_t n);  // sums += rows of x, in order
 };

@@ -14,18 +14,18 @@ PEFT_TARGET void tile(const detail::Tile<T>& t) {
   const T *A = t.a, *B = t.b;
   const std::int64_t lda = t.lda, ldb = t.ldb;
 #define PEFT_DECLARE(i) [[maybe_unused]] V<T> p##i{}, q##i{};
-#define PEFT_MULTIPLY(i)                       \
-  if constexpr (i < R) {                       \
-    const V<T> a = broadcast(A[i]);            \
-    p##i += a * b0, q##i += a * b1;            \
+#define PEFT_MULTIPLY(i)            \
+  if constexpr (i < R) {            \
+    const V<T> a = broadcast(A[i]); \
+    p##i += a * b0, q##i += a * b1; \
   }
-#define PEFT_STORE(i)                                                                                   \
-  if constexpr (i < R) {                                                                                \
-    T* c = t.c + i * t.ldc;                                                                             \
-    V<T> u = t.add ? load(c) : V<T>{}, v = t.add ? load(c + L<T>) : V<T>{};                             \
-    u += p##i * alpha, v += q##i * alpha;                                                               \
-    if (t.bias) u += load(t.bias), v += load(t.bias + L<T>);                                            \
-    store(c, u), store(c + L<T>, v);                                                                    \
+#define PEFT_STORE(i)                                                       \
+  if constexpr (i < R) {                                                    \
+    T* c = t.c + i * t.ldc;                                                 \
+    V<T> u = t.add ? load(c) : V<T>{}, v = t.add ? load(c + L<T>) : V<T>{}; \
+    u += p##i * alpha, v += q##i * alpha;                                   \
+    if (t.bias) u += load(t.bias), v += load(t.bias + L<T>);                \
+    store(c, u), store(c + L<T>, v);                                        \
   }
   PEFT_ROWS(PEFT_DECLARE)
   for (std::int64_t k = t.depth; k--; A += lda, B += ldb) {
@@ -143,10 +143,9 @@ PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t
     }
   }
   if (k > 0)
-    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++)
-        sums[r][i] += load_part(w + r * w_stride, k) * load_part(x + i * d.ldx, k);
-  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++)
-      put(d, first + i, row + r, sum<T>(sums[r][i]));
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] +=
+        load_part(w + r * w_stride, k) * load_part(x + i * d.ldx, k);
+  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
 }
 
 template <class T>
@@ -205,16 +204,17 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
     const std::int64_t blocks = left < slab ? left : slab;
     if constexpr (simple<type>)
       for (int r = 0; r < WB; r++) scales_of<type>(scales[r], w + r * stride, blocks);
-    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S)
-      _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
+    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
         Bytes from = w + r * stride;
         __builtin_prefetch(from + WB * stride);
         V<T> e[n];
-        if constexpr (type == dtype_of<T>) e[0] = load(reinterpret_cast<const T*>(from));
-        else if constexpr (simple<type>) unit<type>(e, from, scales[r][2 * b], scales[r][2 * b + 1]);
-        else e[0] = plain<type>(from);
-        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++)
-            sums[r][i] += e[j] * load(x + i * ldx + j * W);
+        if constexpr (type == dtype_of<T>)
+          e[0] = load(reinterpret_cast<const T*>(from));
+        else if constexpr (simple<type>)
+          unit<type>(e, from, scales[r][2 * b], scales[r][2 * b + 1]);
+        else
+          e[0] = plain<type>(from);
+        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) sums[r][i] += e[j] * load(x + i * ldx + j * W);
       }
   }
   if constexpr (!simple<type>)
@@ -223,12 +223,13 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
         std::uint8_t end[size] = {};
         for (std::int64_t i = 0; i < rest * info(type).bytes; i++) end[i] = w[r * stride + i];
         V<T> e;
-        if constexpr (type == dtype_of<T>) e = load(reinterpret_cast<const T*>(end));
-        else e = plain<type>(end);
+        if constexpr (type == dtype_of<T>)
+          e = load(reinterpret_cast<const T*>(end));
+        else
+          e = plain<type>(end);
         for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * ldx, rest);
       }
-  _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++)
-      put(d, first + i, row + r, sum<T>(sums[r][i]));
+  _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
 }
 
 template <DType type, class T>
@@ -251,13 +252,19 @@ PEFT_TARGET auto stream_of(DType type) -> void (*)(const detail::Dots<T>&) {
     if (type == DType::f16) return stream<DType::f16, float>;
     if (type == DType::bf16) return stream<DType::bf16, float>;
     switch (type) {
-        case DType::q4_0: return stream<DType::q4_0, float>;
-        case DType::q4_1: return stream<DType::q4_1, float>;
-        case DType::q5_0: return stream<DType::q5_0, float>;
-        case DType::q5_1: return stream<DType::q5_1, float>;
-        case DType::q8_0: return stream<DType::q8_0, float>;
-        default: break;
-      }
+      case DType::q4_0:
+        return stream<DType::q4_0, float>;
+      case DType::q4_1:
+        return stream<DType::q4_1, float>;
+      case DType::q5_0:
+        return stream<DType::q5_0, float>;
+      case DType::q5_1:
+        return stream<DType::q5_1, float>;
+      case DType::q8_0:
+        return stream<DType::q8_0, float>;
+      default:
+        break;
+    }
   }
   return nullptr;
 }
@@ -266,9 +273,30 @@ template <class T>
 PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
   constexpr int M = MR<T>, N = NR<T>;
 #if PEFT_MR == 14
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots<T>, stream_of<T>, sum_columns<T>};
+  static constexpr detail::GemmKernels<T> table = {
+      M,
+      N,
+      {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>},
+      pack_lines<T, M>,
+      pack_lines<T, N>,
+      copy_columns<T, M>,
+      copy_columns<T, N>,
+      widener<T>,
+      dots<T>,
+      stream_of<T>,
+      sum_columns<T>};
 #else
-  static constexpr detail::GemmKernels<T> table = {M, N, {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>}, pack_lines<T, M>, pack_lines<T, N>, copy_columns<T, M>, copy_columns<T, N>, widener<T>, dots<T>, stream_of<T>, sum_columns<T>};
+  static constexpr detail::GemmKernels<T> table = {M,
+                                                   N,
+                                                   {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>},
+                                                   pack_lines<T, M>,
+                                                   pack_lines<T, N>,
+                                                   copy_columns<T, M>,
+                                                   copy_columns<T, N>,
+                                                   widener<T>,
+                                                   dots<T>,
+                                                   stream_of<T>,
+                                                   sum_columns<T>};
 #endif
   return table;
 }

@@ -56,14 +56,18 @@ PEFT_SIMD V<T> exchange(V<T> v, std::integer_sequence<int, I...>) {
 template <class T, int distance = L<T> / 2>
 PEFT_SIMD T sum(V<T> v) {
   v += exchange<T, distance>(v, std::make_integer_sequence<int, L<T>>{});
-  if constexpr (distance > 1) return sum<T, distance / 2>(v);
-  else return v[0];
+  if constexpr (distance > 1)
+    return sum<T, distance / 2>(v);
+  else
+    return v[0];
 }
 template <class T, int distance = L<T> / 2>
 PEFT_SIMD T largest(V<T> v) {
   v = max<T>(v, exchange<T, distance>(v, std::make_integer_sequence<int, L<T>>{}));
-  if constexpr (distance > 1) return largest<T, distance / 2>(v);
-  else return v[0];
+  if constexpr (distance > 1)
+    return largest<T, distance / 2>(v);
+  else
+    return v[0];
 }
 
 }  // namespace peft::ops::PEFT_ISA

@@ -19,9 +19,7 @@ PEFT_INLINE Tokenizer load_tokenizer(const std::string& model) {
     file.read(magic, 4);
     gguf = std::string_view(magic, 4) == "GGUF" || path.ends_with(".gguf");
   }
-  return tokenizer::detail::in_file(path, [&] {
-    return Tokenizer(gguf ? tokenizer::detail::read_gguf(path) : tokenizer::detail::read_huggingface(path));
-  });
+  return tokenizer::detail::in_file(path, [&] { return Tokenizer(gguf ? tokenizer::detail::read_gguf(path) : tokenizer::detail::read_huggingface(path)); });
 }
 
 }  // namespace peft

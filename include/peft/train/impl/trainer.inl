@@ -22,7 +22,8 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   at_least("warmup_steps", double(a.warmup_steps), 0);
   at_least("weight_decay", a.weight_decay, 0);
   at_least("max_grad_norm", a.max_grad_norm, 0);
-  if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1)) throw ConfigError("TrainingArguments", fmt::format("warmup_ratio is {:g}; allowed is 0 … 1", a.warmup_ratio));
+  if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1))
+    throw ConfigError("TrainingArguments", fmt::format("warmup_ratio is {:g}; allowed is 0 … 1", a.warmup_ratio));
   schedule_named(a.lr_scheduler);
   if (a.output_dir.empty() && (a.resume || a.save_steps > 0)) throw ConfigError("TrainingArguments", "resume and save_steps need an output_dir");
 }
@@ -42,7 +43,8 @@ PEFT_INLINE void TrainingLog::line(const std::string& text) const {
 }
 PEFT_INLINE void TrainingLog::step(const TrainingProgress& p) const {
   Json j = Json::make_object();
-  j.set("step", Json(p.step)), j.set("epoch", Json(p.epoch)), j.set("loss", Json(p.loss)), j.set("learning_rate", Json(p.learning_rate)), j.set("grad_norm", Json(p.grad_norm));
+  j.set("step", Json(p.step)), j.set("epoch", Json(p.epoch)), j.set("loss", Json(p.loss)), j.set("learning_rate", Json(p.learning_rate)),
+      j.set("grad_norm", Json(p.grad_norm));
   j.set("tokens_per_second", Json(p.tokens_per_second)), j.set("seconds", Json(p.seconds)), j.set("peak_mib", Json(double(p.peak_memory >> 20)));
   line(j.dump());
 }
