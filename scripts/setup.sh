@@ -3,7 +3,7 @@
 # Installs what is missing to build peft (Debian, Ubuntu); does nothing where all is there.
 # Usage: scripts/setup.sh [--fetch] [--clang] [--format]
 #   --fetch   also what scripts/fetch_model.sh needs (python3, pip)
-#   --clang   also clang
+#   --clang   also clang, with its sanitizers
 #   --format  also clang-format
 set -euo pipefail
 
@@ -11,7 +11,7 @@ packages=(g++ cmake ninja-build ccache libeigen3-dev libxtensor-dev catch2 libfm
 for option in "$@"; do
   case $option in
     --fetch) packages+=(python3 python3-pip ca-certificates) ;;
-    --clang) packages+=(clang) ;;
+    --clang) packages+=(clang libclang-rt-dev) ;;
     --format) packages+=(clang-format) ;;
     *) sed -n 's/^# \{0,1\}//; 3,7p' "$0"; exit 2 ;;
   esac

@@ -25,7 +25,7 @@ case $preset in
 esac
 
 needs=()
-[ "$preset" != clang-release ] || needs=(--clang)
+[[ $preset != clang-release && $preset != debug-asan ]] || needs=(--clang)
 "$root/scripts/setup.sh" "${needs[@]}"
 
 cd "$root"
