@@ -102,7 +102,7 @@ TEST_CASE("what cannot be resumed is refused, and the model stays as it was", "[
       (Trainer{wider.tuned, args}.fit(data)),
       Catch::Contains(folder.path() +
                       "/state belongs to another run: 84 tensors do not fit (parameter.a:model.layers.0.self_attn.q_proj.lora_A.weight is F32 (3, "
-                      "16), this run wants (5, 16)"));
+                      "16), this run wants F32 (5, 16)"));
   CHECK(same_bits(wider.values(), kept));
   TunedTiny<double> other;  // another type
   CHECK_THROWS_AS((Trainer{other.tuned, args}.fit(data)), CheckpointError);

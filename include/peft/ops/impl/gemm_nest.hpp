@@ -185,7 +185,7 @@ class Nest {
           t.a = a ? packed_a(block, i) : reinterpret_cast<const T*>(p.a.data + block * kc * p.a.stride),
           t.lda = a ? f.height : p.a.stride / std::int64_t(sizeof(T));
           t.b = packed + (j - j0) * b_panel, t.ldb = f.width;
-          if (in_place && j < whole)
+          if (in_place && j < whole && t.depth > 0)
             t.b = reinterpret_cast<const T*>(p.b.data + block * kc * p.b.stride) + j * f.width, t.ldb = p.b.stride / std::int64_t(sizeof(T));
           t.alpha = p.alpha, t.add = block > 0 || p.beta != T(0);
           t.bias = block == 0 && p.bias ? p.bias + j * f.width : nullptr;

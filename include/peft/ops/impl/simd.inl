@@ -8,6 +8,8 @@ template <class T>
 struct vec {
   // Aligned like one element, so that loads and stores may begin anywhere.
   typedef T type __attribute__((vector_size(PEFT_BYTES), aligned(alignof(T)), may_alias));
+  // In memory: tensors of a mapped file need not even be aligned to their elements.
+  typedef T anywhere __attribute__((vector_size(PEFT_BYTES), aligned(1), may_alias));
 };
 template <class T>
 using V = typename vec<T>::type;
@@ -17,11 +19,11 @@ inline constexpr int L = PEFT_BYTES / int(sizeof(T));
 
 template <class T>
 PEFT_SIMD V<T> load(const T* p) {
-  return *reinterpret_cast<const V<T>*>(p);
+  return *reinterpret_cast<const typename vec<T>::anywhere*>(p);
 }
 template <class T>
 PEFT_SIMD void store(T* p, V<T> v) {
-  *reinterpret_cast<V<T>*>(p) = v;
+  *reinterpret_cast<typename vec<T>::anywhere*>(p) = v;
 }
 // a - 0 is a plain broadcast (0 + a is not: 0 + -0 = 0).
 template <class T>
@@ -31,7 +33,11 @@ PEFT_SIMD V<T> broadcast(T a) {
 /// The first n elements, at most all, the other lanes as in `rest`: what lies behind them in memory is not touched.
 template <class T>
 PEFT_SIMD V<T> load_part(const T* p, std::int64_t n, V<T> rest = V<T>{}) {
-  for (int i = 0; i < L<T> && i < n; i++) rest[i] = p[i];
+  for (int i = 0; i < L<T> && i < n; i++) {
+    T one;
+    __builtin_memcpy(&one, p + i, sizeof one);
+    rest[i] = one;
+  }
   return rest;
 }
 template <class T>
