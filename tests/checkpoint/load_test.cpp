@@ -15,7 +15,7 @@ using Catch::EndsWith;
 
 TEST_CASE("a Hugging Face directory computes what its numbers say", "[checkpoint]") {
   for (const bool tied : {false, true})
-    for (const std::size_t shards : {1, 3}) {
+    for (const std::size_t shards : {1u, 3u}) {
       CAPTURE(tied, shards);
       const Folder folder;
       const auto model = tiny_transformer<float>({.tied = tied});
