@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measures this library and its peers in turn on this machine, and writes the tables of docs/performance.md.
 # Usage: benchmarks/report.sh [--hf DIR] [--gguf FILE] [--e2e FILE] [--rounds N] [--only NAME,…]
-#   --hf      SmolLM2-135M-Instruct as a float32 Hugging Face directory (made from the GGUF by `peft merge`-like means; without it: no PyTorch rows)
+#   --hf      SmolLM2-135M-Instruct as a float32 Hugging Face directory (without it: no PyTorch rows)
 #   --gguf    SmolLM2-135M-Instruct.Q4_1.gguf (fetched if it is not given)
 #   --e2e     lines `attributes||sentence`, for the row of ragged batches
 #   --rounds  how often each pair is run; the best of each side counts (3)
