@@ -9,27 +9,36 @@ using Ints = V<std::int32_t>;
 using Floats = V<float>;
 inline constexpr int unit_vectors = 32 / L<float>;
 
+#if !defined(__clang__) && defined(__x86_64__)
+// The first n ≤ 8 bytes of a register. As an element of a vector: copied into one, g++ 12 writes 8 bytes to memory and reads 16, which
+// has to wait until the store is through.
+typedef char Whole __attribute__((vector_size(16)));
+template <class Word>
+PEFT_SIMD Whole beginning(Bytes p) {
+  typedef Word Words __attribute__((vector_size(16)));
+  Word first;
+  __builtin_memcpy(&first, p, sizeof first);
+  return Whole(Words{first});
+}
+#endif
+
 // L unsigned (signed) bytes, L 16-bit words, as 32-bit lanes. g++ 12 makes poor code of a conversion of vectors, so it is told the
 // instruction by its builtin; an intrinsic would carry its unit's -march flags, and could not be inlined where a target subtracts.
 PEFT_SIMD Ints bytes(Bytes p) {
+#if defined(__clang__) || !defined(__x86_64__)
   typedef std::uint8_t Narrow __attribute__((vector_size(PEFT_BYTES / 4)));
   Narrow n;
   __builtin_memcpy(&n, p, sizeof n);
-#if defined(__clang__) || !defined(__x86_64__)
   return __builtin_convertvector(n, Ints);
-#else
-  typedef char Whole __attribute__((vector_size(16)));
-  Whole w{};
-  __builtin_memcpy(&w, &n, sizeof n);
-#if PEFT_BYTES == 64
+#elif PEFT_BYTES == 64
   typedef int Words __attribute__((vector_size(64)));
+  Whole w;
+  __builtin_memcpy(&w, p, sizeof w);
   return Ints(__builtin_ia32_pmovzxbd512_mask(w, Words{}, short(-1)));
 #elif PEFT_BYTES == 32
-  return Ints(__builtin_ia32_pmovzxbd256(w));
+  return Ints(__builtin_ia32_pmovzxbd256(beginning<long long>(p)));
 #else
-  constexpr Whole none{};
-  return Ints(__builtin_shufflevector(w, none, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16));
-#endif
+  return Ints(__builtin_shufflevector(beginning<int>(p), Whole{}, 0, 16, 16, 16, 1, 16, 16, 16, 2, 16, 16, 16, 3, 16, 16, 16));
 #endif
 }
 PEFT_SIMD Ints signed_bytes(Bytes p) {
@@ -39,16 +48,12 @@ PEFT_SIMD Ints signed_bytes(Bytes p) {
   __builtin_memcpy(&n, p, sizeof n);
   return __builtin_convertvector(n, Ints);
 #elif PEFT_BYTES == 64
-  typedef char Whole __attribute__((vector_size(16)));
   typedef int Words __attribute__((vector_size(64)));
   Whole w;
   __builtin_memcpy(&w, p, sizeof w);
   return Ints(__builtin_ia32_pmovsxbd512_mask(w, Words{}, short(-1)));
 #elif PEFT_BYTES == 32
-  typedef char Whole __attribute__((vector_size(16)));
-  Whole w{};
-  __builtin_memcpy(&w, p, 8);
-  return Ints(__builtin_ia32_pmovsxbd256(w));
+  return Ints(__builtin_ia32_pmovsxbd256(beginning<long long>(p)));
 #else
   return bytes(p) << 24 >> 24;
 #endif
@@ -60,18 +65,14 @@ PEFT_SIMD Ints words(Bytes p) {
 #if defined(__clang__) || !defined(__x86_64__)
   return __builtin_convertvector(n, Ints);
 #elif PEFT_BYTES == 64
-  typedef short Whole __attribute__((vector_size(32)));
+  typedef short Sixteen __attribute__((vector_size(32)));
   typedef int Words __attribute__((vector_size(64)));
-  return Ints(__builtin_ia32_pmovzxwd512_mask(Whole(n), Words{}, short(-1)));
+  return Ints(__builtin_ia32_pmovzxwd512_mask(Sixteen(n), Words{}, short(-1)));
 #elif PEFT_BYTES == 32
-  typedef short Whole __attribute__((vector_size(16)));
-  return Ints(__builtin_ia32_pmovzxwd256(Whole(n)));
+  typedef short Eight __attribute__((vector_size(16)));
+  return Ints(__builtin_ia32_pmovzxwd256(Eight(n)));
 #else
-  typedef short Whole __attribute__((vector_size(16)));
-  Whole w{};
-  __builtin_memcpy(&w, &n, sizeof n);
-  constexpr Whole none{};
-  return Ints(__builtin_shufflevector(w, none, 0, 8, 1, 8, 2, 8, 3, 8));
+  return Ints(__builtin_shufflevector(beginning<long long>(p), Whole{}, 0, 1, 16, 16, 2, 3, 16, 16, 4, 5, 16, 16, 6, 7, 16, 16));
 #endif
 }
 PEFT_SIMD Floats floats(Ints i) { return __builtin_convertvector(i, Floats); }
