@@ -70,7 +70,7 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
     for (std::int64_t i = begin; i < end; i += 4) {
       d.rows = std::min<std::int64_t>(4, end - i), d.out = out + (i - begin);
       for (std::int64_t r = 0; r < d.rows; r++) widen(reinterpret_cast<T*>(slot.data()) + r * K, w.data + (i + r) * w.stride, 0, K);
-      f.stream(dtype_of<T>)(d);
+      f.dots(d);
     }
   });
 }

@@ -125,8 +125,8 @@ PEFT_SIMD void put(const detail::Dots<T>& d, std::int64_t x_row, std::int64_t w_
   *y = d.bias ? value + d.bias[out] : value;
 }
 
-// Dot products with few rows of w: 4 × 4 pairs at once (2 × 4 where there are 16 registers), each a chain of FMAs with L partial sums,
-// which a fixed tree adds up.
+// Dot products with rows of w that are in the cache: 4 × 4 pairs at once (4 × 3 where there are 16 registers), each a chain of FMAs with
+// L partial sums, which a fixed tree adds up.
 template <class T, int XB, int WB>
 PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
   V<T> sums[WB][XB];
@@ -136,10 +136,19 @@ PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t
   std::int64_t k = d.depth;
   for (; k >= L<T>; k -= L<T>, w += L<T>, x += L<T>) {
     V<T> e[WB];
-    _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) e[r] = load(w + r * w_stride);
-    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
-      const V<T> v = load(x + i * d.ldx);
-      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r] * v;
+    // One of the two in registers, the other one by one.
+    if constexpr (XB < WB) {
+      _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) e[i] = load(x + i * d.ldx);
+      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
+        const V<T> v = load(w + r * w_stride);
+        _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += v * e[i];
+      }
+    } else {
+      _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) e[r] = load(w + r * w_stride);
+      _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
+        const V<T> v = load(x + i * d.ldx);
+        _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r] * v;
+      }
     }
   }
   if (k > 0)
@@ -150,41 +159,18 @@ PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t
 
 template <class T>
 PEFT_TARGET void dots(const detail::Dots<T>& d) {
-  constexpr int WB = PEFT_BYTES == 64 ? 4 : 2;
+  constexpr int XB = PEFT_BYTES == 64 ? 4 : 3, WB = 4;
   for (std::int64_t row = 0; row < d.rows;) {
     std::int64_t i = 0;
     if (row + WB <= d.rows) {
-      for (; i + 4 <= d.count; i += 4) dot_rows<T, 4, WB>(d, row, i);
+      for (; i + XB <= d.count; i += XB) dot_rows<T, XB, WB>(d, row, i);
+      for (; i + 2 <= d.count; i += 2) dot_rows<T, 2, WB>(d, row, i);
       for (; i < d.count; i++) dot_rows<T, 1, WB>(d, row, i);
       row += WB;
     } else {
       for (; i < d.count; i++) dot_rows<T, 1, 1>(d, row, i);
       row++;
     }
-  }
-}
-
-// d and m of a row's blocks, as float: four blocks at once, because one by one their conversions cost as much as the products. What
-// follows the last block is not read.
-template <DType type>
-PEFT_SIMD void scales_of(float* scales, Bytes w, std::int64_t blocks) {
-  constexpr std::int64_t size = info(type).bytes;
-  for (std::int64_t i = 0; i < blocks; i += 4, w += 4 * size, scales += 8) {
-    typedef int Pairs __attribute__((vector_size(16)));
-    int a, b, c, d;
-    const std::int64_t left = blocks - i - 1;
-    __builtin_memcpy(&a, w, 4), __builtin_memcpy(&b, w + (left > 0 ? size : 0), 4);
-    __builtin_memcpy(&c, w + (left > 1 ? 2 * size : 0), 4), __builtin_memcpy(&d, w + (left > 2 ? 3 * size : 0), 4);
-    const Pairs pairs = {a, b, c, d};
-#if defined(__x86_64__) && PEFT_BYTES > 16
-    typedef short Eight __attribute__((vector_size(16)));
-    const auto wide = __builtin_ia32_vcvtph2ps256(Eight(pairs));
-    __builtin_memcpy(scales, &wide, 32);
-#else
-    std::uint8_t halves8[16];
-    __builtin_memcpy(halves8, &pairs, 16);
-    store(scales, halves(halves8)), store(scales + 4, halves(halves8 + 8));
-#endif
   }
 }
 

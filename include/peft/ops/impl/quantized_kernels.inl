@@ -185,6 +185,30 @@ PEFT_SIMD void unit(Floats* r, Bytes b, float d, [[maybe_unused]] float m) {
   }
 }
 
+// d and m of a row's blocks, as float: four blocks at once, because one by one their conversions cost as much as the products. What
+// follows the last block is not read.
+template <DType type>
+PEFT_SIMD void scales_of(float* scales, Bytes w, std::int64_t blocks) {
+  constexpr std::int64_t size = info(type).bytes;
+  for (std::int64_t i = 0; i < blocks; i += 4, w += 4 * size, scales += 8) {
+    typedef int Pairs __attribute__((vector_size(16)));
+    int a, b, c, d;
+    const std::int64_t left = blocks - i - 1;
+    __builtin_memcpy(&a, w, 4), __builtin_memcpy(&b, w + (left > 0 ? size : 0), 4);
+    __builtin_memcpy(&c, w + (left > 1 ? 2 * size : 0), 4), __builtin_memcpy(&d, w + (left > 2 ? 3 * size : 0), 4);
+    const Pairs pairs = {a, b, c, d};
+#if defined(__x86_64__) && PEFT_BYTES > 16
+    typedef short Eight __attribute__((vector_size(16)));
+    const auto wide = __builtin_ia32_vcvtph2ps256(Eight(pairs));
+    __builtin_memcpy(scales, &wide, 32);
+#else
+    std::uint8_t halves8[16];
+    __builtin_memcpy(halves8, &pairs, 16);
+    store(scales, halves(halves8)), store(scales + 4, halves(halves8 + 8));
+#endif
+  }
+}
+
 // r: elements 32 u … 32 u + 31 of a block, L to a vector. d, m and dmin are binary16.
 template <DType type>
 PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
@@ -253,7 +277,21 @@ PEFT_TARGET void widen_row(float* out, const std::byte* row, std::int64_t first,
   } else {
     constexpr int units = int(info(type).block / 32);
     constexpr std::int64_t size = info(type).bytes;
-    for (; n > 0;) {
+    if constexpr (simple<type>)
+      while (first % 32 == 0 && n >= 32) {
+        constexpr std::int64_t slab = 16;
+        const std::int64_t blocks = n / 32 < slab ? n / 32 : slab;
+        Bytes from = b + first / 32 * size;
+        float scales[2 * slab];
+        scales_of<type>(scales, from, blocks);
+        for (std::int64_t i = 0; i < blocks; i++, from += size, out += 32) {
+          Floats r[unit_vectors];
+          unit<type>(r, from, scales[2 * i], scales[2 * i + 1]);
+          _Pragma("GCC unroll 8") for (int j = 0; j < unit_vectors; j++) store(out + W * j, r[j]);
+        }
+        first += 32 * blocks, n -= 32 * blocks;
+      }
+    while (n > 0) {
       const std::int64_t at = first / 32;
       const int begin = int(first % 32), end = begin + n < 32 ? int(begin + n) : 32;
       Floats r[unit_vectors];
