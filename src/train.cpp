@@ -1,2 +1,3 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "peft/train/impl/objective.inl"
 #include "peft/train/impl/trainer.inl"

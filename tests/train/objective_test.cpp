@@ -44,15 +44,61 @@ TEST_CASE("a row predicts the label behind it, and never across sequences", "[tr
   const Dataset data({{{1, 2, 3}, {1, 2, 3}}, {{4}, {4}}, {{5, 6, 7, 8}, {none, none, 7, 8}}});
   const std::vector<std::size_t> indices = {2, 0, 1};
   const Batch batch = collate(data, indices);
-  const Ids targets = next_token_targets(batch);
-  CHECK(std::vector<int>(targets.begin(), targets.end()) == std::vector<int>{none, 7, 8, none, 2, 3, none, none});
+  const BatchRows rows = rows_of(batch);
+  CHECK(std::vector<int>(rows.targets.begin(), rows.targets.end()) == std::vector<int>{none, 7, 8, none, 2, 3, none, none});
+  CHECK(rows.input_ids == batch.input_ids);
   CHECK(batch.num_shifted_labels == 4);
-  const auto sequences = sequences_of(batch);
+  const auto sequences = rows.sequences;
   REQUIRE(sequences->size() == 3);
   CHECK((*sequences)[0].id == 2);  // named by the dataset, wherever it is packed
   CHECK((*sequences)[2].id == 1);
   CHECK((*sequences)[1].begin == 4);
   CHECK((*sequences)[2].end == 8);
+}
+
+TEST_CASE("what all sequences begin with is computed once, for the same loss and gradients", "[train]") {
+  const int none = ignore_index;
+  const auto example = [&](std::vector<std::int32_t> ids, std::size_t prompt) {
+    Example e{ids, ids};
+    std::fill_n(e.labels.begin(), prompt, none);
+    return e;
+  };
+  const Dataset data({example({1, 2, 3, 4, 5, 6, 7}, 6), example({1, 2, 3, 4, 5, 9, 8, 7}, 6), example({1, 2, 3, 4, 5, 6, 2}, 6)});
+  const Batch batch = collate(data, all_of(data));
+  CHECK(shared_beginning(batch) == 5);
+  const BatchRows rows = rows_of(batch);
+  CHECK(rows.input_ids == std::vector<std::int32_t>{1, 2, 3, 4, 5, 6, 7, 9, 8, 7, 6, 2});
+  CHECK(std::vector<int>(rows.targets.begin(), rows.targets.end()) == std::vector<int>{none, none, none, none, none, 7, none, 8, 7, none, 2, none});
+  const Ids& positions = *rows.sequences->positions();
+  CHECK(std::vector<int>(positions.begin(), positions.end()) == std::vector<int>{0, 1, 2, 3, 4, 5, 6, 5, 6, 7, 5, 6});
+
+  SECTION("what predicts a label, and a last row, stay with their sequence") {
+    const auto shared = [](const Dataset& d) { return shared_beginning(collate(d, all_of(d))); };
+    CHECK(shared(Dataset({example({1, 2, 3, 4, 5, 6, 7}, 5), example({1, 2, 3, 4, 5, 6, 8}, 6)})) == 4);
+    CHECK(shared(Dataset({example({1, 2, 3, 4, 5, 6, 7}, 7), example({1, 2, 3, 4, 5, 6, 7}, 7)})) == 6);
+    CHECK(shared(Dataset({example({1, 2, 3, 4, 5, 6, 7}, 2), example({1, 2, 3, 4, 5, 6, 8}, 6)})) == 0);  // too few to be worth it
+    CHECK(shared(Dataset({example({1, 2, 3, 4, 5, 6, 7}, 6), example({2, 2, 3, 4, 5, 6, 8}, 6)})) == 0);
+    CHECK(shared(Dataset({example({1, 2, 3, 4, 5, 6, 7}, 6)})) == 0);
+  }
+  SECTION("the model cannot tell") {
+    auto model = tiny_transformer<double>();
+    for_each_parameter(model, [](const std::string&, auto& parameter) { parameter.set_requires_grad(true); });
+    const auto run = [&](bool share, bool checkpointing) {
+      Tape tape;
+      const auto loss = lm_loss(model, batch, 0, {.training = true, .checkpointing = checkpointing, .share_beginning = share});
+      tape.backward(loss);
+      std::vector<Tensor<double>> gradients;
+      for_each_parameter(model, [&](const std::string&, auto& parameter) { gradients.push_back(parameter.gradient().take()); });
+      return std::pair(loss.value()[0], gradients);
+    };
+    const auto [loss, gradients] = run(false, false);
+    for (const bool checkpointing : {false, true}) {
+      const auto [shared_loss, shared_gradients] = run(true, checkpointing);
+      CHECK(shared_loss == Approx(loss).epsilon(1e-13));
+      for (std::size_t i = 0; i < gradients.size(); i++) CHECK_THAT(array(shared_gradients[i]), is_near<double>(array(gradients[i])));
+    }
+    CHECK(evaluate(model, data).loss == Approx(loss).epsilon(1e-13));
+  }
 }
 
 TEST_CASE("the loss is the mean over labelled tokens, whoever they belong to", "[train]") {

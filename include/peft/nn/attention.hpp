@@ -64,6 +64,11 @@ struct Attention {
       const Sequence& s = sequences[i];
       AttentionSpan<T> span;
       span.begin = s.begin, span.end = s.end, span.context = s.context;
+      if (s.behind >= 0) {
+        if (!pass->past.empty() || !pass->caches.empty())
+          throw Error("attention", "sequence " + std::to_string(i) + " is behind another one; that goes with neither caches nor prefixes");
+        span.shared_begin = sequences[std::size_t(s.behind)].begin, span.shared_end = sequences[std::size_t(s.behind)].end;
+      }
       if (!pass->past.empty())
         if (const auto& past = pass->past[std::size_t(s.active)]) span.prefix_k = past->k[std::size_t(layer)], span.prefix_v = past->v[std::size_t(layer)];
       if (!pass->caches.empty()) {

@@ -18,6 +18,7 @@ struct Sequence {
   std::int64_t context = 0;         // keys that every query sees (bidirectional context)
   int active = 0;                   // which of the Pass's active lists is its own
   int task = 0;
+  int behind = -1;  // an earlier sequence of the batch whose rows stand ahead of this one's: a beginning that several share
   std::int64_t length() const { return end - begin; }
 };
 

@@ -130,7 +130,7 @@ struct Transformer {
     std::vector<Sequence, PoolAllocator<Sequence>> cut;
     for (Sequence s : pass.sequences->all()) {
       if (s.end <= begin || s.begin >= end) continue;
-      s.first_position += std::max<std::int64_t>(begin - s.begin, 0);
+      s.first_position += std::max<std::int64_t>(begin - s.begin, 0), s.behind = -1;
       s.begin = std::max(s.begin, begin) - begin, s.end = std::min(s.end, end) - begin;
       cut.push_back(s);
     }

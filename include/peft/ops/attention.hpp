@@ -37,7 +37,8 @@ template <Scalar T>
 void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
 
 /// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q
-/// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order.
+/// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order, after all k and v:
+/// a prefix may be rows of another sequence's.
 template <Scalar T>
 void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse,
                         View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);

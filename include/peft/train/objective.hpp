@@ -33,29 +33,24 @@ Pass<T> pass_of(const PeftModel<Transformer<T>>& model, std::shared_ptr<const Se
 template <class M>
 using scalar_of = typename std::remove_cvref_t<decltype(transformer_of(std::declval<const M&>()))>::Scalar_;
 
-/// The layout of a packed batch: each example from position 0 on, named by its place in the dataset.
-inline std::shared_ptr<const Sequences> sequences_of(const Batch& batch) {
-  std::vector<Sequence, PoolAllocator<Sequence>> all;
-  for (std::size_t i = 0; i < batch.size(); i++) {
-    Sequence s;
-    s.begin = batch.offsets[i].begin, s.end = batch.offsets[i].end, s.id = i < batch.example.size() ? batch.example[i] : i;
-    all.push_back(s);
-  }
-  return std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(all));
-}
+/// A batch as the rows of one forward. What all of its sequences begin with (a system prompt) can stand there once, in front, and is then
+/// computed once: the same loss and gradients, from fewer rows.
+struct BatchRows {
+  std::shared_ptr<const Sequences> sequences;  // each example from position 0 on, named by its place in the dataset
+  std::vector<std::int32_t> input_ids;
+  Ids targets;  // what each row predicts: the label of the token behind it, within its sequence
+};
+BatchRows rows_of(const Batch& batch, bool share_beginning = true);
 
-/// What each row predicts: the label of the token behind it, within its sequence.
-inline Ids next_token_targets(const Batch& batch) {
-  Ids targets(batch.labels.size(), ignore_index);
-  for (const auto& range : batch.offsets)
-    for (std::int64_t i = range.begin; i + 1 < range.end; i++) targets[std::size_t(i)] = batch.labels[std::size_t(i + 1)];
-  return targets;
-}
+/// How many tokens all sequences have in common at their beginning, none of which predicts a label: those can be shared. 0 if that would not
+/// be worth it.
+std::int64_t shared_beginning(const Batch& batch);
 
 /// How one forward for training is made.
 struct ForwardOptions {
   bool training = false;
   bool checkpointing = false;           // keep each block's input alone, and run the block again in backward
+  bool share_beginning = true;          // compute once what all sequences begin with; under dropout these rows then draw one mask
   std::uint64_t seed = 0, forward = 0;  // dropout
 };
 
@@ -63,11 +58,13 @@ struct ForwardOptions {
 template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}) {
   using T = scalar_of<M>;
-  Pass<T> pass = pass_of(model, sequences_of(batch));
+  Pass<T> pass = pass_of(model, nullptr);
+  const BatchRows rows = rows_of(batch, options.share_beginning && pass.past.empty());
+  pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);
   const Transformer<T>& transformer = transformer_of(model);
-  return transformer.loss(transformer.hidden_states(batch.input_ids), next_token_targets(batch), denominator);
+  return transformer.loss(transformer.hidden_states(rows.input_ids), rows.targets, denominator);
 }
 
 /// A model on a dataset: loss is the mean over labelled tokens.
@@ -97,3 +94,7 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
 }
 
 }  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/train/impl/objective.inl"
+#endif

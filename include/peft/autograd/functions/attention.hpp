@@ -9,14 +9,15 @@
 
 namespace peft {
 
-/// One sequence of a packed batch as attention sees it: rows begin … end of q. Its keys and values are the prefix's rows, then either the
-/// same rows of k and v, or a cache's, which already holds them (inference only).
+/// One sequence of a packed batch as attention sees it: rows begin … end of q. Its keys and values are the prefix's rows, or those of an
+/// earlier sequence that it goes on from, then either the same rows of k and v, or a cache's, which already holds them (inference only).
 template <Scalar T>
 struct AttentionSpan {
   std::int64_t begin = 0, end = 0;
-  Variable<T> prefix_k, prefix_v;  // (prefix, kv_heads · head_dim), may be empty
-  Tensor<T> cache_k, cache_v;      // (keys so far, kv_heads · head_dim), may be empty
-  std::int64_t context = 0;        // keys that every query sees, from the first
+  Variable<T> prefix_k, prefix_v;                 // (prefix, kv_heads · head_dim), may be empty
+  std::int64_t shared_begin = 0, shared_end = 0;  // rows of k and v in place of a prefix
+  Tensor<T> cache_k, cache_v;                     // (keys so far, kv_heads · head_dim), may be empty
+  std::int64_t context = 0;                       // keys that every query sees, from the first
 };
 template <Scalar T>
 using AttentionSpans = std::vector<AttentionSpan<T>, PoolAllocator<AttentionSpan<T>>>;
@@ -35,6 +36,8 @@ AttentionSequences<T> attention_sequences(const AttentionSpans<T>& spans, const 
     one.k = s.cache_k ? View<const T>(s.cache_k.view()) : View<const T>(k.view().row_range(s.begin, s.end));
     one.v = s.cache_v ? View<const T>(s.cache_v.view()) : View<const T>(v.view().row_range(s.begin, s.end));
     if (s.prefix_k) one.prefix_k = s.prefix_k.view(), one.prefix_v = s.prefix_v.view();
+    if (s.shared_end > s.shared_begin)
+      one.prefix_k = k.view().row_range(s.shared_begin, s.shared_end), one.prefix_v = v.view().row_range(s.shared_begin, s.shared_end);
     all.push_back(one);
   }
   return all;
@@ -65,6 +68,9 @@ Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable
       if (dk && !s.cache_k) grads[i].k = {dk.view.row_range(s.begin, s.end), dk.accumulate};
       if (dv && !s.cache_v) grads[i].v = {dv.view.row_range(s.begin, s.end), dv.accumulate};
       if (s.prefix_k) grads[i].prefix_k = s.prefix_k.gradient().sink(), grads[i].prefix_v = s.prefix_v.gradient().sink();
+      // Added to what the rows' own sequence has left there: attention_backward writes prefixes last.
+      if (dk && s.shared_end > s.shared_begin) grads[i].prefix_k = {dk.view.row_range(s.shared_begin, s.shared_end), true};
+      if (dv && s.shared_end > s.shared_begin) grads[i].prefix_v = {dv.view.row_range(s.shared_begin, s.shared_end), true};
     }
     ops::attention_backward<T>(dq, grads, dy.view(), y.view(), lse.view(), q.view(), again, shape);
     if (dq_apart) q.gradient().add(std::move(dq_apart));

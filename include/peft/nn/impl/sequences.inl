@@ -13,6 +13,9 @@ PEFT_INLINE Sequences::Sequences(std::vector<Sequence, PoolAllocator<Sequence>> 
     if (s.begin != row || s.end < s.begin)
       throw ShapeError("sequences", "a sequence at rows " + std::to_string(s.begin) + ".." + std::to_string(s.end) + " behind row " + std::to_string(row) +
                                         "; packed sequences follow each other");
+    if (const std::size_t i = std::size_t(&s - all_.data()); s.behind >= 0 && (std::size_t(s.behind) >= i || all_[std::size_t(s.behind)].behind >= 0))
+      throw ShapeError("sequences", "sequence " + std::to_string(i) + " is behind sequence " + std::to_string(s.behind) +
+                                        "; that must be an earlier one, and itself behind none");
     for (; row < s.end; row++) {
       const std::int64_t position = s.first_position + row - s.begin;
       positions->push_back(std::int32_t(position));
