@@ -39,9 +39,9 @@ std::vector<Parameter<T>> adapter_parameters(const Linear<T>& site, int id = 0) 
 Array times_transposed(const Array& x, const Array& w) {
   return xt::sum(xt::view(x, xt::all(), xt::newaxis(), xt::all()) * xt::view(w, xt::newaxis(), xt::all(), xt::all()), {2});
 }
-double mean(const Array& a) { return xt::mean(a)(); }
-double variance(const Array& a) { return xt::mean(a * a)() - mean(a) * mean(a); }
-double largest(const Array& a) { return xt::amax(xt::abs(a))(); }
+double mean(const Array& values) { return xt::mean(values)(); }
+double variance(const Array& values) { return xt::mean(values * values)() - mean(values) * mean(values); }
+double largest(const Array& values) { return xt::amax(xt::abs(values))(); }
 
 }  // namespace
 

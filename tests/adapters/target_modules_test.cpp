@@ -11,21 +11,21 @@
 using namespace peft;
 
 namespace {
-const std::vector<std::string> paths = {"model.layers.0.self_attn.q_proj",
-                                        "model.layers.0.self_attn.v_proj",
-                                        "model.layers.0.mlp.up_proj",
-                                        "model.layers.1.self_attn.q_proj",
-                                        "model.layers.1.mlp.up_proj",
-                                        "model.layers.10.self_attn.q_proj",
-                                        "decoder.h.1.attn.q_proj",
-                                        "q_proj",
-                                        "model.xq_proj",
-                                        "lm_head"};
+const std::vector<std::string> module_paths = {"model.layers.0.self_attn.q_proj",
+                                               "model.layers.0.self_attn.v_proj",
+                                               "model.layers.0.mlp.up_proj",
+                                               "model.layers.1.self_attn.q_proj",
+                                               "model.layers.1.mlp.up_proj",
+                                               "model.layers.10.self_attn.q_proj",
+                                               "decoder.h.1.attn.q_proj",
+                                               "q_proj",
+                                               "model.xq_proj",
+                                               "lm_head"};
 // The numbers of the paths that the options select; lm_head is the head.
 std::vector<int> chosen(const LoraConfig& config) {
   std::vector<int> found;
-  for (std::size_t i = 0; i < paths.size(); i++)
-    if (targets(config, paths[i], paths[i] == "lm_head")) found.push_back(int(i));
+  for (std::size_t i = 0; i < module_paths.size(); i++)
+    if (targets(config, module_paths[i], module_paths[i] == "lm_head")) found.push_back(int(i));
   return found;
 }
 using Numbers = std::vector<int>;

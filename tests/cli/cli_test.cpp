@@ -188,10 +188,12 @@ TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") 
   CHECK(twice.out.substr(0, 14) == "It is a fire.\n");
   CHECK_THAT(run(chat, "/rest\n").out, Contains("/rest is no command; did you mean \"/reset\"?"));
   CHECK(run(chat, "/reset\nWhat is red?").out == "It is the rose.\n");  // the end of input is the end of the chat
-  // What was said before counts until it is forgotten.
-  const Outcome on = run(chat, "What burns?\nWhat is blue?\n"), reset = run(chat, "What burns?\n/reset\nWhat is blue?\n");
-  CHECK(reset.out == "It is a fire.\nIt is the sea.\n");
-  CHECK(on.out != reset.out);
+  CHECK(run(chat, "What burns?\n/reset\nWhat is blue?\n").out == "It is a fire.\nIt is the sea.\n");
+  // What was said before counts until it is forgotten: the model before training has learnt nothing yet that would hide it.
+  const Words untrained = {"generate", "--model", bench().model, "--max-new-tokens", "24"};
+  const std::string first = run(untrained, "What burns?\n").out, second = run(untrained, "What is blue?\n").out;
+  CHECK(run(untrained, "What burns?\n/reset\nWhat is blue?\n").out == first + second);
+  CHECK(run(untrained, "What burns?\nWhat is blue?\n").out != first + second);
   CHECK(run(chat, "What burns?\n/again\n").out == "It is a fire.\nIt is a fire.\n");
 }
 

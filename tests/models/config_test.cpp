@@ -17,7 +17,7 @@ TransformerConfig small() {
   return c;
 }
 template <class F>
-std::string refused(F change) {
+std::string config_refused(F change) {
   TransformerConfig c = small();
   change(c);
   try {
@@ -31,22 +31,22 @@ std::string refused(F change) {
 
 TEST_CASE("numbers that no transformer has are refused by key and value", "[models]") {
   using C = TransformerConfig;
-  CHECK(refused([](C&) {}) == "valid");
-  CHECK(refused([](C& c) { c.vocab_size = 0; }) == "[config] vocab_size is 0; allowed are 1 … 268435456");
-  CHECK_THAT(refused([](C& c) { c.hidden_size = -8; }), Contains("hidden_size is -8"));
-  CHECK_THAT(refused([](C& c) { c.hidden_size = std::int64_t{1} << 40; }), Contains("hidden_size is 1099511627776"));
-  CHECK_THAT(refused([](C& c) { c.num_hidden_layers = 0; }), Contains("num_hidden_layers is 0"));
-  CHECK_THAT(refused([](C& c) { c.num_hidden_layers = 1 << 30; }), Contains("num_hidden_layers is 1073741824"));
-  CHECK_THAT(refused([](C& c) { c.mlp.intermediate_size = 0; }), Contains("intermediate_size is 0"));
-  CHECK_THAT(refused([](C& c) { c.attention.num_attention_heads = 0; }), Contains("num_attention_heads is 0"));
-  CHECK_THAT(refused([](C& c) { c.attention.num_key_value_heads = 8; }), Contains("num_key_value_heads is 8; allowed are 1 … 4"));
-  CHECK_THAT(refused([](C& c) { c.attention.num_key_value_heads = 3; }), Contains("num_key_value_heads 3 does not divide num_attention_heads 4"));
-  CHECK_THAT(refused([](C& c) { c.attention.head_dim = 3; }), Contains("head_dim 3 is odd"));
-  CHECK(refused([](C& c) { c.attention.head_dim = 3, c.attention.rope.reset(); }) == "valid");
-  CHECK_THAT(refused([](C& c) { c.attention.rope->theta = 0; }), Contains("rope_theta is 0"));
-  CHECK_THAT(refused([](C& c) { c.attention.rope->factor = -1; }), Contains("factor is -1"));
-  CHECK_THAT(refused([](C& c) { c.norm.eps = -1e-5; }), Contains("epsilon is -0.00001"));
-  CHECK_THAT(refused([](C& c) { c.norm.eps = std::numeric_limits<double>::quiet_NaN(); }), Contains("epsilon is nan"));
+  CHECK(config_refused([](C&) {}) == "valid");
+  CHECK(config_refused([](C& c) { c.vocab_size = 0; }) == "[config] vocab_size is 0; allowed are 1 … 268435456");
+  CHECK_THAT(config_refused([](C& c) { c.hidden_size = -8; }), Contains("hidden_size is -8"));
+  CHECK_THAT(config_refused([](C& c) { c.hidden_size = std::int64_t{1} << 40; }), Contains("hidden_size is 1099511627776"));
+  CHECK_THAT(config_refused([](C& c) { c.num_hidden_layers = 0; }), Contains("num_hidden_layers is 0"));
+  CHECK_THAT(config_refused([](C& c) { c.num_hidden_layers = 1 << 30; }), Contains("num_hidden_layers is 1073741824"));
+  CHECK_THAT(config_refused([](C& c) { c.mlp.intermediate_size = 0; }), Contains("intermediate_size is 0"));
+  CHECK_THAT(config_refused([](C& c) { c.attention.num_attention_heads = 0; }), Contains("num_attention_heads is 0"));
+  CHECK_THAT(config_refused([](C& c) { c.attention.num_key_value_heads = 8; }), Contains("num_key_value_heads is 8; allowed are 1 … 4"));
+  CHECK_THAT(config_refused([](C& c) { c.attention.num_key_value_heads = 3; }), Contains("num_key_value_heads 3 does not divide num_attention_heads 4"));
+  CHECK_THAT(config_refused([](C& c) { c.attention.head_dim = 3; }), Contains("head_dim 3 is odd"));
+  CHECK(config_refused([](C& c) { c.attention.head_dim = 3, c.attention.rope.reset(); }) == "valid");
+  CHECK_THAT(config_refused([](C& c) { c.attention.rope->theta = 0; }), Contains("rope_theta is 0"));
+  CHECK_THAT(config_refused([](C& c) { c.attention.rope->factor = -1; }), Contains("factor is -1"));
+  CHECK_THAT(config_refused([](C& c) { c.norm.eps = -1e-5; }), Contains("epsilon is -0.00001"));
+  CHECK_THAT(config_refused([](C& c) { c.norm.eps = std::numeric_limits<double>::quiet_NaN(); }), Contains("epsilon is nan"));
 }
 
 TEST_CASE("architectures are found by the name that their files have", "[models]") {

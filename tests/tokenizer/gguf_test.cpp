@@ -72,7 +72,7 @@ peft::Tokenizer load(const Gguf& file) {
   return peft::load_tokenizer(folder.write("model.gguf", file.file()));
 }
 
-const int first_added = 256 + static_cast<int>(small::english().size());
+const int gguf_first_added = 256 + static_cast<int>(small::english().size());
 
 }  // namespace
 
@@ -83,18 +83,18 @@ TEST_CASE("a GGUF file's tokenizer is that of the tokenizer.json", "[tokenizer]"
     CHECK(gguf.encode(text) == json.encode(text));
     CHECK(gguf.decode(gguf.encode(text)) == json.decode(json.encode(text)));
   }
-  CHECK(gguf.eos_id() == first_added + 1);
-  CHECK(gguf.is_special(first_added));
-  CHECK_FALSE(gguf.is_special(first_added + 2));
-  CHECK(gguf.encode("a<name>b") == Ids{'a', first_added + 2, 'b'});
+  CHECK(gguf.eos_id() == gguf_first_added + 1);
+  CHECK(gguf.is_special(gguf_first_added));
+  CHECK_FALSE(gguf.is_special(gguf_first_added + 2));
+  CHECK(gguf.encode("a<name>b") == Ids{'a', gguf_first_added + 2, 'b'});
 }
 
 TEST_CASE("the name of the pre-tokenizer decides the cut and the first token", "[tokenizer]") {
   CHECK(load(english("smollm")).encode("a 12") == Ids{'a', ' ', '1', '2'});
-  CHECK(load(english("llama-bpe")).encode("a") == Ids{first_added, 'a'});
+  CHECK(load(english("llama-bpe")).encode("a") == Ids{gguf_first_added, 'a'});
   CHECK(load(english("llama-bpe").flag("tokenizer.ggml.add_bos_token", false)).encode("a") == Ids{'a'});
   CHECK(load(english("gpt-2").flag("tokenizer.ggml.add_bos_token", true).flag("tokenizer.ggml.add_eos_token", true)).encode("a") ==
-        Ids{first_added, 'a', first_added + 1});
+        Ids{gguf_first_added, 'a', gguf_first_added + 1});
   CHECK(load(english("qwen2")).encode("e\xCC\x81") == Ids{0xC3, 0xA9});  // NFC
   CHECK(load(english("gpt-2")).encode("e\xCC\x81") == Ids{'e', 0xCC, 0x81});
   CHECK(load(english("default")).encode("hello") == load(english("gpt-2")).encode("hello"));

@@ -19,8 +19,8 @@ using namespace peft::testing;
 
 namespace {
 template <Scalar T = float>
-TrainingResult train(TunedTiny<T>& t, const TrainingArguments& args, const Dataset& data = tiny_task(22), const TrainingCallbacks& callbacks = {}) {
-  return Trainer{t.tuned, args, callbacks}.fit(data);
+TrainingResult train(TunedTiny<T>& t, const TrainingArguments& args, const Dataset& rows = tiny_task(22), const TrainingCallbacks& callbacks = {}) {
+  return Trainer{t.tuned, args, callbacks}.fit(rows);
 }
 }  // namespace
 
