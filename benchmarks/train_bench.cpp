@@ -11,7 +11,7 @@
 #include <peft/ops/isa.hpp>
 #include <peft/optim/optim.hpp>
 #include <peft/tokenizer/tokenizer.hpp>
-#include <peft/train/objective.hpp>
+#include <peft/train/trainer.hpp>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -25,7 +25,7 @@ using Model = peft::PeftModel<peft::Transformer<float>>;
 
 struct Options {
   std::string model, method = "lora", targets, ids, adapter, e2e;
-  std::int64_t r = 0, batch = 4, seq = 128, steps = 6;
+  std::int64_t r = 0, batch = 4, seq = 128, steps = 6, tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   double alpha = 0, label_fraction = 1, lr = 1e-4;
   int threads = 2;
   bool checkpointing = false;
@@ -143,10 +143,8 @@ void run(const Options& o, double started) {
       const peft::NoGrad guard;
       loss = double(peft::lm_loss(model, batch).value()[0]);
     } else {
-      peft::Tape tape;
-      const auto value = peft::lm_loss(model, batch, 0, {.training = true, .checkpointing = o.checkpointing, .forward = std::uint64_t(step)});
-      loss = double(value.value()[0]);
-      tape.backward(value);
+      loss = peft::accumulate_gradients(model, batch, double(batch.num_shifted_labels),
+                                        {.training = true, .checkpointing = o.checkpointing, .forward = std::uint64_t(step)}, o.tokens_per_forward);
       optimizer.step(o.lr);
       peft::zero_grad(optimizer.trainables());
     }
@@ -193,6 +191,9 @@ int main(int argc, char** argv) {
   app.add_option("--adapter", o.adapter, "the adapter to begin with, instead of a fresh one")->check(CLI::ExistingDirectory);
   app.add_option("--e2e", o.e2e, "lines `attributes||sentence`, `batch` new ones a step; tokens/s counts real tokens")->check(CLI::ExistingFile);
   app.add_option("--label-fraction", o.label_fraction, "how much of each row, from its end, is learnt")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  app.add_option("--tokens-per-forward", o.tokens_per_forward, "a batch runs in parts of about so many tokens; 0: in one")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_flag("--checkpointing", o.checkpointing, "keep each block's input alone");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -40,9 +40,9 @@ std::string model_name(const std::string& path);
 /// "q_proj,v_proj" is a list; "all-linear", and nothing (the architecture's default), are themselves.
 peft::TargetModules targets_of(const std::string& text);
 
-/// Bytes that the process holds at most while a batch of so many tokens goes forward and backward: the mapped file, what forward keeps for
+/// Bytes that the process holds at most while so many tokens go forward and backward: the mapped file, what forward keeps for
 /// backward, the optimiser, and scratch.
-std::int64_t training_memory(const Opened& opened, const peft::LoraConfig& lora, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
+std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
 
 /// 94 MiB, 1.2 GiB
 std::string bytes_text(std::int64_t bytes);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
+#include <peft/train/trainer.hpp>
 
 #include <memory>
 
@@ -33,7 +34,8 @@ void info(const Options& o) {
     const auto count = opened.tuned.count_parameters();
     const auto& lora = std::any_cast<const peft::LoraConfig&>(opened.tuned.entry("default").config);
     line("LoRA", fmt::format("r={} on {}   {}", lora.r, lora.target_modules.text(), peft::to_string(count)));
-    const auto memory = [&](bool checkpointing) { return bytes_text(training_memory(opened, lora, o.batch * o.length, count.trainable, checkpointing)); };
+    const std::int64_t tokens = std::min(o.batch * o.length, std::max(peft::TrainingArguments().tokens_per_forward, o.length));
+    const auto memory = [&](bool checkpointing) { return bytes_text(training_memory(opened, tokens, count.trainable, checkpointing)); };
     line("memory", fmt::format("training it on {} x {} tokens takes about {}, {} with --checkpointing", o.batch, o.length, memory(false), memory(true)));
   } else {
     line("parameters", opened.tuned.trainable_parameters());

@@ -27,6 +27,7 @@ struct Options {
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
   double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
+  std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   std::uint64_t seed = 42;
   bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false;
 };
@@ -43,7 +44,8 @@ peft::TrainingArguments training_arguments(const Options& o) {
   args.gradient_accumulation_steps = o.accumulation;
   args.lr_scheduler = o.scheduler, args.warmup_steps = o.warmup_steps, args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
-  args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out, args.resume = o.resume;
+  args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
+  args.resume = o.resume;
   return args;
 }
 
@@ -64,7 +66,7 @@ void claim_out(const Options& o) {
 
 // Epochs of the run, and the tokens of its largest batch.
 struct Extent {
-  std::int64_t epochs = 0, largest_batch = 0;
+  std::int64_t epochs = 0, largest_batch = 0, largest_forward = 0;
   Extent(const peft::Dataset& data, const Options& o) {
     const peft::DataLoader loader(data, {.batch_size = o.batch, .seed = o.seed, .group_by_length = o.group_by_length});
     const std::int64_t per_epoch = (loader.steps_per_epoch() + o.accumulation - 1) / o.accumulation;
@@ -76,6 +78,7 @@ struct Extent {
         largest_batch = std::max(largest_batch, tokens += std::int64_t(data[i].input_ids.size()));
       }
     }
+    largest_forward = o.tokens_per_forward > 0 ? std::min(largest_batch, std::max(o.tokens_per_forward, data.longest())) : largest_batch;
   }
 };
 
@@ -99,7 +102,7 @@ void train(const Options& o) {
   fmt::print("{}\n", describe(opened));
   fmt::print("LoRA r={} on {}   {}\n", lora.r, lora.target_modules.text(), peft::to_string(count));
   fmt::print("Data   {}, {} a batch   estimate: {}\n", data.summary(), o.batch,
-             bytes_text(training_memory(opened, lora, extent.largest_batch, count.trainable, o.checkpointing)));
+             bytes_text(training_memory(opened, extent.largest_forward, count.trainable, o.checkpointing)));
   if (data.report().truncated) fmt::print("       {} examples are longer than --max-length {} and were cut\n", data.report().truncated, o.max_length);
   if (data.report().dropped) fmt::print("       {} rows were left out: nothing in them is to be learnt\n", data.report().dropped);
   std::fflush(stdout);
@@ -170,6 +173,9 @@ void add_train(CLI::App& app) {
   command->add_option("--seed", o->seed, "of the adapter, the order of the data and dropout")->capture_default_str();
   command->add_option("--eval-steps", o->eval_steps, "evaluate on --eval-data every so many steps")->check(CLI::PositiveNumber);
   command->add_option("--save-steps", o->save_steps, "keep the state to resume from every so many steps")->check(CLI::PositiveNumber);
+  command->add_option("--tokens-per-forward", o->tokens_per_forward, "a batch runs in parts of about so many tokens, which bounds memory; 0: in one")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   command->add_flag("--checkpointing", o->checkpointing, "less memory, about a third more time");
   command->add_flag("--group-by-length", o->group_by_length, "put sequences of similar length into one batch");
   command->add_flag("--resume", o->resume, "go on with the run in --out; the other options as they were");

@@ -141,6 +141,31 @@ TEST_CASE("an update in place is seen by no gradient of the same buffer's reader
   CHECK(gradcheck(f, {normal({4, 6})}, {W, w, A, B}));
 }
 
+TEST_CASE("what a norm or an activation makes is not kept for backward, but made again", "[autograd]") {
+  const Parameter<double> A(normal({2, 6}, 1), true), B(normal({5, 2}, 2), true), W(normal({5, 6}, 3), true), scales(normal({6}, 4));
+  const auto held_after = [&](auto make) {
+    Tape tape;
+    const Variable<double> x(normal({4, 6}), true), z(normal({4, 6}, 5), true);
+    Variable<double> made = make(x, z);
+    const Tensor<double> watched = made.value();
+    const Variable<double> update = low_rank_update(linear(made, W), made, A, B, 0.5);
+    made = {};
+    const bool alone = watched.sole_holder();  // neither the update nor the product has it
+    tape.backward(update, normal({4, 5}, 6));
+    return !alone;
+  };
+  CHECK_FALSE(held_after([&](const auto& x, const auto&) { return rms_norm(x, scales, 1e-5); }));
+  CHECK_FALSE(held_after([&](const auto& x, const auto&) { return layer_norm(x, scales, Parameter<double>(), 1e-5); }));
+  CHECK_FALSE(held_after([&](const auto& x, const auto&) { return activation(x, Activation::gelu); }));
+  CHECK_FALSE(held_after([&](const auto& x, const auto& z) { return gated(x, z, Activation::silu); }));
+  CHECK(held_after([&](const auto& x, const auto& z) { return add(x, z); }));
+  for (const auto& p : {A, B, W}) p.gradient().clear();
+
+  CHECK(gradcheck([&](const Variables& v) { return low_rank_update(linear(rms_norm(v[0], scales, 1e-5), W), rms_norm(v[0], scales, 1e-5), A, B, 0.5); },
+                  {normal({4, 6})}, {A, B, W}));
+  CHECK(gradcheck([&](const Variables& v) { return linear(gated(v[0], v[1], Activation::silu), W); }, {normal({4, 6}), normal({4, 6}, 5)}, {W}));
+}
+
 TEST_CASE("gated forms its gradients where its inputs were, if nobody else reads these", "[autograd]") {
   Tape tape;
   const Variable<double> a(normal({5, 6}), true), b(normal({5, 6}, 2), true);

@@ -54,6 +54,40 @@ TEST_CASE("a batch is its sequences, one after the other", "[data]") {
   CHECK_THROWS_AS(peft::collate(data, std::vector<std::size_t>{5}), peft::Error);
 }
 
+TEST_CASE("a batch splits between sequences, into parts that hold all of it", "[data]") {
+  const peft::Dataset data = numbered(5);  // lengths 1, 8, 4, 11, 7
+  const std::vector<std::size_t> chosen = {0, 1, 2, 3, 4};
+  const peft::Batch batch = peft::collate(data, chosen);
+  CHECK(peft::split(batch, 0).size() == 1);
+  CHECK(peft::split(batch, 31).size() == 1);
+  for (const std::int64_t tokens : {30, 16, 8, 3, 1}) {
+    const std::vector<peft::Batch> parts = peft::split(batch, tokens);
+    CHECK(std::int64_t(parts.size()) <= (31 + tokens - 1) / tokens);
+    std::size_t next = 0;
+    std::int64_t labels = 0, shifted = 0;
+    for (const peft::Batch& part : parts) {
+      CHECK(part.size() > 0);
+      std::vector<std::size_t> inside(part.example.begin(), part.example.end());
+      const peft::Batch same = peft::collate(data, inside);
+      CHECK(inside.front() == next);
+      next = inside.back() + 1;
+      CHECK(part.input_ids == same.input_ids);
+      CHECK(part.labels == same.labels);
+      CHECK(part.num_labels == same.num_labels);
+      CHECK(part.num_shifted_labels == same.num_shifted_labels);
+      CHECK(part.offsets.back().end == part.tokens());
+      labels += part.num_labels, shifted += part.num_shifted_labels;
+    }
+    CHECK(next == 5);
+    CHECK(labels == batch.num_labels);
+    CHECK(shifted == batch.num_shifted_labels);
+  }
+  const std::vector<peft::Batch> halves = peft::split(batch, 16);
+  REQUIRE(halves.size() == 2);
+  CHECK(halves[0].tokens() == 13);
+  CHECK(halves[1].tokens() == 18);
+}
+
 TEST_CASE("an epoch visits every example once, in an order of its own", "[data]") {
   for (const bool group : {false, true}) {
     peft::DataLoader loader(numbered(103), {.batch_size = 4, .seed = 5, .group_by_length = group});

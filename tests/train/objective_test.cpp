@@ -163,6 +163,24 @@ TEST_CASE("parts with one denominator add up to the whole batch", "[train]") {
   }
 }
 
+TEST_CASE("a batch in parts gives the gradients of the whole, dropout included", "[train]") {
+  const TunedTiny<double> t(0.3);
+  for (const auto& p : t.parameters()) p.assign(normal(p.shape(), std::uint64_t(p.size())));
+  const Batch batch = collate(tiny_task(6), all_of(tiny_task(6)));
+  const auto gradients = [&](std::int64_t tokens) {
+    const double loss = accumulate_gradients(t.tuned, batch, double(batch.num_shifted_labels), {.training = true, .share_beginning = false, .seed = 4}, tokens);
+    std::vector<Array> all;
+    for (const auto& p : t.parameters()) all.push_back(array(p.gradient().take()));
+    return std::pair(loss, all);
+  };
+  const auto [whole_loss, whole] = gradients(0);
+  for (const std::int64_t tokens : {20, 10, 1}) {
+    const auto [loss, parts] = gradients(tokens);
+    CHECK(loss == Approx(whole_loss).epsilon(1e-13));
+    for (std::size_t i = 0; i < whole.size(); i++) CHECK_THAT(parts[i], is_near<double>(whole[i], 10));
+  }
+}
+
 TEST_CASE("evaluation is the mean over all labelled tokens, however they are batched", "[train]") {
   TunedTiny<double> t(0.5);
   const Dataset data = tiny_task(9);

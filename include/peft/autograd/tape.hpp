@@ -118,6 +118,20 @@ Variable<T> recorded(Tensor<T> y, bool wanted, F backward) {
   return Variable<T>(std::move(y), std::move(gradient));
 }
 
+/// The same for an op whose result `make()` computes again at little cost: later nodes keep that instead of y. It is forgotten before
+/// backward(dy) runs, which may then be the only holder of what it kept.
+template <Scalar T, class Make, class F>
+Variable<T> recorded(Tensor<T> y, bool wanted, Make make, F backward) {
+  if (!Tape::current()) return Variable<T>(std::move(y));
+  auto recipe = Recipe<T>::of(std::move(make));
+  Variable<T> result = recorded(std::move(y), wanted, [recipe, backward = std::move(backward)](Tensor<T> dy) mutable {
+    recipe->forget();
+    backward(std::move(dy));
+  });
+  result.set_recipe(std::move(recipe));
+  return result;
+}
+
 /// True if an op with these inputs would be recorded.
 template <class... Wants>
 bool recording(Wants... wants) {

@@ -29,6 +29,9 @@ struct Batch {
 /// The examples of these indices as one batch, in this order.
 Batch collate(const Dataset& dataset, std::span<const std::size_t> indices);
 
+/// The batch in parts of about `tokens` tokens each (0: in one), cut between sequences, as even as these allow.
+std::vector<Batch> split(const Batch& batch, std::int64_t tokens);
+
 }  // namespace peft
 
 #if !defined(PEFT_COMPILED)

@@ -67,6 +67,20 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
   return transformer.loss(transformer.hidden_states(rows.input_ids), rows.targets, denominator);
 }
 
+/// Forward and backward over a batch in parts of about `tokens_per_forward` tokens (0: in one): the activations of one part are there at
+/// a time. Gradients add up in the parameters; returns the loss. Whatever the parts are, the result is that of the whole batch.
+template <class M>
+double accumulate_gradients(const M& model, const Batch& batch, double denominator, const ForwardOptions& options, std::int64_t tokens_per_forward) {
+  double loss = 0;
+  for (const Batch& part : split(batch, tokens_per_forward)) {
+    Tape tape;
+    const auto value = lm_loss(model, part, denominator, options);
+    loss += double(value.value()[0]);
+    if (value.needs_grad()) tape.backward(value);
+  }
+  return loss;
+}
+
 /// A model on a dataset: loss is the mean over labelled tokens.
 struct Evaluation {
   double loss = 0;

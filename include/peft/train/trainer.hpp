@@ -31,11 +31,12 @@ struct TrainingArguments {
   std::uint64_t seed = 42;
   bool shuffle = true;
   bool group_by_length = false;
-  bool checkpointing = false;   // gradient checkpointing, block by block
-  std::int64_t eval_steps = 0;  // > 0: evaluate this often, if there is something to evaluate on
-  std::int64_t save_steps = 0;  // > 0: keep what a resumed run needs, this often, in output_dir/state
-  std::string output_dir = "";  // of log.jsonl and state; nothing is written without it
-  bool resume = false;          // go on from output_dir/state
+  std::int64_t tokens_per_forward = 256;  // a batch runs in parts of about so many tokens, which bounds memory and changes no result; 0: in one
+  bool checkpointing = false;             // gradient checkpointing, block by block
+  std::int64_t eval_steps = 0;            // > 0: evaluate this often, if there is something to evaluate on
+  std::int64_t save_steps = 0;            // > 0: keep what a resumed run needs, this often, in output_dir/state
+  std::string output_dir = "";            // of log.jsonl and state; nothing is written without it
+  bool resume = false;                    // go on from output_dir/state
 };
 
 /// Throws ConfigError naming the field, its value and what is allowed.
@@ -136,11 +137,9 @@ class Trainer {
       } while (std::int64_t(batches.size()) < accumulate && loader.position().step != 0);
       double loss = 0;
       for (const Batch& batch : batches) {
-        Tape tape;
-        const Variable<T> part = lm_loss(model_, batch, double(std::max<std::int64_t>(labels, 1)),
-                                         {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)});
-        loss += double(part.value()[0]);
-        if (part.needs_grad()) tape.backward(part);
+        loss += accumulate_gradients(model_, batch, double(std::max<std::int64_t>(labels, 1)),
+                                     {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)},
+                                     args_.tokens_per_forward);
         result.tokens += batch.tokens();
       }
       const auto refuse = [&](const std::string& what, const std::string& value) {

@@ -14,7 +14,13 @@ Variable<T> activation(Variable<T> x, Activation f) {
   const bool wanted = recording(x.needs_grad());
   Tensor<T> y = !wanted && x.value().sole_holder() ? x.value() : Tensor<T>(x.shape());
   ops::activation_forward<T>(y.view(), x.view(), f);
-  return recorded(std::move(y), wanted,
+  if (!wanted) return Variable<T>(std::move(y));
+  const auto again = [x = x.value(), f] {
+    Tensor<T> made(x.shape());
+    ops::activation_forward<T>(made.view(), x.view(), f);
+    return made;
+  };
+  return recorded(std::move(y), wanted, again,
                   [dx = x.gradient(), x = x.value(), f](Tensor<T> dy) { ops::activation_backward<T>(dx.sink(), dy.view(), x.view(), f); });
 }
 
@@ -25,7 +31,13 @@ Variable<T> gated(Variable<T> gate, Variable<T> up, Activation f) {
   const bool wanted = recording(gate.needs_grad(), up.needs_grad());
   Tensor<T> y = !wanted && gate.value().sole_holder() ? gate.value() : Tensor<T>(gate.shape());
   ops::gated_forward<T>(y.view(), gate.view(), up.view(), f);
-  return recorded(std::move(y), wanted,
+  if (!wanted) return Variable<T>(std::move(y));
+  const auto again = [gate = gate.value(), up = up.value(), f] {
+    Tensor<T> made(gate.shape());
+    ops::gated_forward<T>(made.view(), gate.view(), up.view(), f);
+    return made;
+  };
+  return recorded(std::move(y), wanted, again,
                   [dgate = gate.gradient(), dup = up.gradient(), gate = std::move(gate).release(), up = std::move(up).release(), f](Tensor<T> dy) mutable {
                     // Each element is read before it is written, so the saved inputs become their own gradients.
                     const auto place = [](const Gradient<T>& g, const Tensor<T>& saved) -> ops::GradSink<T> {

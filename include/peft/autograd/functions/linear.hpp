@@ -17,11 +17,12 @@ Variable<T> linear(const Variable<T>& x, const Parameter<T>& weight, const Param
   Tensor<T> y(shape);
   ops::linear_forward<T>(y.view(), x.view(), w, bias ? bias.value().data() : nullptr);
   const bool dw = weight.requires_grad(), db = bias.requires_grad();
-  return recorded(std::move(y), x.needs_grad() || dw || db, [dx = x.gradient(), x = dw ? x.value() : Tensor<T>(), in = x.cols(), weight, bias](Tensor<T> dy) {
+  return recorded(std::move(y), x.needs_grad() || dw || db, [dx = x.gradient(), x = dw ? x.kept() : Kept<T>(), in = x.cols(), weight, bias](Tensor<T> dy) {
     if (dx) ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view());
     if (weight.requires_grad() || bias.requires_grad()) {
       ops::GradSink<T> db_sink = bias.gradient().sink();
-      ops::linear_backward_weight<T>(weight.gradient().sink(), db_sink, dy.view(), x ? View<const T>(x.view()) : View<const T>(nullptr, dy.rows(), in));
+      const Tensor<T> kept = x.value();
+      ops::linear_backward_weight<T>(weight.gradient().sink(), db_sink, dy.view(), kept ? View<const T>(kept.view()) : View<const T>(nullptr, dy.rows(), in));
     }
   });
 }

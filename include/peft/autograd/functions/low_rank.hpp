@@ -36,7 +36,7 @@ Variable<T> dropout(Variable<T> x, const Dropping& drop) {
 }
 
 /// y += s · (drop(x) Aᵀ) Bᵀ, into y if nobody else holds it.  x (N, in), A (r, in), B (out, r), y (N, out).
-/// Keeps x (a handle) and x Aᵀ (N, r); the dropped x is made again in backward.     (LoRA, arXiv:2106.09685)
+/// Keeps x (or how to make it) and x Aᵀ (N, r); the dropped x is made again in backward.     (LoRA, arXiv:2106.09685)
 template <Scalar T>
 Variable<T> low_rank_update(Variable<T> y, const Variable<T>& x, const Parameter<T>& A, const Parameter<T>& B, T s, const Dropping& drop = {}) {
   if (A.shape()[1] != x.cols() || B.shape()[0] != y.cols() || A.shape()[0] != B.shape()[1])
@@ -54,20 +54,19 @@ Variable<T> low_rank_update(Variable<T> y, const Variable<T>& x, const Parameter
   Tensor<T> xa({x.rows(), A.shape()[0]});
   ops::low_rank_forward<T>(out.view(), xa.view(), dropped(x.value(), drop).view(), A.value().view(), B.value().view(), s);
   const bool wanted = dy_in || x.needs_grad() || A.requires_grad() || B.requires_grad();
-  return recorded(std::move(out), wanted,
-                  [dy_in, dx = x.gradient(), x = A.requires_grad() ? x.value() : Tensor<T>(), A, B, xa, s, drop, dropped](Tensor<T> dy) {
-                    const Tensor<T> in = A.requires_grad() ? dropped(x, drop) : Tensor<T>();
-                    const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
-                    if (dx && drop) {  // the gradient of the dropped x passes the same mask
-                      Tensor<T> g({dy.rows(), A.shape()[1]});
-                      ops::low_rank_backward<T>({g.view(), false}, dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
-                      ops::dropout<T>(g.view(), g.view(), drop.key, *drop.rows);
-                      dx.add(std::move(g));
-                    } else {
-                      ops::low_rank_backward<T>(dx.sink(), dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
-                    }
-                    dy_in.add(std::move(dy));
-                  });
+  return recorded(std::move(out), wanted, [dy_in, dx = x.gradient(), x = A.requires_grad() ? x.kept() : Kept<T>(), A, B, xa, s, drop, dropped](Tensor<T> dy) {
+    const Tensor<T> in = A.requires_grad() ? dropped(x.value(), drop) : Tensor<T>();
+    const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
+    if (dx && drop) {  // the gradient of the dropped x passes the same mask
+      Tensor<T> g({dy.rows(), A.shape()[1]});
+      ops::low_rank_backward<T>({g.view(), false}, dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
+      ops::dropout<T>(g.view(), g.view(), drop.key, *drop.rows);
+      dx.add(std::move(g));
+    } else {
+      ops::low_rank_backward<T>(dx.sink(), dA, dB, dy.view(), in.view(), xa.view(), A.value().view(), B.value().view(), s);
+    }
+    dy_in.add(std::move(dy));
+  });
 }
 
 }  // namespace peft

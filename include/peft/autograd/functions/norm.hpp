@@ -13,7 +13,12 @@ Variable<T> rms_norm(const Variable<T>& x, const Parameter<T>& weight, T eps, T 
   if (x.cols() != weight.size()) throw ShapeError("rms_norm", "x " + to_string(x.shape()) + " against a weight " + to_string(weight.shape()));
   Tensor<T> y(x.shape()), inv_rms({x.rows()});
   ops::rms_norm_forward<T>(y.view(), inv_rms.data(), x.view(), weight.value().data(), eps, offset);
-  return recorded(std::move(y), x.needs_grad() || weight.requires_grad(), [dx = x.gradient(), x = x.value(), weight, inv_rms, offset](Tensor<T> dy) {
+  const auto again = [x = x.value(), weight, inv_rms, eps, offset] {
+    Tensor<T> made(x.shape());
+    ops::rms_norm_forward<T>(made.view(), inv_rms.data(), x.view(), weight.value().data(), eps, offset);
+    return made;
+  };
+  return recorded(std::move(y), x.needs_grad() || weight.requires_grad(), again, [dx = x.gradient(), x = x.value(), weight, inv_rms, offset](Tensor<T> dy) {
     ops::rms_norm_backward<T>(dx.sink(), weight.gradient().sink(), dy.view(), x.view(), weight.value().data(), inv_rms.data(), offset);
   });
 }
@@ -24,7 +29,12 @@ Variable<T> layer_norm(const Variable<T>& x, const Parameter<T>& weight, const P
   if (x.cols() != weight.size()) throw ShapeError("layer_norm", "x " + to_string(x.shape()) + " against a weight " + to_string(weight.shape()));
   Tensor<T> y(x.shape()), statistics({x.rows(), 2});
   ops::layer_norm_forward<T>(y.view(), statistics.view(), x.view(), weight.value().data(), bias ? bias.value().data() : nullptr, eps);
-  return recorded(std::move(y), x.needs_grad() || weight.requires_grad() || bias.requires_grad(),
+  const auto again = [x = x.value(), weight, bias, statistics, eps] {
+    Tensor<T> made(x.shape());
+    ops::layer_norm_forward<T>(made.view(), statistics.view(), x.view(), weight.value().data(), bias ? bias.value().data() : nullptr, eps);
+    return made;
+  };
+  return recorded(std::move(y), x.needs_grad() || weight.requires_grad() || bias.requires_grad(), again,
                   [dx = x.gradient(), x = x.value(), weight, bias, statistics](Tensor<T> dy) {
                     ops::layer_norm_backward<T>(dx.sink(), weight.gradient().sink(), bias.gradient().sink(), dy.view(), x.view(), weight.value().data(),
                                                 statistics.view());

@@ -30,4 +30,25 @@ PEFT_INLINE Batch collate(const Dataset& dataset, std::span<const std::size_t> i
   return batch;
 }
 
+PEFT_INLINE std::vector<Batch> split(const Batch& batch, std::int64_t tokens) {
+  const std::int64_t all = batch.tokens(), parts = tokens > 0 ? std::max<std::int64_t>(1, (all + tokens - 1) / tokens) : 1;
+  if (parts == 1) return {batch};
+  std::vector<Batch> made;
+  for (std::size_t i = 0; i < batch.size(); i++) {
+    const auto [begin, end] = batch.offsets[i];
+    // A part ends where the sequence's middle lies behind its share of the tokens.
+    if (made.empty() || (begin + end) * parts > 2 * all * std::int64_t(made.size())) made.emplace_back();
+    Batch& part = made.back();
+    const std::int64_t first = part.tokens();
+    part.input_ids.insert(part.input_ids.end(), batch.input_ids.begin() + begin, batch.input_ids.begin() + end);
+    part.labels.insert(part.labels.end(), batch.labels.begin() + begin, batch.labels.begin() + end);
+    part.offsets.push_back({first, part.tokens()});
+    if (i < batch.example.size()) part.example.push_back(batch.example[i]);
+    const auto labels = std::count_if(part.labels.begin() + first, part.labels.end(), [](std::int32_t label) { return label != ignore_index; });
+    part.num_labels += labels;
+    part.num_shifted_labels += labels - (end > begin && part.labels[std::size_t(first)] != ignore_index ? 1 : 0);
+  }
+  return made;
+}
+
 }  // namespace peft

@@ -18,6 +18,7 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   if (a.max_steps <= 0) at_least("num_epochs", double(a.num_epochs), 1);
   at_least("batch_size", double(a.batch_size), 1);
   at_least("gradient_accumulation_steps", double(a.gradient_accumulation_steps), 1);
+  at_least("tokens_per_forward", double(a.tokens_per_forward), 0);
   at_least("learning_rate", a.learning_rate, 0);
   at_least("warmup_steps", double(a.warmup_steps), 0);
   at_least("weight_decay", a.weight_decay, 0);
