@@ -46,6 +46,8 @@ TEST_CASE("attention gradient", "[autograd][gradcheck]") {
     const std::int64_t n = c.spans.back().end, q = c.shape.heads * c.shape.head_dim, kv = c.shape.kv_heads * c.shape.head_dim;
     CHECK(gradcheck([&](const Variables& v) { return attention<double>(v[0], v[1], v[2], c.spans, c.shape); },
                     {normal({n, q}), normal({n, kv}, 2), normal({n, kv}, 3)}));
+    CHECK(gradcheck([&](const Variables& v) { return attention<double>(v[0], v[1], v[2], c.spans, c.shape, v[3], n); },
+                    {normal({n, q}), normal({n, kv}, 2), normal({n, kv}, 3), normal({2 * n, c.shape.heads}, 4)}));
   }
 }
 

@@ -26,8 +26,12 @@ struct Case {
   std::int64_t rows = 0;
   Tensor<T> q, dout;
   std::vector<Tensor<T>> k, v, prefix_k, prefix_v;
+  Tensor<T> table;  // of a relative bias, or none
+  std::int64_t zero = 0;
 
-  Case(const AttentionShape& s, std::vector<Lengths> all) : shape(s), lengths(std::move(all)) {
+  Case(const AttentionShape& s, std::vector<Lengths> all, bool biased = false) : shape(s), lengths(std::move(all)) {
+    for (const Lengths& l : lengths) zero = std::max(zero, l.prefix + l.keys);
+    if (biased) table = with_gaps(random_normal<T>({2 * zero + 1, shape.heads}, 13));
     for (const Lengths& l : lengths) rows += l.queries;
     const std::int64_t width = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
     q = random_normal<T>({rows, width + 2 * kv}, 11).columns(kv, kv + width);
@@ -56,12 +60,14 @@ struct Case {
   };
   Result forward() const {
     Result r{with_gaps(poisoned<T>({rows, shape.heads * shape.head_dim})), poisoned<T>({rows, shape.heads})};
-    ops::attention_forward<T>(r.out, r.lse, q, sequences(), shape);
+    ops::attention_forward<T>(r.out, r.lse, q, sequences(), shape, bias());
     return r;
   }
+  ops::RelativeBias<T> bias() const { return table ? ops::RelativeBias<T>{table.view(), zero} : ops::RelativeBias<T>(); }
   struct Gradients {
     Tensor<T> dq;
     std::vector<Tensor<T>> k, v, prefix_k, prefix_v;
+    Tensor<T> table = {};
   };
   Gradients backward(const Result& r) const {
     Gradients g{poisoned<T>({rows, shape.heads * shape.head_dim}), {}, {}, {}, {}};
@@ -73,12 +79,14 @@ struct Case {
       sinks[i].k = {g.k[i], false}, sinks[i].v = {g.v[i], false};
       if (lengths[i].prefix) sinks[i].prefix_k = {g.prefix_k[i], false}, sinks[i].prefix_v = {g.prefix_v[i], false};
     }
-    ops::attention_backward<T>({g.dq, false}, sinks, dout, r.out, r.lse, q, sequences(), shape);
+    if (table) g.table = poisoned<T>(table.shape());
+    ops::attention_backward<T>({g.dq, false}, sinks, dout, r.out, r.lse, q, sequences(), shape, bias(),
+                               table ? ops::GradSink<T>{g.table, false} : ops::GradSink<T>());
     return g;
   }
 };
 
-// softmax(scale · q kᵀ + mask) v, one query and head at a time, in double.
+// softmax(scale · q kᵀ + bias + mask) v, one query and head at a time, in double.
 template <class T>
 Array formula(const Case<T>& c, Array& lse) {
   const AttentionShape& shape = c.shape;
@@ -100,9 +108,11 @@ Array formula(const Case<T>& c, Array& lse) {
         for (std::int64_t j = 0; j < keys; j++) {
           double x = 0;
           for (std::int64_t d = 0; d < dim; d++) x += double(c.q(n, h * dim + d)) * key(c.prefix_k[s], c.k[s], j, d);
+          x *= shape.scale;
+          if (c.table) x += double(c.table(c.zero + j - at, h));
           const bool past = !shape.causal || j <= at;
           const bool near = shape.window == 0 || (j > at - shape.window && j < at + shape.window);
-          score.push_back((past && near) || j < l.context ? x * shape.scale : -INFINITY);
+          score.push_back((past && near) || j < l.context ? x : -INFINITY);
           largest = std::max(largest, score.back());
         }
         for (double x : score) sum += std::exp(x - largest);
@@ -149,12 +159,14 @@ TEMPLATE_TEST_CASE("attention is a softmax over the keys that are seen", "[ops]"
   int number = 0;
   for (const auto& [shape, lengths] : settings()) {
     CAPTURE(number++);
-    const Case<T> c(shape, lengths);
-    const auto r = c.forward();
-    Array lse;
-    const Array want = formula(c, lse);
-    CHECK_THAT(array(r.out), is_near<T>(want, 2));
-    CHECK_THAT(array(r.lse), is_near<T>(lse));
+    for (const bool biased : {false, true}) {
+      const Case<T> c(shape, lengths, biased);
+      const auto r = c.forward();
+      Array lse;
+      const Array want = formula(c, lse);
+      CHECK_THAT(array(r.out), is_near<T>(want, 2));
+      CHECK_THAT(array(r.lse), is_near<T>(lse));
+    }
   }
 }
 
@@ -169,11 +181,13 @@ TEST_CASE("attention's gradients are the slopes", "[ops][gradcheck]") {
   };
   int number = 0;
   for (const auto& [shape, lengths] : small) {
+    const bool biased = number % 2 == 0;
     CAPTURE(number++);
-    const Case<double> c(shape, lengths);
+    const Case<double> c(shape, lengths, biased);
     const auto f = [&] { return dot(c.forward().out, c.dout); };
     const auto g = c.backward(c.forward());
     CHECK_THAT(array(g.dq), IsNear(differences(c.q, f), 1e-6));
+    if (biased) CHECK_THAT(array(g.table), IsNear(differences(c.table, f), 1e-6));
     for (std::size_t i = 0; i < lengths.size(); i++) {
       if (lengths[i].queries == 0) {
         CHECK_THAT(array(g.k[i]), IsNear(array(Tensor<double>::zeros(g.k[i].shape())), 0));
@@ -193,9 +207,11 @@ TEST_CASE("float gradients are the double ones, rounded", "[ops]") {
   std::vector<Setting> all = settings();
   all.push_back({attention_shape(4, 2, 16), {{600, 600, 10}}});  // cut into parts
   for (const auto& [shape, lengths] : all) {
+    const bool biased = number % 2 == 0;
     CAPTURE(number++);
-    const Case<float> c(shape, lengths);
-    Case<double> exact(shape, lengths);
+    const Case<float> c(shape, lengths, biased);
+    Case<double> exact(shape, lengths, biased);
+    if (biased) exact.table = cast<double>(c.table);
     exact.q = cast<double>(c.q), exact.dout = cast<double>(c.dout);
     for (std::size_t i = 0; i < lengths.size(); i++) {
       exact.k[i] = cast<double>(c.k[i]), exact.v[i] = cast<double>(c.v[i]);
@@ -204,6 +220,7 @@ TEST_CASE("float gradients are the double ones, rounded", "[ops]") {
     const auto found = c.backward(c.forward());
     const auto want = exact.backward(exact.forward());
     CHECK_THAT(array(found.dq), is_near<float>(array(want.dq), 3, 1));
+    if (biased) CHECK_THAT(array(found.table), is_near<float>(array(want.table), 3, 1));
     for (std::size_t i = 0; i < lengths.size(); i++) {
       if (lengths[i].queries == 0) continue;
       CHECK_THAT(array(found.k[i]), is_near<float>(array(want.k[i]), 3, 1));
@@ -220,13 +237,13 @@ TEMPLATE_TEST_CASE("a query has the same bits in prefill, with a cache and in an
   const Threads two(2);
   for (const AttentionShape& shape : {attention_shape(9, 3, 64), attention_shape(2, 2, 24, true, 50), attention_shape(5, 1, 19)}) {
     const std::int64_t rows = 150, width = shape.heads * shape.head_dim;
-    const Case<T> c(shape, {{rows, rows, 5}});
+    const Case<T> c(shape, {{rows, rows, 5}}, shape.kv_heads == 2);
     const auto whole = c.forward();
     const auto again = [&](std::int64_t begin, std::int64_t end) {  // the same queries, what came before them in a cache
       const Tensor<T> out = poisoned<T>({end - begin, width}), lse = poisoned<T>({end - begin, shape.heads});
       ops::AttentionSequence<T> s = c.sequences()[0];
       s.begin = 0, s.end = end - begin, s.k = s.k.row_range(0, end), s.v = s.v.row_range(0, end);
-      ops::attention_forward<T>(out, lse, c.q.view().row_range(begin, end), std::vector{s}, shape);
+      ops::attention_forward<T>(out, lse, c.q.view().row_range(begin, end), std::vector{s}, shape, c.bias());
       CHECK(same_bits(out, whole.out.row_range(begin, end)));
       CHECK(same_bits(lse, whole.lse.row_range(begin, end)));
     };
@@ -307,4 +324,12 @@ TEST_CASE("attention refuses what does not fit", "[ops]") {
   CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, c.shape), ShapeError);
   sequences = c.sequences(), sequences[0].end = 6;
   CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, c.shape), ShapeError);
+  // A relative bias covers every distance that is seen, and all heads.
+  sequences = c.sequences();
+  const Tensor<float> table({5, 4}, 0.f);
+  ops::attention_forward<float>(out, lse, c.q, sequences, c.shape, {table.view(), 4});
+  CHECK_THROWS_WITH(ops::attention_forward<float>(out, lse, c.q, sequences, c.shape, {table.view(), 3}), Catch::Contains("distances -4 … 0"));
+  CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, c.shape, {table.view().columns(0, 3), 4}), ShapeError);
+  shape = c.shape, shape.causal = false;
+  CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, shape, {table.view(), 4}), ShapeError);
 }

@@ -25,6 +25,15 @@ struct AttentionSequence {
   std::int64_t context = 0;
 };
 
+/// Added to the scaled score of query i and key j, by their distance and head: table(zero + j − i, head), counted in key indices (T5's
+/// relative positions, arXiv:1910.10683; ALiBi, arXiv:2108.12409). Empty: nothing is added.
+template <class T>
+struct RelativeBias {
+  View<const T> table = {};  // (distances, heads); every distance of a query to a key that it sees must have a row
+  std::int64_t zero = 0;     // the row of j = i
+  explicit operator bool() const { return bool(table); }
+};
+
 /// Where the gradients of one sequence's keys go. A sink that is first is written whole.
 template <class T>
 struct AttentionSequenceGrad {
@@ -34,14 +43,16 @@ struct AttentionSequenceGrad {
 /// out (N, heads · head_dim) = softmax(scale · q kᵀ + mask) v by tiles with a running maximum (Dao et al. 2022, arXiv:2205.14135);
 /// lse (N, heads): log Σ exp of each row's scores, what backward needs saved. No T × T tensor; tiles above the diagonal are skipped.
 template <Scalar T>
-void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
+void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
+                       const RelativeBias<T>& bias = {});
 
 /// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q
 /// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order, after all k and v:
-/// a prefix may be rows of another sequence's.
+/// a prefix may be rows of another sequence's. dbias, as the table: Σ ds over the pairs at each distance.
 template <Scalar T>
 void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse,
-                        View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape);
+                        View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape, const RelativeBias<T>& bias = {},
+                        GradSink<T> dbias = {});
 
 }  // namespace peft::ops
 

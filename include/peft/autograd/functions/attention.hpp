@@ -44,17 +44,20 @@ AttentionSequences<T> attention_sequences(const AttentionSpans<T>& spans, const 
 }
 }  // namespace detail
 
-/// softmax(scale · q kᵀ + mask) v for every sequence; q (N, heads · head_dim), k, v (N, kv_heads · head_dim). Keeps q, k, v, the output and
-/// one number a row and head.
+/// softmax(scale · q kᵀ + bias + mask) v for every sequence; q (N, heads · head_dim), k, v (N, kv_heads · head_dim). `bias` (distances,
+/// heads), if there is one, by the distance of key and query, `zero` the row of distance 0. Keeps q, k, v, the output and one number a
+/// row and head.
 template <Scalar T>
-Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable<T>& v, AttentionSpans<T> spans, const ops::AttentionShape& shape) {
+Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable<T>& v, AttentionSpans<T> spans, const ops::AttentionShape& shape,
+                      const Variable<T>& bias = {}, std::int64_t zero = 0) {
   Tensor<T> y({q.rows(), shape.heads * shape.head_dim}), lse({q.rows(), shape.heads});
   const auto sequences = detail::attention_sequences<T>(spans, k.value(), v.value());
-  ops::attention_forward<T>(y.view(), lse.view(), q.view(), sequences, shape);
-  bool wanted = q.needs_grad() || k.needs_grad() || v.needs_grad();
+  const auto relative = [](const Variable<T>& table, std::int64_t row) { return table ? ops::RelativeBias<T>{table.view(), row} : ops::RelativeBias<T>(); };
+  ops::attention_forward<T>(y.view(), lse.view(), q.view(), sequences, shape, relative(bias, zero));
+  bool wanted = q.needs_grad() || k.needs_grad() || v.needs_grad() || bias.needs_grad();
   for (const auto& s : spans) wanted = wanted || (s.prefix_k && (s.prefix_k.needs_grad() || s.prefix_v.needs_grad()));
   if (!recording(wanted)) return Variable<T>(std::move(y));
-  return recorded(y, true, [q, k, v, y, lse, spans = std::move(spans), shape](Tensor<T> dy) {
+  return recorded(y, true, [q, k, v, y, lse, spans = std::move(spans), shape, bias, zero, relative](Tensor<T> dy) {
     const auto again = detail::attention_sequences<T>(spans, k.value(), v.value());
     // The three are written at the same time: where one variable stands in two places, each gets memory of its own.
     Tensor<T> dq_apart, dv_apart;
@@ -72,7 +75,7 @@ Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable
       if (dk && s.shared_end > s.shared_begin) grads[i].prefix_k = {dk.view.row_range(s.shared_begin, s.shared_end), true};
       if (dv && s.shared_end > s.shared_begin) grads[i].prefix_v = {dv.view.row_range(s.shared_begin, s.shared_end), true};
     }
-    ops::attention_backward<T>(dq, grads, dy.view(), y.view(), lse.view(), q.view(), again, shape);
+    ops::attention_backward<T>(dq, grads, dy.view(), y.view(), lse.view(), q.view(), again, shape, relative(bias, zero), bias.gradient().sink());
     if (dq_apart) q.gradient().add(std::move(dq_apart));
     if (dv_apart) v.gradient().add(std::move(dv_apart));
   });

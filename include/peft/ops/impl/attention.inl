@@ -29,6 +29,21 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
   }
 }
 
+template <class T>
+void check_bias(const char* operation, const RelativeBias<T>& bias, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
+  if (!bias) return;
+  std::int64_t back = 0, ahead = 0;
+  for (const AttentionSequence<T>& s : sequences)
+    if (const std::int64_t rows = s.end - s.begin; rows > 0) {
+      back = std::max(back, prefix_rows(s) + s.k.rows - 1);
+      ahead = std::max(ahead, shape.causal ? std::max<std::int64_t>(0, s.context - (prefix_rows(s) + s.k.rows - rows) - 1) : rows - 1);
+    }
+  if (bias.table.cols != shape.heads || bias.zero < back || bias.zero + ahead >= bias.table.rows)
+    throw ShapeError(operation, "a relative bias " + to_string(Shape{bias.table.rows, bias.table.cols}) + " with row " + std::to_string(bias.zero) +
+                                    " for distance 0; " + std::to_string(shape.heads) + " heads and the distances " + std::to_string(-back) + " … " +
+                                    std::to_string(ahead) + " are wanted");
+}
+
 /// Queries first … end of a sequence for one key head. In backward, its dK and dV begin at `at`, `keys` rows each.
 struct AttentionChunk {
   std::size_t sequence;
@@ -76,7 +91,7 @@ void finish_block(const QueryBlock<T>& b, const Block<T>& block, View<T> out, Vi
 /// Blocks of queries, each over all of its keys.
 template <class T>
 void attend_in_blocks(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
-                      const AttentionChunks& chunks) {
+                      const AttentionChunks& chunks, const BiasRows<T>& bias) {
   const std::int64_t width = round_up(queries_per_block(shape) * (shape.heads / shape.kv_heads), 16), padded = round_up(shape.head_dim, 16);
   Slots slots(std::int64_t(chunks.size()), std::int64_t(sizeof(T)) * (block_elements(shape) + 2 * width * padded + 6 * width));
   parallel_for(std::int64_t(chunks.size()), [&](std::int64_t number) {
@@ -94,6 +109,7 @@ void attend_in_blocks(View<T> out, View<T> lse, View<const T> q, std::span<const
     for (std::int64_t range = 0; range < block.last(); range += key_range) {
       const bool any = each_tile<T>(block, range, range + key_range, [&](std::int64_t begin) {
         load_tile<T>(t, b, block, begin, false);
+        load_bias<T>(t, b, block, bias, begin, b.width, 1);
         PEFT_DISPATCH(attend<T>, b, t);
       });
       if (any) PEFT_DISPATCH(join_range<T>, b);
@@ -105,7 +121,7 @@ void attend_in_blocks(View<T> out, View<T> lse, View<const T> q, std::span<const
 /// One or few queries over a long past. A chunk is one range of keys for all heads, so that the rows of a cache are read from one end to the
 /// other; where there is one range only, each head is a chunk.
 template <class T>
-void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const AttentionSequence<T>& s, const AttentionShape& shape) {
+void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const AttentionSequence<T>& s, const AttentionShape& shape, const BiasRows<T>& bias) {
   constexpr std::int64_t width = round_up(few_lanes, 16);
   const std::int64_t padded = round_up(shape.head_dim, 16), heads = shape.kv_heads, state = width * padded + 2 * width;
   const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range, together = ranges > 1 ? heads : 1;
@@ -138,7 +154,9 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
     }
     each_tile<T>(Block<T>(shape, s, 0, s.begin, s.end), range * key_range, (range + 1) * key_range, [&](std::int64_t begin) {
       for (std::int64_t head = first; head < first + together; head++) {
-        load_tile<T>(t, b, take_head(head), begin, true);
+        const Block<T> block = take_head(head);
+        load_tile<T>(t, b, block, begin, true);
+        load_bias<T>(t, b, block, bias, begin, 1, key_tile);
         PEFT_DISPATCH(attend_few<T>, b, t);
       }
     });
@@ -159,21 +177,30 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
 }  // namespace detail
 
 template <Scalar T>
-void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
+void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
+                       const RelativeBias<T>& bias) {
   detail::check_attention<T>("attention", q, sequences, shape);
+  detail::check_bias<T>("attention", bias, sequences, shape);
+  const detail::BiasRows<T> bias_rows(bias);
   detail::AttentionChunks chunks = detail::attention_chunks<T>(sequences, shape, [&](std::int64_t) { return detail::queries_per_block(shape); });
   // A few queries behind a cache are memory-bound; one sequence after the other.
   const auto few = [&](const AttentionSequence<T>& s) { return (s.end - s.begin) * (shape.heads / shape.kv_heads) <= detail::few_lanes; };
   std::erase_if(chunks, [&](const detail::AttentionChunk& c) { return few(sequences[c.sequence]); });
-  if (!chunks.empty()) detail::attend_in_blocks<T>(out, lse, q, sequences, shape, chunks);
+  if (!chunks.empty()) detail::attend_in_blocks<T>(out, lse, q, sequences, shape, chunks, bias_rows);
   for (const AttentionSequence<T>& s : sequences)
-    if (s.end > s.begin && few(s)) detail::attend_in_ranges<T>(out, lse, q, s, shape);
+    if (s.end > s.begin && few(s)) detail::attend_in_ranges<T>(out, lse, q, s, shape, bias_rows);
 }
 
 template <Scalar T>
 void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>> grads, View<const T> dout, View<const T> out, View<const T> lse,
-                        View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
+                        View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape, const RelativeBias<T>& bias,
+                        GradSink<T> dbias) {
   detail::check_attention<T>("attention backward", q, sequences, shape);
+  detail::check_bias<T>("attention backward", bias, sequences, shape);
+  if (dbias && (dbias.view.rows != bias.table.rows || dbias.view.cols != bias.table.cols))
+    throw ShapeError("attention backward", "the gradient of a relative bias " + to_string(Shape{bias.table.rows, bias.table.cols}) + " in " +
+                                               to_string(Shape{dbias.view.rows, dbias.view.cols}));
+  const detail::BiasRows<T> bias_rows(bias);
   if (grads.size() != sequences.size())
     throw ShapeError("attention backward", std::to_string(grads.size()) + " sets of gradients for " + std::to_string(sequences.size()) + " sequences");
   // A chunk owns the rows of dq, and a part of dK and dV of its own; parts are added in the order of the queries. A long sequence is cut,
@@ -197,6 +224,9 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
     elements += 2 * c.keys * padded;
   }
   const Tensor<T> parts({elements});
+  // And a part of the bias's gradient, (group, distances).
+  const std::int64_t group = shape.heads / shape.kv_heads, bias_part = dbias ? group * bias_rows.distances() : 0;
+  const Tensor<T> bias_parts = Tensor<T>::zeros({std::int64_t(chunks.size()) * bias_part});
   detail::Slots slots(std::int64_t(chunks.size()),
                       std::int64_t(sizeof(T)) * (detail::block_elements(shape) + 3 * width * padded + detail::key_tile * width + 2 * width));
   parallel_for(std::int64_t(chunks.size()), [&](std::int64_t number) {
@@ -208,7 +238,8 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
     detail::KeyTile<T> t;
     detail::cut_block<T>(b, t, memory, shape);
     b.dout = memory.cut(width * padded), b.doutt = memory.cut(width * padded), b.ds = memory.cut(detail::key_tile * width), b.lse = memory.cut(width);
-    b.delta = memory.cut(width), b.dq = dq ? memory.cut(width * padded) : nullptr;
+    b.delta = memory.cut(width), b.dq = dq ? memory.cut(width * padded) : nullptr, b.wants_ds = bool(dbias);
+    T* const dbias_part = bias_parts.data() + number * bias_part;
     T* const dk = to.k || to.prefix_k ? parts.data() + chunk.at : nullptr;
     T* const dv = to.v || to.prefix_v ? parts.data() + chunk.at + chunk.keys * padded : nullptr;
     if (dk) std::fill(dk, dk + chunk.keys * padded, T(0));
@@ -227,7 +258,11 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
       if (dq) std::fill(b.dq, b.dq + b.width * padded, T(0));
       detail::each_tile<T>(block, 0, block.last(), [&](std::int64_t begin) {
         detail::load_tile<T>(t, b, block, begin, false);
+        detail::load_bias<T>(t, b, block, bias_rows, begin, b.width, 1);
         PEFT_DISPATCH(attend_backward<T>, b, t, dk ? dk + begin * padded : nullptr, dv ? dv + begin * padded : nullptr);
+        for (std::int64_t lane = 0; dbias && lane < b.lanes; lane++)
+          for (std::int64_t j = 0; j < t.count; j++)
+            dbias_part[lane % group * bias_rows.distances() + bias_rows.at(block, lane, begin + j)] += b.ds[j * b.width + lane];
       });
       for (std::int64_t lane = 0; dq && lane < b.lanes; lane++) {
         T* row = dq.view.row(block.row(lane)) + block.head(lane) * b.dim;
@@ -235,6 +270,15 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
       }
     }
   });
+
+  if (dbias) {
+    if (!dbias.accumulate)
+      for (std::int64_t d = 0; d < dbias.view.rows; d++) std::fill_n(dbias.view.row(d), dbias.view.cols, T(0));
+    for (std::size_t c = 0; c < chunks.size(); c++)
+      for (std::int64_t g = 0; g < group; g++)
+        for (std::int64_t d = 0; d < bias_rows.distances(); d++)
+          dbias.view(d, chunks[c].kv_head * group + g) += bias_parts[std::int64_t(c) * bias_part + g * bias_rows.distances() + d];
+  }
 
   // Key rows begin … end of one sequence and key head into a sink that has no prefix of `shift` rows.
   const auto add_parts = [&](std::size_t sequence, std::int64_t kv_head, std::int64_t begin, std::int64_t end, bool values, const GradSink<T>& sink,

@@ -128,8 +128,15 @@ PEFT_TARGET void soften(const detail::QueryBlock<T>& b, const detail::KeyTile<T>
 }
 
 template <class T>
+PEFT_TARGET void scores(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
+  if (t.biased)  // the bias stands in p already
+    product<T, true>(t.count, b.width, b.dim, t.k, b.padded, 1, b.qt, b.width, b.p, b.width);
+  else
+    product<T, false>(t.count, b.width, b.dim, t.k, b.padded, 1, b.qt, b.width, b.p, b.width);
+}
+template <class T>
 PEFT_TARGET void attend(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
-  product<T, false>(t.count, b.width, b.dim, t.k, b.padded, 1, b.qt, b.width, b.p, b.width);
+  scores<T>(b, t);
   soften<T>(b, t);
   product<T, true>(b.rows, b.padded, t.count, b.p, 1, b.width, t.v, b.padded, b.o, b.padded);
 }
@@ -194,7 +201,7 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
     const T* rows[W];
     for (int i = 0; i < W; i++) rows[i] = t.k_rows[j + i < t.count ? j + i : t.count - 1];
     V<T> s[detail::few_lanes];
-    for (std::int64_t lane = 0; lane < b.lanes; lane++) s[lane] = V<T>{};
+    for (std::int64_t lane = 0; lane < b.lanes; lane++) s[lane] = t.biased ? load(b.p + lane * detail::key_tile + j) : V<T>{};
     std::int64_t d = 0;
     for (; d + W <= b.dim; d += W) {
       V<T> r[W];
@@ -248,8 +255,8 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
 template <class T>
 PEFT_TARGET void attend_backward(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t, T* dk, T* dv) {
   const std::int64_t w = b.width;
-  const bool wants_ds = dk || b.dq;
-  product<T, false>(t.count, w, b.dim, t.k, b.padded, 1, b.qt, w, b.p, w);
+  const bool wants_ds = dk || b.dq || b.wants_ds;
+  scores<T>(b, t);
   if (wants_ds) product<T, false>(t.count, w, b.dim, t.v, b.padded, 1, b.doutt, w, b.ds, w);
   for (std::int64_t c = 0; c < w; c += L<T>) {
     const V<T> lse = load(b.lse + c), delta = load(b.delta + c);

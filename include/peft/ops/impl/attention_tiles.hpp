@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "peft/core/tensor.hpp"
 #include "peft/ops/attention.hpp"
 #include "peft/ops/impl/gemm_kernels.hpp"
 #include "peft/ops/impl/math.hpp"
@@ -39,6 +40,7 @@ struct QueryBlock {
   // backward
   T *dout, *doutt, *ds, *dq;  // as q, qt, p, o; dq null if nobody wants it
   T *lse, *delta;             // (width)
+  bool wants_ds;              // even if neither dq nor dk is wanted
 };
 
 /// Keys j = 0 … count of a tile.
@@ -46,6 +48,7 @@ template <class T>
 struct KeyTile {
   std::int64_t count, context;                   // the first `context` are visible to all
   bool masked;                                   // otherwise every lane sees all of them
+  bool biased;                                   // p holds what is added to the scores
   T *k, *v;                                      // (key_tile, padded), copied; zeros behind what there is. count is a multiple of 8
   const T *k_rows[key_tile], *v_rows[key_tile];  // or where they are
 };
@@ -160,6 +163,42 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
   }
   std::fill(t.k + copied * b.padded, t.k + t.count * b.padded, T(0));
   std::fill(t.v + copied * b.padded, t.v + t.count * b.padded, T(0));
+}
+
+/// A relative bias with its distances side by side, (heads, distances).
+template <class T>
+struct BiasRows {
+  Tensor<T> rows;
+  std::int64_t zero = 0;
+  BiasRows(const RelativeBias<T>& bias) : zero(bias.zero) {
+    if (!bias) return;
+    rows = Tensor<T>({bias.table.cols, bias.table.rows});
+    for (std::int64_t d = 0; d < bias.table.rows; d++)
+      for (std::int64_t h = 0; h < bias.table.cols; h++) rows(h, d) = bias.table(d, h);
+  }
+  explicit operator bool() const { return bool(rows); }
+  std::int64_t distances() const { return rows.cols(); }
+  /// Of the key at index `key` for a lane, within the table where nobody sees the key.
+  std::int64_t at(const Block<T>& block, std::int64_t lane, std::int64_t key) const {
+    return std::clamp<std::int64_t>(key - block.row(lane) - block.offset + zero, 0, distances() - 1);
+  }
+};
+
+/// The bias of a tile into p, whose elements (key, lane) lie key · down + lane · across.
+template <class T>
+void load_bias(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, const BiasRows<T>& bias, std::int64_t begin, std::int64_t down,
+               std::int64_t across) {
+  t.biased = bool(bias);
+  if (!bias) return;
+  for (std::int64_t lane = 0; lane < b.lanes; lane++) {
+    const T* const row = bias.rows.view().row(block.head(lane));
+    for (std::int64_t j = 0; j < t.count; j++) b.p[j * down + lane * across] = row[bias.at(block, lane, begin + j)];
+  }
+  // Of lanes that are none, and of what fills a register up, nothing is used.
+  if (across == 1)
+    for (std::int64_t j = 0; j < t.count; j++) std::fill(b.p + j * down + b.lanes, b.p + j * down + b.width, T(0));
+  else
+    for (std::int64_t lane = 0; lane < b.lanes; lane++) std::fill(b.p + lane * across + t.count, b.p + (lane + 1) * across, T(0));
 }
 
 /// f(first key of a tile) for the tiles among keys begin … end that a block sees anything of, in ascending order. Whether there was one.
