@@ -12,6 +12,7 @@
 
 #include "peft/core/parallel.hpp"
 #include "peft/ops/gemm.hpp"
+#include "peft/ops/impl/gemm_engine.hpp"
 #include "peft/ops/isa.hpp"
 #include "peft/ops/quantized.hpp"
 
@@ -170,7 +171,7 @@ int main(int argc, char** argv) {
   if (argc > 1) budget = std::atof(argv[1]);
   const std::string only = argc > 2 ? argv[2] : "";
   one_core = peak();
-  fmt::print("{}: peak of one core {:.1f} GFLOP/s (float32)\n", name(isa()), one_core);
+  fmt::print("{}: peak of one core {:.1f} GFLOP/s (float32); matrices are multiplied by: {}\n", name(isa()), one_core, ops::detail::gemm_engine);
   for (int threads : {1, 2}) {
     set_num_threads(threads);
     if (only.empty() || only == "gemm") {

@@ -41,7 +41,7 @@ void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bi
   // What decides must not be the number of rows.
   if (detail::Factor(w, true).along && (kernel() == Kernel::dot || w.rows <= detail::few))
     return detail::dot_products<T>(f, y, x, detail::Factor(w, true), T(1), accumulate, bias);
-  detail::Nest<T>(f, {detail::Factor(x, true), detail::Factor(w, true), T(1), T(accumulate), y, bias}).run();
+  detail::multiply<T>(f, {detail::Factor(x, true), detail::Factor(w, true), T(1), T(accumulate), y, bias});
 }
 
 template <Scalar T>
@@ -51,7 +51,7 @@ void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w
     throw ShapeError("linear backward", "dx " + detail::text(dx.view.rows, dx.view.cols) + " of dy " + detail::text(dy.rows, dy.cols) + " and a weight " +
                                             detail::text(w.rows, w.cols));
   detail::check_weight("linear backward", w);
-  detail::Nest<T>(PEFT_DISPATCH(gemm_kernels<T>, ), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view}).run();
+  detail::multiply<T>(PEFT_DISPATCH(gemm_kernels<T>, ), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view});
 }
 
 template <Scalar T>

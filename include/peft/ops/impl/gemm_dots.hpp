@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-#include "peft/ops/impl/gemm_nest.hpp"
+#include "peft/ops/impl/gemm_engine.hpp"
 
 namespace peft::ops::detail {
 
@@ -79,7 +79,7 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
 template <class T>
 void either_way(const GemmKernels<T>& f, Product<T> p) {
   if (p.b.lines <= f.height && p.a.lines > p.b.lines) std::swap(p.a, p.b), p.flipped = true;
-  Nest<T>(f, p).run();
+  multiply<T>(f, p);
 }
 
 }  // namespace peft::ops::detail
