@@ -34,7 +34,6 @@ namespace peft {
   template double log_probability<T>(std::span<const T>, std::int32_t);                                                                                        \
   template bool BeamSearch::advance<T>(View<const T>);                                                                                                         \
   template class LanguageModel<T>;                                                                                                                             \
-  template void copy_cache<T>(const KvCache<T>&, KvCache<T>&, std::int64_t, std::int64_t);                                                                     \
   template std::vector<Generation> run_generation<T>(LanguageModel<T>&, std::span<const GenerationRequest<T>>, const GenerationConfig&, const Tokenizer*);     \
   template std::vector<ContinuationScore> score_continuations<T>(LanguageModel<T>&, std::span<const std::int32_t>, std::span<const std::vector<std::int32_t>>, \
                                                                  int);

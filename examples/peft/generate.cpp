@@ -23,13 +23,14 @@ struct Options {
   std::int64_t max_new_tokens = 256, top_k = 0;
   double temperature = 0, top_p = 1, repetition_penalty = 1;
   std::uint64_t seed = 0;
-  bool raw = false;
+  bool raw = false, half_cache = false;
 };
 
 peft::GenerationConfig generation_config(const Options& o) {
   peft::GenerationConfig config;
   config.max_new_tokens = o.max_new_tokens, config.temperature = o.temperature, config.top_k = o.top_k, config.top_p = o.top_p;
   config.repetition_penalty = o.repetition_penalty, config.seed = o.seed, config.stop = o.stop, config.system_prompt = o.system;
+  config.half_cache = o.half_cache;
   if (o.raw) config.prompt_template = "plain";
   return config;
 }
@@ -108,6 +109,7 @@ void add_generate(CLI::App& app) {
   command->add_option("--top-p", o->top_p, "draw from the likeliest tokens that hold this probability")->capture_default_str();
   command->add_option("--repetition-penalty", o->repetition_penalty, "1: none; above, what was said already becomes less likely")->capture_default_str();
   command->add_option("--stop", o->stop, "end before this text; may be given again");
+  command->add_flag("--half-cache", o->half_cache, "keys and values of the past as F16: half the memory of long conversations");
   command->add_option("--seed", o->seed, "of the draw; the same seed, the same text")->capture_default_str();
   command->footer(
       "Examples:\n  peft generate --model SmolLM2.gguf --prompt \"What is a torque wrench?\"\n  peft generate --model SmolLM2.gguf --adapter out/ "

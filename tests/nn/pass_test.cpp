@@ -130,6 +130,29 @@ TEST_CASE("a cache grows, keeps what is there and forgets on demand", "[nn]") {
   CHECK(same_bits(cache.keys(0, 2), k.row_range(0, 2)));
 }
 
+TEST_CASE("a cache of half precision holds rounded rows, and copies the rest of another one", "[nn]") {
+  const Tensor<float> k = random_normal<float>({5, 3}), v = random_normal<float>({5, 3}, 2);
+  KvCache<float> cache(2, 3, 1, DType::f16), copy(2, 3, 1, DType::f16);
+  const auto fill = [&](KvCache<float>& to, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t layer : {0, 1}) to.append(layer, k.view().row_range(begin, end), v.view().row_range(begin, end));
+    to.advance(end - begin);
+  };
+  fill(cache, 0, 2), fill(cache, 2, 5);
+  for (std::int64_t i = 0; i < 5; i++)
+    for (std::int64_t c = 0; c < 3; c++) {
+      CHECK(cache.half_keys(1, 5)(i, c).bits == to_float16(k(i, c)).bits);
+      CHECK(cache.half_values(0, 5)(i, c).bits == to_float16(v(i, c)).bits);
+    }
+  fill(copy, 0, 3);
+  copy.half_keys(0, 3)(0, 0) = Float16{1};  // what is in common is not copied
+  copy.copy_from(cache, 2);
+  CHECK(copy.length() == 5);
+  CHECK(copy.half_keys(0, 5)(0, 0).bits == 1);
+  CHECK(copy.half_values(1, 5)(4, 2).bits == cache.half_values(1, 5)(4, 2).bits);
+  CHECK_THROWS_AS(copy.copy_from(KvCache<float>(2, 3)), ShapeError);
+  CHECK_THROWS_WITH(KvCache<float>(2, 3, 1, DType::q4_0), Catch::Contains("allowed are F32 and F16"));
+}
+
 TEST_CASE("rotary frequencies fall from 1 to about 1/theta", "[nn]") {
   const auto f = rope_frequencies({.theta = 10000}, 8);
   REQUIRE(f.size() == 4);

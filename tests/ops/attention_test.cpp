@@ -252,6 +252,38 @@ TEMPLATE_TEST_CASE("a query has the same bits in prefill, with a cache and in an
   }
 }
 
+TEMPLATE_TEST_CASE("keys of half precision are those numbers", "[ops]", float, double) {
+  using T = TestType;
+  for (const auto& [shape, lengths] : settings()) {
+    Case<T> c(shape, lengths, shape.heads == 4);
+    std::vector<Tensor<Float16>> half;
+    auto sequences = c.sequences();
+    for (std::size_t i = 0; i < lengths.size(); i++)
+      for (Tensor<T>* rows : {&c.k[i], &c.v[i]}) {
+        half.emplace_back(Shape{rows->rows(), rows->cols() + 3});
+        half.back() = half.back().columns(1, 1 + rows->cols());
+        for (std::int64_t r = 0; r < rows->rows(); r++)
+          for (std::int64_t col = 0; col < rows->cols(); col++) {
+            half.back()(r, col) = to_float16(float((*rows)(r, col)));
+            (*rows)(r, col) = T(to_float(half.back()(r, col)));
+          }
+      }
+    const auto whole = c.forward();
+    for (std::size_t i = 0; i < lengths.size(); i++) {
+      if (lengths[i].keys == 0) continue;
+      sequences[i].k = sequences[i].v = {};
+      sequences[i].k_half = half[2 * i].view(), sequences[i].v_half = half[2 * i + 1].view();
+    }
+    const Tensor<T> out = poisoned<T>(whole.out.shape()), lse = poisoned<T>(whole.lse.shape());
+    ops::attention_forward<T>(out, lse, c.q, sequences, shape, c.bias());
+    CHECK(same_bits(out, whole.out.clone()));
+    CHECK(same_bits(lse, whole.lse));
+    std::vector<ops::AttentionSequenceGrad<T>> none(lengths.size());
+    if (lengths[0].keys > 0)
+      CHECK_THROWS_WITH(ops::attention_backward<T>({}, none, c.dout, out, lse, c.q, sequences, shape), Catch::Contains("half precision"));
+  }
+}
+
 TEMPLATE_TEST_CASE("attention gives the same bits on any number of threads", "[ops]", float, double) {
   using T = TestType;
   const Case<T> c(attention_shape(6, 2, 16), {{300, 300, 9}, {40, 40}, {1, 200}});

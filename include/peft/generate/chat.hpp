@@ -78,6 +78,7 @@ class ChatSession {
     using T = typename detail::LanguageModelScalar<M>::type;
     LanguageModel<T> view(model_);
     const std::vector<std::int32_t> ids = tokenizer_.encode(tokenizer_.apply_chat(history_), {.add_special_tokens = false});
+    if (config_.half_cache) view.set_cache_dtype(DType::f16);
     if (!cache_ || cache_->made_by != view.active(0)) cache_ = view.make_cache(std::int64_t(ids.size()) + 256), cached_ids_.clear();
     // The last token must run, to be answered.
     const std::int64_t kept = std::min(common_prefix(cached_ids_, ids), std::int64_t(ids.size()) - 1);

@@ -69,6 +69,7 @@ struct GenerationConfig {
 
   bool echo = false;             // the prompt's text in front of the answer
   bool output_logprobs = false;  // Generation::logprobs
+  bool half_cache = false;       // keys and values of the past as F16: half the memory, and numbers rounded to 11 bits
   std::int64_t batch_size = 16;  // sequences decoded together: speed and memory, never the result
 };
 

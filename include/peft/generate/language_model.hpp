@@ -26,6 +26,8 @@ class LanguageModel {
 
   /// An empty cache with room for `capacity` tokens; it grows where more come.
   KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;
+  /// What caches made from now on store: T's own type, or F16 for half the memory.
+  void set_cache_dtype(DType dtype) { cache_dtype_ = dtype; }
 
   /// One sequence of a forward: `ids` continue what the cache holds.
   struct Continuation {
@@ -49,13 +51,10 @@ class LanguageModel {
   using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
   const Transformer<T>* model_;
   Pass<T> pass_;
+  DType cache_dtype_ = dtype_of<T>;
   Ids ids_;                       // of the current forward,
   std::vector<int> last_active_;  // and of its last rows
 };
-
-/// Makes `to` hold what `from` holds, given that their first `common` entries are equal already.
-template <Scalar T>
-void copy_cache(const KvCache<T>& from, KvCache<T>& to, std::int64_t layers, std::int64_t common = 0);
 
 /// How many ids two sequences share from the start.
 std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b);

@@ -75,7 +75,10 @@ struct Attention {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
         const std::int64_t keys = cache.length() + s.length();
-        span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
+        if (cache.dtype() == DType::f16)
+          span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
+        else
+          span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
       }
       in.spans.push_back(std::move(span));
     }

@@ -1,46 +1,76 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
 #include <vector>
 
+#include "peft/core/error.hpp"
+#include "peft/core/float16.hpp"
 #include "peft/core/tensor.hpp"
 
 namespace peft {
 
 /// Keys and values of one sequence so far, for every layer: what a decoder needs of its past. Remembers which active list made it, and
-/// serves no other.
+/// serves no other. Stored as T, or, for half the memory, as F16.
 template <Scalar T>
 class KvCache {
  public:
   KvCache() = default;
-  KvCache(std::int64_t layers, std::int64_t width, std::int64_t capacity = 256) : layers_(std::size_t(layers)), width_(width) { reserve(capacity); }
+  /// Throws ConfigError for a dtype that is neither T's nor F16.
+  KvCache(std::int64_t layers, std::int64_t width, std::int64_t capacity = 256, DType dtype = dtype_of<T>)
+      : layers_(std::size_t(layers)), width_(width), dtype_(dtype) {
+    if (dtype != dtype_of<T> && dtype != DType::f16)
+      throw ConfigError("KvCache", "dtype " + std::string(name(dtype)) + "; allowed are " + std::string(name(dtype_of<T>)) + " and F16");
+    reserve(capacity);
+  }
 
+  DType dtype() const { return dtype_; }
   std::int64_t length() const { return length_; }
   std::int64_t capacity() const { return capacity_; }
   /// Room for `n` keys; what is there stays.
   void reserve(std::int64_t n) {
     if (n <= capacity_) return;
     capacity_ = std::max(n, capacity_ * 2);
-    for (auto& layer : layers_)
-      for (Tensor<T>* old : {&layer.k, &layer.v}) {
-        Tensor<T> grown({capacity_, width_});
-        if (*old) std::copy_n(old->data(), length_ * width_, grown.data());
-        *old = std::move(grown);
-      }
+    for (Layer& layer : layers_)
+      if (dtype_ == DType::f16)
+        grow(layer.half_k), grow(layer.half_v);
+      else
+        grow(layer.k), grow(layer.v);
   }
   /// Puts new rows behind layer's keys and values. `advance` makes them count, once all layers have theirs.
   void append(std::int64_t layer, View<const T> k, View<const T> v) {
     reserve(length_ + k.rows);
-    for (std::int64_t i = 0; i < k.rows; i++) {
-      std::copy_n(k.row(i), width_, layers_[std::size_t(layer)].k.data() + (length_ + i) * width_);
-      std::copy_n(v.row(i), width_, layers_[std::size_t(layer)].v.data() + (length_ + i) * width_);
-    }
+    Layer& to = layers_[std::size_t(layer)];
+    if (dtype_ == DType::f16)
+      put(to.half_k, k), put(to.half_v, v);
+    else
+      put(to.k, k), put(to.v, v);
   }
   void advance(std::int64_t rows) { length_ += rows; }
   /// Forgets what lies behind the first n keys.
   void truncate(std::int64_t n) { length_ = std::min(n, length_); }
+  /// Makes this cache hold what `from` holds, of the same shape and dtype, given that their first `common` entries are equal already.
+  void copy_from(const KvCache& from, std::int64_t common = 0) {
+    if (from.dtype_ != dtype_ || from.width_ != width_ || from.layers_.size() != layers_.size())
+      throw ShapeError("KvCache", "a copy of a cache of another shape or dtype");
+    made_by = from.made_by;
+    truncate(common);
+    if (from.length_ <= length_) return;
+    reserve(from.length_);
+    const auto rest = [&](auto& to, const auto& source) {
+      if (to) std::copy(source.data() + length_ * width_, source.data() + from.length_ * width_, to.data() + length_ * width_);
+    };
+    for (std::size_t i = 0; i < layers_.size(); i++) {
+      Layer& to = layers_[i];
+      const Layer& source = from.layers_[i];
+      rest(to.k, source.k), rest(to.v, source.v), rest(to.half_k, source.half_k), rest(to.half_v, source.half_v);
+    }
+    length_ = from.length_;
+  }
   Tensor<T> keys(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].k.row_range(0, n); }
   Tensor<T> values(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].v.row_range(0, n); }
+  Tensor<Float16> half_keys(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].half_k.row_range(0, n); }
+  Tensor<Float16> half_values(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].half_v.row_range(0, n); }
 
   /// The active list that made the content; checked by whoever continues it.
   std::vector<int> made_by;
@@ -48,9 +78,27 @@ class KvCache {
  private:
   struct Layer {
     Tensor<T> k, v;
+    Tensor<Float16> half_k, half_v;
   };
+  template <class U>
+  void grow(Tensor<U>& old) {
+    Tensor<U> grown({capacity_, width_});
+    if (old) std::copy_n(old.data(), length_ * width_, grown.data());
+    old = std::move(grown);
+  }
+  template <class U>
+  void put(const Tensor<U>& to, View<const T> rows) {
+    for (std::int64_t i = 0; i < rows.rows; i++) {
+      U* const at = to.data() + (length_ + i) * width_;
+      if constexpr (std::is_same_v<U, T>)
+        std::copy_n(rows.row(i), width_, at);
+      else
+        for (std::int64_t c = 0; c < width_; c++) at[c] = to_float16(float(rows.row(i)[c]));
+    }
+  }
   std::vector<Layer> layers_;
   std::int64_t width_ = 0, capacity_ = 0, length_ = 0;
+  DType dtype_ = dtype_of<T>;
 };
 
 }  // namespace peft

@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "peft/core/float16.hpp"
 #include "peft/ops/weight_view.hpp"
 
 namespace peft::ops {
@@ -20,9 +21,11 @@ struct AttentionShape {
 template <class T>
 struct AttentionSequence {
   std::int64_t begin = 0, end = 0;
-  View<const T> k, v;                // (keys, kv_heads · head_dim): rows of the packed batch, or of a cache
-  View<const T> prefix_k, prefix_v;  // (prefix, kv_heads · head_dim), may be empty
+  View<const T> k, v;                  // (keys, kv_heads · head_dim): rows of the packed batch, or of a cache
+  View<const Float16> k_half, v_half;  // in their place: a cache of half precision, widened tile by tile; forward only
+  View<const T> prefix_k, prefix_v;    // (prefix, kv_heads · head_dim), may be empty
   std::int64_t context = 0;
+  std::int64_t own_keys() const { return k_half ? k_half.rows : k.rows; }
 };
 
 /// Added to the scaled score of query i and key j, by their distance and head: table(zero + j − i, head), counted in key indices (T5's

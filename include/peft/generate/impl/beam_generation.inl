@@ -12,7 +12,7 @@ template <Scalar T>
 void GenerationRun<T>::search_beams(std::size_t r) {
   const Request& request = requests_[r];
   const Clock::time_point start = Clock::now();
-  const std::int64_t prompt_length = std::int64_t(request.ids.size()), layers = model_.config().num_hidden_layers;
+  const std::int64_t prompt_length = std::int64_t(request.ids.size());
   BeamSearch search(config_.num_beams, limit(request), config_.length_penalty, config_.early_stopping, eos_);
   struct Slot {
     KvCache<T> cache;
@@ -48,7 +48,7 @@ void GenerationRun<T>::search_beams(std::size_t r) {
       if (!copies[b]) continue;
       const Slot& parent = slots[slot_of[std::size_t(beams[b].parent)]];
       const std::size_t free = std::size_t(std::find(taken.begin(), taken.end(), false) - taken.begin());
-      copy_cache(parent.cache, slots[free].cache, layers, common_prefix(parent.ids, slots[free].ids));
+      slots[free].cache.copy_from(parent.cache, common_prefix(parent.ids, slots[free].ids));
       slots[free].ids = parent.ids;
       taken[free] = true, next[b] = free;
     }

@@ -23,7 +23,7 @@ const Active& LanguageModel<T>::active(int active) const {
 template <Scalar T>
 KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list) const {
   const AttentionConfig& a = config().attention;
-  KvCache<T> cache(config().num_hidden_layers, a.num_key_value_heads * a.head_dim, std::max<std::int64_t>(capacity, 1));
+  KvCache<T> cache(config().num_hidden_layers, a.num_key_value_heads * a.head_dim, std::max<std::int64_t>(capacity, 1), cache_dtype_);
   cache.made_by = active(list);
   return cache;
 }
@@ -117,20 +117,6 @@ Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts) {
   last_active_.clear();
   for (const Continuation& c : prompts) last_active_.push_back(c.active);
   return logits(last, last_active_, ops::Kernel::dot);  // few rows: the head is streamed once
-}
-
-template <Scalar T>
-void copy_cache(const KvCache<T>& from, KvCache<T>& to, std::int64_t layers, std::int64_t common) {
-  to.made_by = from.made_by;
-  to.truncate(common);
-  const std::int64_t n = from.length(), kept = to.length();
-  if (n <= kept) return;
-  to.reserve(n);
-  for (std::int64_t layer = 0; layer < layers; layer++) {
-    const Tensor<T> k = from.keys(layer, n), v = from.values(layer, n);
-    to.append(layer, k.view().row_range(kept, n), v.view().row_range(kept, n));
-  }
-  to.advance(n - kept);
 }
 
 PEFT_INLINE std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b) {

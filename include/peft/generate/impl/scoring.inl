@@ -60,7 +60,7 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
     for (std::size_t i = begin; i < end; i++) {
       const auto& c = continuations[i];
       caches.push_back(model.make_cache(shared.length() + std::int64_t(c.size()), active));
-      copy_cache(shared, caches.back(), model.config().num_hidden_layers);
+      caches.back().copy_from(shared);
       inputs.push_back({prompt.back()});
       inputs.back().insert(inputs.back().end(), c.begin(), c.end() - 1);
       targets.insert(targets.end(), c.begin(), c.end());

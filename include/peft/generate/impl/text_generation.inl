@@ -65,6 +65,7 @@ class GenerationRun {
         tokenizer_(tokenizer),
         eos_(eos_token_ids(config, model.config(), tokenizer)),
         processors_(config, eos_) {
+    model_.set_cache_dtype(config.half_cache ? DType::f16 : dtype_of<T>);
     check();
     answers_ = std::size_t(config.num_return_sequences);
     results_.resize(requests.size() * answers_);
@@ -118,6 +119,8 @@ class GenerationRun {
       if (r.on_text && !tokenizer_) throw ConfigError("generate", "a callback for text needs a tokenizer");
       if (r.on_text && config_.num_return_sequences > 1 && config_.num_beams == 1)
         throw ConfigError("generate", fmt::format("num_return_sequences = {} cannot be streamed; a callback takes one text", config_.num_return_sequences));
+      if (r.cache && (r.cache->dtype() == DType::f16) != config_.half_cache)
+        throw ConfigError("generate", fmt::format("half_cache = {} with a cache that stores {}", config_.half_cache, name(r.cache->dtype())));
       if (r.cache && config_.num_beams > 1) throw NotSupported("generate", "beam search with a cache of the caller's; it keeps several of its own");
     }
     if (!config_.stop.empty() && !tokenizer_) throw ConfigError("generate", "stop strings need a tokenizer; without one, only eos_token_ids end a sequence");
@@ -171,7 +174,7 @@ class GenerationRun {
         std::copy_n(rows.view().row(std::int64_t(i / answers_)), rows.cols(), repeated.view().row(std::int64_t(i)));
         if (&s == &source) continue;
         if (s.request->cache) s.own = std::make_unique<KvCache<T>>(model_.make_cache(source.cache->capacity(), s.request->active)), s.cache = s.own.get();
-        copy_cache(*source.cache, *s.cache, model_.config().num_hidden_layers);
+        s.cache->copy_from(*source.cache);
       }
       rows = std::move(repeated);
     }

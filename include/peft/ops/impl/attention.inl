@@ -20,11 +20,13 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
   for (std::size_t i = 0; i < sequences.size(); i++) {
     const AttentionSequence<T>& s = sequences[i];
     const std::int64_t prefix = prefix_rows(s);
-    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || s.k.rows != s.v.rows || s.end - s.begin > prefix + s.k.rows ||
-        (s.k.rows > 0 && (s.k.cols != cols || s.v.cols != cols)) ||
+    const std::int64_t keys = s.own_keys(), values = s.v_half ? s.v_half.rows : s.v.rows;
+    const std::int64_t k_cols = s.k_half ? s.k_half.cols : s.k.cols, v_cols = s.v_half ? s.v_half.cols : s.v.cols;
+    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || keys != values || s.end - s.begin > prefix + keys || bool(s.k_half) != bool(s.v_half) ||
+        (s.k_half && s.k) || (keys > 0 && (k_cols != cols || v_cols != cols)) ||
         (prefix > 0 && (s.prefix_k.cols != cols || s.prefix_v.cols != cols || s.prefix_v.rows != prefix)))
       throw ShapeError(operation, "sequence " + std::to_string(i) + ": rows " + std::to_string(s.begin) + " … " + std::to_string(s.end) + " of " +
-                                      std::to_string(q.rows) + ", k " + to_string(Shape{s.k.rows, s.k.cols}) + ", v " + to_string(Shape{s.v.rows, s.v.cols}) +
+                                      std::to_string(q.rows) + ", k " + to_string(Shape{keys, k_cols}) + ", v " + to_string(Shape{values, v_cols}) +
                                       ", a prefix " + to_string(Shape{prefix, s.prefix_k.cols}) + "; keys have " + std::to_string(cols) + " columns");
   }
 }
@@ -35,8 +37,8 @@ void check_bias(const char* operation, const RelativeBias<T>& bias, std::span<co
   std::int64_t back = 0, ahead = 0;
   for (const AttentionSequence<T>& s : sequences)
     if (const std::int64_t rows = s.end - s.begin; rows > 0) {
-      back = std::max(back, prefix_rows(s) + s.k.rows - 1);
-      ahead = std::max(ahead, shape.causal ? std::max<std::int64_t>(0, s.context - (prefix_rows(s) + s.k.rows - rows) - 1) : rows - 1);
+      back = std::max(back, prefix_rows(s) + s.own_keys() - 1);
+      ahead = std::max(ahead, shape.causal ? std::max<std::int64_t>(0, s.context - (prefix_rows(s) + s.own_keys() - rows) - 1) : rows - 1);
     }
   if (bias.table.cols != shape.heads || bias.zero < back || bias.zero + ahead >= bias.table.rows)
     throw ShapeError(operation, "a relative bias " + to_string(Shape{bias.table.rows, bias.table.cols}) + " with row " + std::to_string(bias.zero) +
@@ -126,8 +128,9 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
   const std::int64_t padded = round_up(shape.head_dim, 16), heads = shape.kv_heads, state = width * padded + 2 * width;
   const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range, together = ranges > 1 ? heads : 1;
   const std::int64_t chunks = ranges * heads / together;
-  const Tensor<T> states({ranges * heads, state});  // o, largest and total of each range and head
-  Slots slots(chunks, std::int64_t(sizeof(T)) * (together * width * padded + key_tile * width + 4 * width + padded));
+  const Tensor<T> states({ranges * heads, state});                    // o, largest and total of each range and head
+  const std::int64_t widened = s.k_half ? 2 * key_tile * padded : 0;  // keys of half precision are not read where they are
+  Slots slots(chunks, std::int64_t(sizeof(T)) * (together * width * padded + key_tile * width + 4 * width + padded + widened));
   const auto place = [&](QueryBlock<T>& b, std::int64_t range, std::int64_t head) {
     b.o = states.view().row(range * heads + head), b.largest = b.o + width * padded, b.total = b.largest + width;
   };
@@ -140,6 +143,7 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
     b.dim = shape.head_dim, b.padded = padded, b.width = width;
     b.p = memory.cut(key_tile * width), b.first = memory.cut(width), b.last = memory.cut(width), b.shrink = memory.cut(width), b.spare = memory.cut(padded);
     T* const queries = memory.cut(together * width * padded);
+    if (widened) t.k = memory.cut(key_tile * padded), t.v = memory.cut(key_tile * padded);
     const auto take_head = [&](std::int64_t head) {
       place(b, range, head);
       b.q = queries + (head - first) * width * padded;
@@ -201,6 +205,8 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
     throw ShapeError("attention backward", "the gradient of a relative bias " + to_string(Shape{bias.table.rows, bias.table.cols}) + " in " +
                                                to_string(Shape{dbias.view.rows, dbias.view.cols}));
   const detail::BiasRows<T> bias_rows(bias);
+  for (const AttentionSequence<T>& s : sequences)
+    if (s.k_half) throw Error("attention backward", "keys of half precision are a cache's, for inference");
   if (grads.size() != sequences.size())
     throw ShapeError("attention backward", std::to_string(grads.size()) + " sets of gradients for " + std::to_string(sequences.size()) + " sequences");
   // A chunk owns the rows of dq, and a part of dK and dV of its own; parts are added in the order of the queries. A long sequence is cut,

@@ -71,7 +71,8 @@ struct KeyList {
   const AttentionSequence<T>& s;
   std::int64_t column;
   std::int64_t prefix() const { return prefix_rows(s); }
-  std::int64_t size() const { return prefix() + s.k.rows; }
+  std::int64_t size() const { return prefix() + s.own_keys(); }
+  bool half(std::int64_t j) const { return s.k_half && j >= prefix(); }
   const T* k(std::int64_t j) const { return (j < prefix() ? s.prefix_k.row(j) : s.k.row(j - prefix())) + column; }
   const T* v(std::int64_t j) const { return (j < prefix() ? s.prefix_v.row(j) : s.v.row(j - prefix())) + column; }
 };
@@ -86,7 +87,7 @@ struct Block {
 
   Block(const AttentionShape& attention, const AttentionSequence<T>& sequence, std::int64_t head, std::int64_t begin, std::int64_t stop)
       : shape(attention), s(sequence), kv_head(head), first(begin), end(stop) {
-    group = shape.heads / shape.kv_heads, keys = prefix_rows(s) + s.k.rows, offset = keys - s.end, context = std::min(s.context, keys);
+    group = shape.heads / shape.kv_heads, keys = prefix_rows(s) + s.own_keys(), offset = keys - s.end, context = std::min(s.context, keys);
   }
   std::int64_t lanes() const { return (end - first) * group; }
   std::int64_t row(std::int64_t lane) const { return first + lane / group; }
@@ -148,6 +149,22 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
       b.first[lane] = T(std::clamp<std::int64_t>(block.from(n) - begin, 0, key_tile));
       b.last[lane] = T(std::clamp<std::int64_t>(std::min(block.to(n), block.keys) - begin, 0, key_tile));
     }
+  // A row of a cache of half precision, widened beside its neighbours.
+  const auto widen_half = [&](std::int64_t j) {
+    const Widen<T> widen = PEFT_DISPATCH(widener<T>, DType::f16);
+    const std::int64_t row = begin + j - list.prefix(), column = list.column;
+    widen(t.k + j * b.padded, reinterpret_cast<const std::byte*>(block.s.k_half.row(row) + column), 0, b.dim);
+    widen(t.v + j * b.padded, reinterpret_cast<const std::byte*>(block.s.v_half.row(row) + column), 0, b.dim);
+    std::fill(t.k + j * b.padded + b.dim, t.k + (j + 1) * b.padded, T(0)), std::fill(t.v + j * b.padded + b.dim, t.v + (j + 1) * b.padded, T(0));
+  };
+  if (in_place && block.s.k_half) {
+    for (std::int64_t j = 0; j < t.count; j++) {
+      const bool half = list.half(begin + j);
+      if (half) widen_half(j);
+      t.k_rows[j] = half ? t.k + j * b.padded : list.k(begin + j), t.v_rows[j] = half ? t.v + j * b.padded : list.v(begin + j);
+    }
+    return;
+  }
   if (in_place) {
     for (std::int64_t j = 0; j < t.count; j++) t.k_rows[j] = list.k(begin + j), t.v_rows[j] = list.v(begin + j);
     // A head's part of a row is short, and the next one far away: no hardware prefetcher sees what comes.
@@ -158,6 +175,10 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
   }
   const std::int64_t copied = std::min(t.count, there);
   for (std::int64_t j = 0; j < copied; j++) {
+    if (list.half(begin + j)) {
+      widen_half(j);
+      continue;
+    }
     PEFT_DISPATCH(pack_row<T>, t.k + j * b.padded, list.k(begin + j), T(1), b.dim, b.padded);
     PEFT_DISPATCH(pack_row<T>, t.v + j * b.padded, list.v(begin + j), T(1), b.dim, b.padded);
   }

@@ -48,7 +48,8 @@ template <class T>
 void engine_gemm(std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const Operand<T>& a, const Operand<T>& b, T beta, View<T> c) {
   const auto trans = [](const Operand<T>& x) { return x.transposed ? 'T' : 'N'; };
   if (dnnl_sgemm(trans(a), trans(b), m, n, k, alpha, a.data, a.stride, b.data, b.stride, beta, c.data, c.stride) != dnnl_success)
-    throw Error("gemm", "oneDNN refused a product of " + std::to_string(m) + " x " + std::to_string(k) + " and " + std::to_string(k) + " x " + std::to_string(n));
+    throw Error("gemm",
+                "oneDNN refused a product of " + std::to_string(m) + " x " + std::to_string(k) + " and " + std::to_string(k) + " x " + std::to_string(n));
 }
 #else
 inline constexpr const char* gemm_engine = "own";
