@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Products of a transformer of 135 million weights (hidden 576, feed-forward 1536, key and value 192, vocabulary 49152), beside the
-// arithmetic peak of one core, which is measured first. Each figure is the best of many runs: other programs may share the machine.
+// The products of a transformer's layers, beside the arithmetic peak of one core, which is measured first, and beside Eigen, OpenBLAS and
+// oneDNN where they are installed. Each figure is the best of many runs: other programs may share the machine.
 #include <fmt/core.h>
 
+#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -19,6 +20,12 @@
 #if __has_include(<Eigen/Core>)
 #include <Eigen/Core>
 #define PEFT_BENCH_EIGEN 1
+#endif
+#if defined(PEFT_BENCH_OPENBLAS)
+#include <cblas.h>
+#endif
+#if defined(PEFT_BENCH_ONEDNN)
+#include <oneapi/dnnl/dnnl.h>
 #endif
 
 using namespace peft;
@@ -102,10 +109,37 @@ void line(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t 
              seconds * 1e6, speed, 100 * speed / one_core / threads);
 }
 
+// The same product y = x wᵀ by others, over float32.
+void by_others(std::int64_t m, std::int64_t out, std::int64_t in, const std::vector<float>& x, const std::vector<float>& w, std::vector<float>& y,
+               int threads) {
+#if defined(PEFT_BENCH_EIGEN)
+  if (threads == 1) {
+    using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    const Eigen::Map<const Matrix> ex(x.data(), m, in), ew(w.data(), out, in);
+    Eigen::Map<Matrix> ey(y.data(), m, out);
+    line("  (Eigen, no flags)", m, out, in, best([&] { ey.noalias() = ex * ew.transpose(); }), threads);
+  }
+#endif
+#if defined(PEFT_BENCH_OPENBLAS)
+  openblas_set_num_threads(threads);
+  line("  (OpenBLAS)", m, out, in, best([&] {
+         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, blasint(m), blasint(out), blasint(in), 1, x.data(), blasint(in), w.data(), blasint(in), 0,
+                     y.data(), blasint(out));
+       }),
+       threads);
+#endif
+#if defined(PEFT_BENCH_ONEDNN)
+  const char* const wanted = std::getenv("OMP_NUM_THREADS");  // its threads are not ours to set
+  if (wanted ? std::atoi(wanted) == threads : threads == 2)
+    line("  (oneDNN)", m, out, in, best([&] { dnnl_sgemm('N', 'T', m, out, in, 1, x.data(), in, w.data(), in, 0, y.data(), out); }), threads);
+#endif
+  (void)m, (void)out, (void)in, (void)x, (void)w, (void)y, (void)threads;
+}
+
 void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int threads, bool all) {
   const std::vector<float> x = numbers(m * in), dy = numbers(m * out);
   std::vector<float> y(x.size() + dy.size()), dw(static_cast<std::size_t>(out * in));
-  for (DType type : {DType::f32, DType::bf16, DType::q8_0, DType::q4_1}) {
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1}) {
     if (type != DType::f32 && !all) continue;
     const Weights w(out, in, type);
     line("forward " + std::string(name(type)), m, out, in, best([&] {
@@ -121,14 +155,7 @@ void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int thre
          linear_backward_weight<float>({{dw.data(), out, in}}, {}, View<const float>(dy.data(), m, out), View<const float>(x.data(), m, in));
        }),
        threads);
-#if defined(PEFT_BENCH_EIGEN)
-  if (threads == 1) {
-    using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-    const Eigen::Map<const Matrix> ex(x.data(), m, in), ew(dw.data(), out, in);
-    Eigen::Map<Matrix> ey(y.data(), m, out);
-    line("  (Eigen, these flags)", m, out, in, best([&] { ey.noalias() = ex * ew.transpose(); }), threads);
-  }
-#endif
+  by_others(m, out, in, x, dw, y, threads);
 }
 
 // LoRA's products: xa = x Aᵀ, y += xa Bᵀ, g = dy B, dA = gᵀ x, dB = dyᵀ xa, dx += g A.
@@ -165,29 +192,48 @@ void decode(std::int64_t m, std::int64_t out, std::int64_t in, DType type, int t
              threads > 1 ? "s" : " ", double(bytes * copies) / t * 1e-9, t * 1e6 / double(copies));
 }
 
+struct Shapes {
+  const char* name;
+  std::int64_t hidden, key_value, inner, vocabulary;
+};
+// GPT-2 has one map for queries, keys and values.
+constexpr Shapes all_shapes[] = {
+    {"smollm2", 576, 192, 1536, 49152}, {"minilm", 384, 384, 1536, 0}, {"gpt2", 768, 2304, 3072, 50257}, {"7b", 4096, 1024, 11008, 0}};
+
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc > 1) budget = std::atof(argv[1]);
-  const std::string only = argc > 2 ? argv[2] : "";
+  CLI::App app{"Times matrix products and compares them with the peak of the machine"};
+  std::string only, shapes = "smollm2";
+  std::vector<int> threads_list = {1, 2};
+  app.add_option("--seconds", budget, "for each figure")->capture_default_str();
+  app.add_option("--only", only, "gemm, rank or decode")->check(CLI::IsMember({"gemm", "rank", "decode"}));
+  app.add_option("--shapes", shapes, "whose layers: smollm2, minilm, gpt2 or 7b")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"smollm2", "minilm", "gpt2", "7b"}));
+  app.add_option("--threads", threads_list, "numbers of threads, one after the other")->capture_default_str()->delimiter(',');
+  CLI11_PARSE(app, argc, argv);
+  const Shapes& s = *std::find_if(std::begin(all_shapes), std::end(all_shapes), [&](const Shapes& one) { return shapes == one.name; });
+
   one_core = peak();
   fmt::print("{}: peak of one core {:.1f} GFLOP/s (float32); matrices are multiplied by: {}\n", name(isa()), one_core, ops::detail::gemm_engine);
-  for (int threads : {1, 2}) {
+  for (int threads : threads_list) {
     set_num_threads(threads);
     if (only.empty() || only == "gemm") {
-      weight_products(512, 576, 576, threads, true);
-      weight_products(512, 192, 576, threads, true);
-      weight_products(512, 1536, 576, threads, true);
-      weight_products(512, 576, 1536, threads, true);
-      weight_products(512, 49152, 576, threads, false);
-      weight_products(64, 576, 576, threads, true);
-      weight_products(16, 576, 576, threads, true);
+      weight_products(512, s.hidden, s.hidden, threads, true);
+      weight_products(512, s.key_value, s.hidden, threads, true);
+      weight_products(512, s.inner, s.hidden, threads, true);
+      weight_products(512, s.hidden, s.inner, threads, true);
+      if (s.vocabulary) weight_products(512, s.vocabulary, s.hidden, threads, false);
+      weight_products(64, s.hidden, s.hidden, threads, true);
+      weight_products(16, s.hidden, s.hidden, threads, true);
     }
     if (only.empty() || only == "rank")
-      for (std::int64_t r : {4, 8, 16, 64}) low_rank(512, 576, 576, r, threads);
+      for (std::int64_t r : {4, 8, 16, 64}) low_rank(512, s.hidden, s.hidden, r, threads);
     if (only.empty() || only == "decode") {
-      for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1}) decode(1, 1536, 576, type, threads);
-      decode(1, 576, 1536, DType::q4_1, threads), decode(1, 49152, 576, DType::q4_1, threads), decode(4, 1536, 576, DType::q4_1, threads);
+      for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1}) decode(1, s.inner, s.hidden, type, threads);
+      decode(1, s.hidden, s.inner, DType::q4_1, threads), decode(4, s.inner, s.hidden, DType::q4_1, threads);
+      if (s.vocabulary) decode(1, s.vocabulary, s.hidden, DType::q4_1, threads);
     }
   }
 }
