@@ -41,15 +41,36 @@ void check_texts(Report& report, const std::string& name, const peft::Tokenizer&
     });
   };
   each("ids", [&](const peft::Json& row) { return tokenizer.encode(row.at("text").string()) == ids_of(row.at("ids")); });
-  each("ids_without_special", [&](const peft::Json& row) {
-    return tokenizer.encode(row.at("text").string(), {.add_special_tokens = false}) == ids_of(row.at("ids_without_special"));
+  each("ids_without_special", [&](const peft::Json& row) {  // of sentencepiece files there is only `ids`, without any
+    return !row.contains("ids_without_special") ||
+           tokenizer.encode(row.at("text").string(), {.add_special_tokens = false}) == ids_of(row.at("ids_without_special"));
   });
   each("decoded", [&](const peft::Json& row) {
-    return !row.contains("decoded") || tokenizer.decode(ids_of(row.at("ids_without_special")), {.skip_special_tokens = false}) == row.at("decoded").string();
+    return !row.contains("decoded") || tokenizer.decode(ids_of(row.at(row.contains("ids_without_special") ? "ids_without_special" : "ids")),
+                                                        {.skip_special_tokens = false}) == row.at("decoded").string();
   });
   each("decoded_skip_special", [&](const peft::Json& row) {
     return !row.contains("decoded_skip_special") ||
            tokenizer.decode(ids_of(row.at("ids")), {.skip_special_tokens = true}) == row.at("decoded_skip_special").string();
+  });
+}
+
+// Pairs of texts: ids, segments, and offsets in characters.
+void check_pairs(Report& report, const std::string& name, const peft::Tokenizer& tokenizer, const fs::path& golden) {
+  report.check(name + "/pairs", [&] {
+    Difference d;
+    std::size_t wrong = 0;
+    std::string first;
+    const auto rows = json_lines(golden);
+    for (const auto& row : rows) {
+      const peft::Encoding found = tokenizer.encode_pair(row.at("a").string(), row.at("b").string());
+      std::vector<peft::Offsets> offsets;
+      for (const auto& pair : row.at("offsets").array()) offsets.push_back({std::size_t(pair.array()[0].integer()), std::size_t(pair.array()[1].integer())});
+      if (found.ids == ids_of(row.at("ids")) && found.type_ids == ids_of(row.at("type_ids")) && found.offsets == offsets) continue;
+      if (wrong++ == 0) first = row.at("a").dump() + " " + row.at("b").dump();
+    }
+    if (wrong) d.fail(std::to_string(wrong) + " of " + std::to_string(rows.size()) + " pairs differ, the first: " + first.substr(0, 200));
+    return d;
   });
 }
 
@@ -58,23 +79,12 @@ void check_tokenizers(Report& report, const fs::path& root) {
     if (!fs::is_directory(folder)) continue;
     const std::string name = "tokenizers/" + folder.filename().string();
     if (!report.wants(name)) continue;
-    // What loads is checked; a kind of vocabulary that does not is passed over by its name, except for BPE, which must.
-    const bool whole = fs::exists(folder / "tokenizer.json");
-    const fs::path file = folder / (whole ? "tokenizer.json" : "tokenizer.model");
-    std::string kind = "a sentencepiece file";
-    if (whole) {
-      const auto json = peft::Json::read(file.string());
-      const auto* model = json.get("model");
-      const auto* type = model ? model->get("type") : nullptr;
-      kind = type && type->is_string() ? type->string() : "BPE";
-    }
+    const fs::path file = folder / (fs::exists(folder / "tokenizer.json") ? "tokenizer.json" : "tokenizer.model");
     try {
-      check_texts(report, name, peft::load_tokenizer(file.string()), folder / "golden.jsonl");
+      const peft::Tokenizer tokenizer = peft::load_tokenizer(file.string());
+      check_texts(report, name, tokenizer, folder / "golden.jsonl");
+      if (const fs::path pairs = folder / "golden_pairs.jsonl"; fs::exists(pairs)) check_pairs(report, name, tokenizer, pairs);
     } catch (const std::exception& error) {
-      if (kind != "BPE") {
-        report.skip(name + "/ids", "the vocabulary is " + kind);
-        continue;
-      }
       const std::string text = error.what();
       report.check(name + "/load", [&] {
         Difference d;

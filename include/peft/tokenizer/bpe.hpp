@@ -30,7 +30,7 @@ struct BpeOptions {
 class Bpe final : public Model {
  public:
   Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, BpeOptions options = {});
-  void tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const override;
+  void tokenize(std::string_view piece, std::vector<std::int32_t>& ids, std::vector<Pieces::Span>* spans = nullptr) const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   std::int32_t unk_id() const override { return options_.unk_id; }
   std::string_view word_mark() const override { return word_mark_; }
@@ -48,9 +48,9 @@ class Bpe final : public Model {
   static constexpr std::uint32_t no_rank = ~std::uint32_t{0};
 
   Target find(std::int32_t left, std::int32_t right) const;
-  void characters(std::string_view piece, std::vector<std::int32_t>& symbols) const;
-  void merge_short(std::vector<std::int32_t>& symbols) const;
-  void merge_long(std::vector<std::int32_t>& symbols) const;
+  void characters(std::string_view piece, std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const;
+  void merge_short(std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const;
+  void merge_long(std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const;
 
   Vocabulary vocabulary_;
   BpeOptions options_;

@@ -1,47 +1,51 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "peft/core/config.hpp"
+#include "peft/tokenizer/fwd.hpp"
 
 namespace peft {
+
+namespace jinja {
+class Template;
+}
 
 struct ChatMessage {
   std::string role;  // "system", "user" or "assistant"
   std::string content;
 };
 
-/// How a model wants a conversation written. A published template is a Jinja program; here it is recognised by what it prints and
-/// rendered by a built-in of the same meaning: ChatML (also SmolLM's and Qwen 2's, each with its default system prompt), Llama 3,
-/// Zephyr and Llama 2.
+/// How a model wants a conversation written: a Jinja program that comes with its tokenizer, run as transformers runs it.
 class ChatTemplate {
  public:
-  enum class Format { none, unknown, chatml, llama3, zephyr, llama2 };
+  /// By the token that ends a turn: <|im_end|>, <|eot_id|>, another one.
+  enum class Format { none, chatml, llama3, other };
 
   ChatTemplate() = default;
-  /// Never throws: what is not recognised is Format::unknown, and render() says so.
+  /// Never throws: what cannot be read is not usable(), and render() says why.
   explicit ChatTemplate(std::string text);
 
   const std::string& text() const { return text_; }
   Format format() const { return format_; }
-  /// True if render() works.
-  bool usable() const { return format_ != Format::none && format_ != Format::unknown; }
-  /// The system prompt that the template puts in front of a conversation without one.
-  const std::string& default_system() const { return default_system_; }
+  /// True if render() can work: there is a template, and it is understood.
+  bool usable() const { return program_ != nullptr; }
 
   /// The conversation as text, special tokens included: encode it with add_special_tokens = false. With `add_generation_prompt` it ends where the assistant
-  /// begins to answer. Throws ConfigError where no template is known, or where this one refuses the roles (Llama 2 wants user and assistant in turn).
-  std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt, std::string_view bos_token = "", std::string_view eos_token = "") const;
+  /// begins to answer. `variables` is an object of further names that the template may ask for (tools, enable_thinking, …), or null. Throws ConfigError where
+  /// there is no template, where it is not understood, and where it refuses the conversation (Llama 2 wants user and assistant in turn).
+  std::string render(std::span<const ChatMessage> messages, bool add_generation_prompt, std::string_view bos_token = "", std::string_view eos_token = "",
+                     const Json* variables = nullptr) const;
 
  private:
   std::string text_;
   Format format_ = Format::none;
-  std::string default_system_;
-  bool has_default_system_ = false;
-  bool known_roles_only_ = false;  // the template treats other roles (tool) in ways that are not built in
+  std::shared_ptr<const jinja::Template> program_;
+  std::string failure_;  // why there is no program
 };
 
 }  // namespace peft

@@ -72,6 +72,27 @@ class MetaspaceDecoder final : public Decoder {
   bool prepended_;
 };
 
+/// Tokens without `prefix` begin a word. With `cleanup`, English punctuation moves to the word before it.
+class WordPieceDecoder final : public Decoder {
+ public:
+  WordPieceDecoder(std::string prefix, bool cleanup) : prefix_(std::move(prefix)), cleanup_(cleanup) {}
+  void apply(std::vector<std::string>& tokens) const override;
+
+ private:
+  std::string prefix_;
+  bool cleanup_;
+};
+
+/// `suffix` ends a word.
+class BpeDecoder final : public Decoder {
+ public:
+  explicit BpeDecoder(std::string suffix) : suffix_(std::move(suffix)) {}
+  void apply(std::vector<std::string>& tokens) const override;
+
+ private:
+  std::string suffix_;
+};
+
 class DecoderSequence final : public Decoder {
  public:
   explicit DecoderSequence(std::vector<DecoderPtr> steps) : steps_(std::move(steps)) {}

@@ -7,16 +7,18 @@
 #include <vector>
 
 #include "peft/tokenizer/fwd.hpp"
+#include "peft/tokenizer/pieces.hpp"
 #include "peft/tokenizer/vocabulary.hpp"
 
 namespace peft::tokenizer {
 
-/// Turns one piece into ids: BPE here; WordPiece and Unigram would be others.
+/// Turns one piece into ids: Bpe, WordPiece, Unigram, SentencepieceBpe.
 class Model {
  public:
   virtual ~Model() = default;
-  /// Appends the ids of a piece that is not empty. The same piece always gives the same ids (the tokenizer remembers them).
-  virtual void tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const = 0;
+  /// Appends the ids of a piece that is not empty, and with `spans` the bytes of the piece that each stands for. The same piece always gives
+  /// the same ids (the tokenizer remembers them).
+  virtual void tokenize(std::string_view piece, std::vector<std::int32_t>& ids, std::vector<Pieces::Span>* spans = nullptr) const = 0;
   virtual const Vocabulary& vocabulary() const = 0;
   /// A character before which every piece may be cut (where it does not follow itself) without changing its ids; empty if there is none. A
   /// sentencepiece vocabulary sees whole texts as one piece; its "▁" makes words of them that can be remembered.

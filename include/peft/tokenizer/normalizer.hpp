@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "peft/tokenizer/aligned_text.hpp"
 #include "peft/tokenizer/fwd.hpp"
 #include "peft/tokenizer/pattern.hpp"
 #include "peft/tokenizer/unicode.hpp"
@@ -16,7 +17,13 @@ namespace peft::tokenizer {
 class Normalizer {
  public:
   virtual ~Normalizer() = default;
-  virtual void apply(std::string& text) const = 0;
+  virtual void apply(AlignedText& text) const = 0;
+
+  std::string operator()(std::string_view text) const {
+    AlignedText aligned(text);
+    apply(aligned);
+    return aligned.text;
+  }
 };
 using NormalizerPtr = std::unique_ptr<const Normalizer>;
 
@@ -26,7 +33,7 @@ NormalizerPtr make_normalizer(const Json& json, std::string_view path);
 class UnicodeForm final : public Normalizer {  // NFC, NFD, NFKC, NFKD
  public:
   explicit UnicodeForm(unicode::Form form) : form_(form) {}
-  void apply(std::string& text) const override { text = unicode::normalize(text, form_); }
+  void apply(AlignedText& text) const override;
 
  private:
   unicode::Form form_;
@@ -34,16 +41,14 @@ class UnicodeForm final : public Normalizer {  // NFC, NFD, NFKC, NFKD
 
 class Lowercase final : public Normalizer {
  public:
-  void apply(std::string& text) const override { text = unicode::lowercase(text); }
+  void apply(AlignedText& text) const override;
 };
 
 /// Puts a text in front of every part that is not empty (Llama 2's "▁").
 class Prepend final : public Normalizer {
  public:
   explicit Prepend(std::string prefix) : prefix_(std::move(prefix)) {}
-  void apply(std::string& text) const override {
-    if (!text.empty()) text.insert(0, prefix_);
-  }
+  void apply(AlignedText& text) const override;
 
  private:
   std::string prefix_;
@@ -52,7 +57,7 @@ class Prepend final : public Normalizer {
 class Replace final : public Normalizer {
  public:
   Replace(Pattern pattern, std::string content) : pattern_(std::move(pattern)), content_(std::move(content)) {}
-  void apply(std::string& text) const override;
+  void apply(AlignedText& text) const override;
 
  private:
   Pattern pattern_;
@@ -62,26 +67,45 @@ class Replace final : public Normalizer {
 class Strip final : public Normalizer {  // white space at the ends
  public:
   Strip(bool left, bool right) : left_(left), right_(right) {}
-  void apply(std::string& text) const override;
+  void apply(AlignedText& text) const override;
 
  private:
   bool left_, right_;
 };
 
-class StripAccents final : public Normalizer {  // drops \p{M}
+class StripAccents final : public Normalizer {  // drops combining marks
  public:
-  void apply(std::string& text) const override;
+  void apply(AlignedText& text) const override;
 };
 
 class ByteLevelNormalizer final : public Normalizer {  // bytes as visible characters
  public:
-  void apply(std::string& text) const override;
+  void apply(AlignedText& text) const override;
+};
+
+/// Control characters dropped and white space made spaces, spaces around Chinese characters, accents stripped, lower case: each if asked for.
+class BertNormalizer final : public Normalizer {
+ public:
+  struct Options {
+    bool clean_text = true, handle_chinese_chars = true, strip_accents = true, lowercase = true;
+  };
+  explicit BertNormalizer(Options options) : options_(options) {}
+  void apply(AlignedText& text) const override;
+
+ private:
+  Options options_;
+};
+
+/// The rules nmt of sentencepiece: control characters dropped, other blanks made spaces.
+class Nmt final : public Normalizer {
+ public:
+  void apply(AlignedText& text) const override;
 };
 
 class NormalizerSequence final : public Normalizer {
  public:
   explicit NormalizerSequence(std::vector<NormalizerPtr> steps) : steps_(std::move(steps)) {}
-  void apply(std::string& text) const override {
+  void apply(AlignedText& text) const override {
     for (const auto& step : steps_) step->apply(text);
   }
 

@@ -21,6 +21,11 @@ class Pattern {
   /// \w+|[^\w\s]+ with the \w of Unicode, not Oniguruma's: what the pre-tokenizer Whitespace looks for.
   static Pattern words();
 
+  /// One character of punctuation, as BERT counts it: all of ASCII's symbols, and Unicode's P.
+  static Pattern punctuation();
+  /// Pieces of `length` characters; the last may be shorter.
+  static Pattern chunks(std::size_t length);
+
   /// The leftmost match in text[from, …), never empty. False if there is none.
   bool find(std::string_view text, std::size_t from, std::size_t& begin, std::size_t& end) const;
 

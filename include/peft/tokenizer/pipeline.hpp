@@ -8,6 +8,7 @@
 
 #include "peft/tokenizer/added_tokens.hpp"
 #include "peft/tokenizer/decoder.hpp"
+#include "peft/tokenizer/encoding.hpp"
 #include "peft/tokenizer/model.hpp"
 #include "peft/tokenizer/normalizer.hpp"
 #include "peft/tokenizer/post_processor.hpp"
@@ -27,7 +28,10 @@ struct Pipeline {
   std::optional<std::int32_t> bos_id, eos_id, pad_id, unk_id;
   std::vector<std::int32_t> eos_ids;
   std::string chat_template;
-  std::string truncation, padding;  // as JSON
+  std::optional<Truncation> truncation;
+  std::optional<Padding> padding;
+  /// Ids that decode() skips and that no text can spell (sentencepiece's control tokens).
+  std::vector<std::int32_t> control_ids;
 };
 
 }  // namespace peft::tokenizer

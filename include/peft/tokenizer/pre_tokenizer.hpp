@@ -26,8 +26,8 @@ PreTokenizerPtr make_pre_tokenizer(const Json& json, std::string_view path);
 /// What becomes of a match: a piece of its own, nothing, part of the piece before or behind, or one piece with its neighbours of the same kind.
 enum class SplitBehavior { isolated, removed, merged_with_previous, merged_with_next, contiguous };
 
-/// Cuts at the matches of a pattern, or with `invert` at what lies between them. Also Digits, Whitespace, WhitespaceSplit, Punctuation
-/// and CharDelimiterSplit, which are this with a fixed pattern.
+/// Cuts at the matches of a pattern, or with `invert` at what lies between them. Also Digits, Whitespace, WhitespaceSplit, Punctuation,
+/// CharDelimiterSplit and FixedLength, which are this with a fixed pattern, and BertPreTokenizer, which is two of them.
 class Split final : public PreTokenizer {
  public:
   Split(Pattern pattern, SplitBehavior behavior, bool invert = false) : pattern_(std::move(pattern)), behavior_(behavior), invert_(invert) {}

@@ -11,11 +11,13 @@
 
 #include "peft/core/config.hpp"
 #include "peft/tokenizer/chat_template.hpp"
+#include "peft/tokenizer/encoding.hpp"
 #include "peft/tokenizer/fwd.hpp"
 
 namespace peft {
 
 namespace tokenizer {
+struct Part;
 struct Pipeline;
 struct State;
 }  // namespace tokenizer
@@ -23,6 +25,7 @@ struct State;
 struct EncodeOptions {
   bool add_special_tokens = true;     // what the tokenizer puts around a text (bos, [CLS], …)
   bool split_special_tokens = false;  // true: "<|im_end|>" in the text is only text
+  std::optional<Truncation> truncation = {};
 };
 
 struct DecodeOptions {
@@ -36,7 +39,13 @@ class Tokenizer {
   explicit Tokenizer(tokenizer::Pipeline pipeline);
 
   /// Bytes that are not UTF-8 count as U+FFFD.
-  std::vector<std::int32_t> encode(std::string_view text, EncodeOptions options = {}) const;
+  std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
+  /// One text each, on all threads; the results do not depend on their number.
+  std::vector<std::vector<std::int32_t>> encode_batch(std::span<const std::string> texts, const EncodeOptions& options = {}) const;
+  /// With offsets, segments and masks; a text alone or a pair (BERT's two segments). Throws Error where the tokenizer has no form for pairs, or a
+  /// truncation asks for the impossible.
+  Encoding encode_full(std::string_view text, const EncodeOptions& options = {}) const;
+  Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
   /// Ids beyond the vocabulary (models often have a few rows more) give nothing. Throws Error on negative ids.
   std::string decode(std::span<const std::int32_t> ids, DecodeOptions options = {}) const;
 
@@ -59,17 +68,20 @@ class Tokenizer {
   /// Throws ConfigError if there is no chat template or it is not one of those built in.
   std::string apply_chat(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
 
-  /// The "truncation" and "padding" of a tokenizer.json, as JSON. They are kept and not applied: lengths are the caller's decision.
-  const std::string& truncation() const;
-  const std::string& padding() const;
+  /// The "truncation" and "padding" of a tokenizer.json. They are not applied unasked: lengths are the caller's decision.
+  const std::optional<Truncation>& truncation() const;
+  const std::optional<Padding>& padding() const;
 
  private:
+  std::vector<tokenizer::Part> encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const;
+
   std::shared_ptr<const tokenizer::State> state_;
 };
 
 /// From a Hugging Face directory (tokenizer.json, and where present tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json,
-/// chat_template.jinja), a tokenizer.json (what lies beside it is read too), a GGUF file, or a directory that holds just one of these. Throws FormatError that
-/// names the file and the part that is not supported.
+/// chat_template.jinja), a tokenizer.json (what lies beside it is read too), a sentencepiece model (tokenizer.model, spiece.model, or a file of another name
+/// that ends in .model; beside it the same), a GGUF file, or a directory that holds just one of these. Throws FormatError that names the file and the part that
+/// is not supported.
 Tokenizer load_tokenizer(const std::string& path);
 
 /// Ids to text while they arrive. What one push returns is final: characters that are still incomplete are held back.

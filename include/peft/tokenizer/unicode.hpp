@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "peft/core/config.hpp"
 
@@ -65,10 +66,23 @@ inline constexpr std::array<std::uint8_t, 128> ascii_classes = [] {
 inline std::uint8_t classes_of(char32_t character) { return character < 0x80 ? ascii_classes[character] : classes_of_non_ascii(character); }
 inline bool is(char32_t character, std::uint8_t mask) { return (classes_of(character) & mask) != 0; }
 
+/// What Hugging Face's tokenizers means by punctuation (ASCII's symbols too), by a control character that BERT drops, by a nonspacing mark
+/// (BERT's accents) and by any combining mark (StripAccents). Its tables are older: what came after Unicode 8 is left out.
+bool is_bert_punctuation(char32_t character);
+bool is_bert_control(char32_t character);
+bool is_bert_accent(char32_t character);
+bool is_combining_mark(char32_t character);
+
 enum class Form { nfc, nfd, nfkc, nfkd };
 std::string normalize(std::string_view text, Form form);
+/// The same, and for each character of the result the byte of `text` where the first of the characters begins that it was made from.
+std::string normalize(std::string_view text, Form form, std::vector<std::size_t>& origins);
 /// Character by character, as Rust's char::to_lowercase (no context, İ becomes two characters).
 std::string lowercase(std::string_view text);
+/// The lower case of one character, appended.
+void append_lowercase(std::string& text, char32_t character);
+/// The upper case of one character, appended; ß becomes SS.
+void append_uppercase(std::string& text, char32_t character);
 
 /// GPT-2's alphabet of bytes: printable Latin-1 stands for itself, the other 68 bytes for U+0100, U+0101, … in order, so that any bytes
 /// become visible characters without spaces.

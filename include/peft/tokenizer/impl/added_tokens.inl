@@ -79,7 +79,7 @@ PEFT_INLINE AddedTokens::AddedTokens(const std::vector<AddedToken>& tokens, cons
   for (const AddedToken& token : ordered) {
     groups[token.normalized].push_back(token);
     contents[token.normalized].push_back(token.content);
-    if (token.normalized && normalizer != nullptr) normalizer->apply(contents[1].back());
+    if (token.normalized && normalizer != nullptr) contents[1].back() = (*normalizer)(token.content);
     names.emplace_back(token.content, token.id);
     shown.emplace_back(contents[token.normalized].back(), token.id);
     if (token.special) special_.push_back(token.id);

@@ -9,6 +9,7 @@
 #include "peft/core/error.hpp"
 #include "peft/core/random.hpp"
 #include "peft/tokenizer/bpe.hpp"
+#include "peft/tokenizer/impl/byte_tokens.inl"
 #include "peft/tokenizer/unicode.hpp"
 
 namespace peft::tokenizer {
@@ -32,21 +33,10 @@ PEFT_INLINE Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, Bp
     slots_[slot] = {pair, {merge.rank, merge.merged}};
   }
   // No merge makes a token with "▁" behind another character: then none crosses the border in front of a word.
-  constexpr std::string_view mark = "\xE2\x96\x81";
-  const auto crosses = [&](const Merge& merge) {
-    const std::string_view token = vocabulary_.token(merge.merged);
-    for (std::size_t at = token.find(mark); at != token.npos; at = token.find(mark, at + 1))
-      if (at > 0 && !token.substr(0, at).ends_with(mark)) return true;
-    return false;
-  };
-  if (vocabulary_.id(mark) >= 0 && !options_.ignore_merges && options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty() &&
-      std::none_of(merges.begin(), merges.end(), crosses))
-    word_mark_ = mark;
-  if (!options_.byte_fallback) return;
-  for (unsigned byte = 0; byte < 256; byte++) {
-    constexpr std::string_view digits = "0123456789ABCDEF";
-    byte_tokens_.push_back(vocabulary_.id(std::string("<0x") + digits[byte >> 4] + digits[byte & 15] + ">"));
-  }
+  if (vocabulary_.id(detail::space_mark) >= 0 && !options_.ignore_merges && options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty() &&
+      std::none_of(merges.begin(), merges.end(), [&](const Merge& merge) { return detail::crosses_words(vocabulary_.token(merge.merged)); }))
+    word_mark_ = detail::space_mark;
+  if (options_.byte_fallback) byte_tokens_ = detail::byte_tokens(vocabulary_);
 }
 
 PEFT_INLINE Bpe::Target Bpe::find(std::int32_t left, std::int32_t right) const {
@@ -57,8 +47,12 @@ PEFT_INLINE Bpe::Target Bpe::find(std::int32_t left, std::int32_t right) const {
 }
 
 /// The piece as one id per character: known, or its bytes, or unknown, or nothing.
-PEFT_INLINE void Bpe::characters(std::string_view piece, std::vector<std::int32_t>& symbols) const {
-  bool pending_unk = false;
+PEFT_INLINE void Bpe::characters(std::string_view piece, std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const {
+  std::size_t pending = 0;  // bytes of the unknown token that is not yet written
+  const auto add = [&](std::int32_t id, std::size_t bytes) {
+    symbols.push_back(id);
+    if (lengths != nullptr) lengths->push_back(static_cast<std::uint32_t>(bytes));
+  };
   std::string changed;
   for (std::size_t at = 0; at < piece.size();) {
     const std::size_t length = std::min<std::size_t>(unicode::decode(piece, at).length, piece.size() - at);
@@ -70,24 +64,24 @@ PEFT_INLINE void Bpe::characters(std::string_view piece, std::vector<std::int32_
       character = changed;
     }
     if (const std::int32_t id = vocabulary_.id(character); id >= 0) {
-      if (pending_unk) symbols.push_back(options_.unk_id);
-      pending_unk = false;
-      symbols.push_back(id);
+      if (pending > 0) add(options_.unk_id, pending);
+      pending = 0;
+      add(id, length);
       continue;
     }
     if (options_.byte_fallback && std::all_of(character.begin(), character.end(), [&](char c) { return byte_tokens_[static_cast<unsigned char>(c)] >= 0; })) {
-      for (char c : character) symbols.push_back(byte_tokens_[static_cast<unsigned char>(c)]);
+      for (char c : character) add(byte_tokens_[static_cast<unsigned char>(c)], 1);
       continue;  // a pending unknown stays behind these bytes, as in the reference
     }
     if (options_.unk_id < 0) continue;
-    if (pending_unk && !options_.fuse_unk) symbols.push_back(options_.unk_id);
-    pending_unk = true;
+    if (pending > 0 && !options_.fuse_unk) add(options_.unk_id, pending), pending = 0;
+    pending += length;
   }
-  if (pending_unk) symbols.push_back(options_.unk_id);
+  if (pending > 0) add(options_.unk_id, pending);
 }
 
 /// A word: the lowest rank is found by looking at all, which for a dozen symbols is faster than any queue.
-PEFT_INLINE void Bpe::merge_short(std::vector<std::int32_t>& symbols) const {
+PEFT_INLINE void Bpe::merge_short(std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const {
   std::vector<Target> targets(symbols.size());  // of the pair (i, i + 1)
   for (std::size_t i = 0; i + 1 < symbols.size(); i++) targets[i] = find(symbols[i], symbols[i + 1]);
   for (std::size_t n = symbols.size(); n > 1; n--) {
@@ -97,6 +91,10 @@ PEFT_INLINE void Bpe::merge_short(std::vector<std::int32_t>& symbols) const {
     if (targets[best].rank == no_rank) break;
     symbols[best] = targets[best].merged;
     symbols.erase(symbols.begin() + static_cast<std::ptrdiff_t>(best) + 1);
+    if (lengths != nullptr) {
+      (*lengths)[best] += (*lengths)[best + 1];
+      lengths->erase(lengths->begin() + static_cast<std::ptrdiff_t>(best) + 1);
+    }
     targets.erase(targets.begin() + static_cast<std::ptrdiff_t>(best));
     if (best > 0) targets[best - 1] = find(symbols[best - 1], symbols[best]);
     if (best + 2 < n) targets[best] = find(symbols[best], symbols[best + 1]);
@@ -105,7 +103,7 @@ PEFT_INLINE void Bpe::merge_short(std::vector<std::int32_t>& symbols) const {
 
 /// A long piece (no pre-tokenizer, or one without spaces): a linked list and a heap of candidates, n log n. A candidate is stale once the
 /// pair at its place merges into something else.
-PEFT_INLINE void Bpe::merge_long(std::vector<std::int32_t>& symbols) const {
+PEFT_INLINE void Bpe::merge_long(std::vector<std::int32_t>& symbols, std::vector<std::uint32_t>* lengths) const {
   struct Candidate {
     std::uint32_t rank;
     std::uint32_t at;
@@ -129,25 +127,33 @@ PEFT_INLINE void Bpe::merge_long(std::vector<std::int32_t>& symbols) const {
     if (symbols[left] < 0 || right >= count || find(symbols[left], symbols[right]).merged != candidate.merged) continue;
     symbols[left] = candidate.merged;
     symbols[right] = -1;
+    if (lengths != nullptr) (*lengths)[left] += (*lengths)[right], (*lengths)[right] = 0;
     next[left] = next[right];
     if (next[left] < count) previous[next[left]] = left, offer(left);
     if (left > 0) offer(previous[left]);
   }
   std::erase(symbols, -1);
+  if (lengths != nullptr) std::erase(*lengths, 0u);
 }
 
-PEFT_INLINE void Bpe::tokenize(std::string_view piece, std::vector<std::int32_t>& ids) const {
+PEFT_INLINE void Bpe::tokenize(std::string_view piece, std::vector<std::int32_t>& ids, std::vector<Pieces::Span>* spans) const {
   if (options_.ignore_merges)
-    if (const std::int32_t id = vocabulary_.id(piece); id >= 0) return ids.push_back(id);
+    if (const std::int32_t id = vocabulary_.id(piece); id >= 0) {
+      if (spans != nullptr) spans->push_back({0, piece.size()});
+      return ids.push_back(id);
+    }
   std::vector<std::int32_t> symbols;
   symbols.reserve(piece.size());
-  characters(piece, symbols);
+  std::vector<std::uint32_t> bytes, *const lengths = spans != nullptr ? &bytes : nullptr;
+  characters(piece, symbols, lengths);
   constexpr std::size_t word = 48;
   if (symbols.size() <= word)
-    merge_short(symbols);
+    merge_short(symbols, lengths);
   else
-    merge_long(symbols);
+    merge_long(symbols, lengths);
   ids.insert(ids.end(), symbols.begin(), symbols.end());
+  std::size_t begin = 0;
+  for (const std::uint32_t length : bytes) spans->push_back({begin, begin + length}), begin += length;
 }
 
 PEFT_INLINE std::vector<Merge> merges_of_scores(const Vocabulary& vocabulary, const std::vector<float>& score_of_id) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <utility>
+
 #include "peft/tokenizer/decoder.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/normalizer.inl"
@@ -90,6 +92,29 @@ PEFT_INLINE void MetaspaceDecoder::apply(std::vector<std::string>& tokens) const
   for (std::size_t i = 0; i < tokens.size(); i++) tokens[i] = detail::replaced(tokens[i], mark, i == 0 && prepended_ ? "" : " ");
 }
 
+PEFT_INLINE void WordPieceDecoder::apply(std::vector<std::string>& tokens) const {
+  static const std::pair<Pattern, std::string_view> cleaner[] = {
+      {Pattern::literal(" ."), "."},   {Pattern::literal(" ?"), "?"},     {Pattern::literal(" !"), "!"},    {Pattern::literal(" ,"), ","},
+      {Pattern::literal(" ' "), "'"},  {Pattern::literal(" n't"), "n't"}, {Pattern::literal(" 'm"), "'m"},  {Pattern::literal(" do not"), " don't"},
+      {Pattern::literal(" 's"), "'s"}, {Pattern::literal(" 've"), "'ve"}, {Pattern::literal(" 're"), "'re"}};
+  for (std::size_t i = 0; i < tokens.size(); i++) {
+    std::string& token = tokens[i];
+    if (i > 0) {
+      if (token.starts_with(prefix_))
+        token.erase(0, prefix_.size());
+      else
+        token.insert(0, 1, ' ');
+    }
+    if (!cleanup_) continue;
+    for (const auto& [from, to] : cleaner) token = detail::replaced(token, from, to);
+  }
+}
+
+PEFT_INLINE void BpeDecoder::apply(std::vector<std::string>& tokens) const {
+  const Pattern suffix = Pattern::literal(suffix_);
+  for (std::size_t i = 0; i < tokens.size(); i++) tokens[i] = detail::replaced(tokens[i], suffix, i + 1 < tokens.size() ? " " : "");
+}
+
 namespace detail {
 
 inline DecoderPtr decoder_of(const Json& json, std::string_view path, int depth) {
@@ -109,7 +134,9 @@ inline DecoderPtr decoder_of(const Json& json, std::string_view path, int depth)
     const bool prepended = c.string("prepend_scheme", c.boolean("add_prefix_space", true) ? "always" : "never") != "never";
     return std::make_unique<MetaspaceDecoder>(c.string("replacement", "\xE2\x96\x81"), prepended);
   }
-  throw c.unknown({"Sequence", "ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace"});
+  if (type == "WordPiece") return std::make_unique<WordPieceDecoder>(c.string("prefix", "##"), c.boolean("cleanup", true));
+  if (type == "BPEDecoder") return std::make_unique<BpeDecoder>(c.string("suffix", "</w>"));
+  throw c.unknown({"Sequence", "ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace", "WordPiece", "BPEDecoder"});
 }
 
 }  // namespace detail

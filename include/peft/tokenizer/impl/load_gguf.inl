@@ -9,6 +9,7 @@
 #include "peft/tokenizer/bpe.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/gguf_names.inl"
+#include "peft/tokenizer/impl/load_sentencepiece.inl"
 #include "peft/tokenizer/impl/model.inl"
 #include "peft/tokenizer/pipeline.hpp"
 
@@ -95,17 +96,71 @@ inline void read_sentencepiece(const GgufKeys& keys, Vocabulary vocabulary, Pipe
   pipeline.model = std::make_unique<Bpe>(std::move(vocabulary), merges, options);
 }
 
+/// BERT's WordPiece: `bert`. The converter has put ▁ in front of what begins a word and taken "##" off what does not; names in brackets stay.
+inline std::vector<std::pair<std::string, std::int32_t>> bert_tokens(std::vector<std::pair<std::string, std::int32_t>> tokens) {
+  for (auto& [token, id] : tokens) {
+    if (token.starts_with(space_mark))
+      token.erase(0, space_mark.size());
+    else if (!(token.starts_with('[') && token.ends_with(']')))
+      token.insert(0, "##");
+  }
+  return tokens;
+}
+
+inline void read_wordpiece(Vocabulary vocabulary, Pipeline& pipeline) {
+  if (!pipeline.unk_id) {
+    const std::int32_t id = vocabulary.id("[UNK]");
+    if (id < 0) throw Error("tokenizer.gguf", "a vocabulary of the kind bert needs an unknown token: tokenizer.ggml.unknown_token_id, or [UNK]");
+    pipeline.unk_id = id;
+  }
+  // Whether letters keep their case is in no key: they do if the vocabulary has capitals.
+  bool cased = false;
+  for (std::int32_t id = 0; id < vocabulary.end_id() && !cased; id++)
+    if (const std::string_view token = vocabulary.token(id); !token.starts_with('[')) cased = token.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") != token.npos;
+  pipeline.normalizer = std::make_unique<BertNormalizer>(BertNormalizer::Options{.strip_accents = !cased, .lowercase = !cased});
+  std::vector<PreTokenizerPtr> steps;
+  steps.push_back(std::make_unique<Split>(Pattern::regex("\\s", "tokenizer.ggml.model"), SplitBehavior::removed));
+  steps.push_back(std::make_unique<Split>(Pattern::punctuation(), SplitBehavior::isolated));
+  pipeline.pre_tokenizer = std::make_unique<PreTokenizerSequence>(std::move(steps));
+  pipeline.decoder = std::make_unique<WordPieceDecoder>("##", true);
+  pipeline.model = std::make_unique<WordPiece>(std::move(vocabulary), *pipeline.unk_id);
+}
+
+/// sentencepiece's Unigram: `t5`.
+inline void read_unigram(const GgufKeys& keys, const std::vector<std::pair<std::string, std::int32_t>>& tokens, Pipeline& pipeline) {
+  SentencepieceModel model;
+  const std::vector<double> scores = keys.at("scores").numbers();
+  const GgufValue* const types = keys.find("token_type");
+  if (scores.size() != tokens.size())
+    throw Error("tokenizer.gguf", "there are " + std::to_string(tokens.size()) + " tokens and " + std::to_string(scores.size()) + " scores");
+  for (std::size_t i = 0; i < tokens.size(); i++) {
+    if (!std::isfinite(scores[i])) throw Error("tokenizer.gguf", "the score of token " + std::to_string(i) + " is not finite");
+    const std::int64_t type = types != nullptr ? types->integers()[i] : 1;
+    if (type < 1 || type > 6) throw Error("tokenizer.gguf", "token " + std::to_string(i) + " has the type " + std::to_string(type) + "; types are 1 to 6");
+    model.pieces.push_back({tokens[i].first, static_cast<float>(scores[i]), static_cast<PieceType>(type)});
+  }
+  if (pipeline.unk_id) model.pieces[static_cast<std::size_t>(*pipeline.unk_id)].type = PieceType::unknown;
+  if (const GgufValue* map = keys.find("precompiled_charsmap"))
+    for (const std::int64_t byte : map->integers()) model.charsmap += static_cast<char>(static_cast<unsigned char>(byte & 0xFF));
+  model.add_dummy_prefix = keys.boolean("add_space_prefix", true);
+  model.remove_extra_whitespaces = keys.boolean("remove_extra_whitespaces", true);
+  Pipeline made = sentencepiece_pipeline(model, "tokenizer.ggml");
+  pipeline.normalizer = std::move(made.normalizer), pipeline.model = std::move(made.model), pipeline.decoder = std::move(made.decoder);
+  pipeline.unk_id = made.unk_id;
+}
+
 inline Pipeline read_gguf(const std::string& path) {
   const GgufFile file = GgufFile::open(path);
   const GgufKeys keys(file);
   const std::string model = keys.at("model").string();
-  const bool sentencepiece = model == "llama";
-  if (!sentencepiece && model != "gpt2") {
-    const std::vector<std::string> known = {"gpt2", "llama"};
+  const bool sentencepiece = model == "llama", wordpiece = model == "bert", unigram = model == "t5";
+  if (!sentencepiece && !wordpiece && !unigram && model != "gpt2") {
+    const std::vector<std::string> known = {"gpt2", "llama", "bert", "t5"};
     throw FormatError(path, -1, "tokenizer.ggml.model \"" + model + "\" is not supported" + did_you_mean(model, known, "supported are"));
   }
   std::vector<std::pair<std::string, std::int32_t>> tokens;
   for (const std::string_view token : keys.at("tokens").strings()) tokens.emplace_back(token, static_cast<std::int32_t>(tokens.size()));
+  if (wordpiece) tokens = bert_tokens(std::move(tokens));
 
   Pipeline pipeline;
   pipeline.bos_id = keys.token("bos_token_id", tokens.size());
@@ -124,14 +179,23 @@ inline Pipeline read_gguf(const std::string& path) {
       if (is_added(type)) pipeline.added_tokens.push_back({.id = tokens[i].second, .content = tokens[i].first, .special = type != gguf_user_defined});
     }
   }
-  bool add_bos = sentencepiece;
+  bool add_bos = sentencepiece || wordpiece;
+  if (wordpiece) {  // [CLS] and [SEP] have keys of their own, of which the second is misspelt by those who write it
+    if (const auto id = keys.token("cls_token_id", tokens.size()); id && !pipeline.bos_id) pipeline.bos_id = id;
+    for (const char* key : {"seperator_token_id", "separator_token_id"})
+      if (const auto id = keys.token(key, tokens.size())) pipeline.eos_id = id;
+  }
   Vocabulary vocabulary(tokens);
-  if (sentencepiece)
+  if (wordpiece)
+    read_wordpiece(std::move(vocabulary), pipeline);
+  else if (unigram)
+    read_unigram(keys, tokens, pipeline);
+  else if (sentencepiece)
     read_sentencepiece(keys, std::move(vocabulary), pipeline);
   else
     read_byte_level(keys, std::move(vocabulary), pipeline, add_bos);
   add_bos = keys.boolean("add_bos_token", add_bos);
-  const bool add_eos = keys.boolean("add_eos_token", false);
+  const bool add_eos = keys.boolean(wordpiece ? "add_sep_token" : "add_eos_token", wordpiece || unigram);
   for (const auto& [wanted, id, key] : {std::tuple(add_bos, pipeline.bos_id, "bos"), std::tuple(add_eos, pipeline.eos_id, "eos")})
     if (wanted && !id)
       throw FormatError(path, -1, std::string("the file wants a ") + key + " token and does not say which (tokenizer.ggml." + key + "_token_id)");

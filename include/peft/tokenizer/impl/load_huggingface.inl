@@ -24,6 +24,38 @@ inline AddedToken added_token_of(const Json& json, std::string_view path) {
   return token;
 }
 
+inline bool is_left(const Component& c) {
+  const std::string direction = c.string("direction", "Right");
+  if (direction != "Left" && direction != "Right") throw c.error("direction \"" + direction + "\" is unknown; there are Left, Right");
+  return direction == "Left";
+}
+
+inline Truncation truncation_of(const Component& c) {
+  const std::string strategy = c.string("strategy", "LongestFirst");
+  Truncation truncation{.max_length = static_cast<std::size_t>(c.integer("max_length", 0, std::int64_t{1} << 40)), .left = is_left(c)};
+  if (strategy == "OnlyFirst")
+    truncation.strategy = Truncation::Strategy::only_first;
+  else if (strategy == "OnlySecond")
+    truncation.strategy = Truncation::Strategy::only_second;
+  else if (strategy != "LongestFirst")
+    throw c.error("strategy \"" + strategy + "\" is unknown; there are LongestFirst, OnlyFirst, OnlySecond");
+  return truncation;
+}
+
+/// "strategy" is "BatchLongest" or {"Fixed": 128}.
+inline Padding padding_of(const Component& c) {
+  Padding padding{.left = is_left(c)};
+  const auto id = [&](const char* key) { return c.find(key) != nullptr ? static_cast<std::int32_t>(c.integer(key, 0, 2147483646)) : 0; };
+  padding.id = id("pad_id"), padding.type_id = id("pad_type_id");
+  if (c.find("pad_to_multiple_of") != nullptr) padding.multiple_of = static_cast<std::size_t>(c.integer("pad_to_multiple_of", 0, 1 << 30));
+  const Json* const strategy = c.find("strategy");
+  if (strategy != nullptr && strategy->is_object())
+    padding.length = static_cast<std::size_t>(Component(*strategy, c.path(), "padding strategy").integer("Fixed", 0, std::int64_t{1} << 40));
+  else if (strategy != nullptr && (!strategy->is_string() || strategy->string() != "BatchLongest"))
+    throw c.error("\"strategy\" must be \"BatchLongest\" or {\"Fixed\": …}");
+  return padding;
+}
+
 /// The components of a tokenizer.json.
 inline Pipeline read_tokenizer_json(const std::string& path) {
   const Json json = Json::read(path);
@@ -36,8 +68,8 @@ inline Pipeline read_tokenizer_json(const std::string& path) {
   pipeline.model = make_model(whole.at("model"), path);
   if (const Json* part = whole.find("post_processor")) pipeline.post_processor = make_post_processor(*part, path);
   if (const Json* part = whole.find("decoder")) pipeline.decoder = make_decoder(*part, path);
-  if (const Json* part = whole.find("truncation")) pipeline.truncation = part->dump();
-  if (const Json* part = whole.find("padding")) pipeline.padding = part->dump();
+  if (const Json* part = whole.find("truncation")) pipeline.truncation = truncation_of(Component(*part, path, "truncation"));
+  if (const Json* part = whole.find("padding")) pipeline.padding = padding_of(Component(*part, path, "padding"));
   return pipeline;
 }
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
+
 #include "peft/tokenizer/bpe.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/post_processor.inl"
 #include "peft/tokenizer/model.hpp"
+#include "peft/tokenizer/unigram.hpp"
+#include "peft/tokenizer/wordpiece.hpp"
 
 namespace peft::tokenizer {
 namespace detail {
@@ -40,13 +44,18 @@ inline Merge merge_of(const Vocabulary& vocabulary, std::string_view left, std::
   return merge;
 }
 
-inline ModelPtr bpe_of(const Component& c) {
-  if (const Json* dropout = c.find("dropout"))
-    if (!dropout->is_number() || dropout->number() != 0) throw c.error("dropout is not supported");
+/// "vocab": {token: id, …}
+inline Vocabulary vocabulary_of(const Component& c) {
   if (!c.at("vocab").is_object()) throw c.error("\"vocab\" is not an object");
   std::vector<std::pair<std::string, std::int32_t>> tokens;
   for (const auto& [token, id] : c.at("vocab").object()) tokens.emplace_back(std::string(token), token_id(c, id, "\"" + std::string(token) + "\""));
-  Vocabulary vocabulary(tokens);
+  return Vocabulary(tokens);
+}
+
+inline ModelPtr bpe_of(const Component& c) {
+  if (const Json* dropout = c.find("dropout"))
+    if (!dropout->is_number() || dropout->number() != 0) throw c.error("dropout is not supported");
+  Vocabulary vocabulary = vocabulary_of(c);
   BpeOptions options{.fuse_unk = c.boolean("fuse_unk", false),
                      .byte_fallback = c.boolean("byte_fallback", false),
                      .ignore_merges = c.boolean("ignore_merges", false),
@@ -64,16 +73,45 @@ inline ModelPtr bpe_of(const Component& c) {
   return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options));
 }
 
+inline ModelPtr wordpiece_of(const Component& c) {
+  Vocabulary vocabulary = vocabulary_of(c);
+  const std::string unk = c.string("unk_token", "[UNK]");
+  const std::int32_t id = vocabulary.id(unk);
+  if (id < 0) throw c.error("unk_token \"" + unk + "\" is not in the vocabulary");
+  const auto longest = static_cast<std::size_t>(c.find("max_input_chars_per_word") != nullptr ? c.integer("max_input_chars_per_word", 0, 1 << 30) : 100);
+  return std::make_unique<WordPiece>(std::move(vocabulary), id, c.string("continuing_subword_prefix", "##"), longest);
+}
+
+/// "vocab": [[token, log p], …]
+inline ModelPtr unigram_of(const Component& c) {
+  std::vector<std::pair<std::string, std::int32_t>> tokens;
+  std::vector<double> scores;
+  for (const Json& entry : c.list("vocab").array()) {
+    const bool pair = entry.is_array() && entry.size() == 2 && entry.array()[0].is_string() && entry.array()[1].is_number();
+    if (!pair || !std::isfinite(entry.array()[1].number()))
+      throw c.error("entry " + std::to_string(tokens.size()) + " of \"vocab\" must be [token, log probability]");
+    tokens.emplace_back(entry.array()[0].string(), static_cast<std::int32_t>(tokens.size()));
+    scores.push_back(entry.array()[1].number());
+  }
+  if (tokens.empty()) throw c.error("\"vocab\" is empty");
+  UnigramOptions options{.byte_fallback = c.boolean("byte_fallback", false)};
+  if (c.find("unk_id") != nullptr) options.unk_id = static_cast<std::int32_t>(c.integer("unk_id", 0, static_cast<std::int64_t>(tokens.size()) - 1));
+  return std::make_unique<Unigram>(Vocabulary(tokens), std::move(scores), std::move(options));
+}
+
 }  // namespace detail
 
 PEFT_INLINE ModelPtr make_model(const Json& json, std::string_view path) {
   return detail::in_file(path, [&]() -> ModelPtr {
     detail::Component c(json, path, "model");
-    // Older files have no type; only BPE has merges.
+    // Older files have no type; only BPE has merges, and only Unigram a list of tokens.
     if (c.find("type") == nullptr && c.find("merges") != nullptr) return detail::bpe_of(c);
+    if (c.find("type") == nullptr && c.at("vocab").is_array()) return detail::unigram_of(c);
     const std::string type = c.type();
     if (type == "BPE") return detail::bpe_of(c);
-    throw c.unknown({"BPE"});
+    if (type == "WordPiece") return detail::wordpiece_of(c);
+    if (type == "Unigram") return detail::unigram_of(c);
+    throw c.unknown({"BPE", "WordPiece", "Unigram"});
   });
 }
 

@@ -159,6 +159,21 @@ PEFT_INLINE Pattern Pattern::words() {
   return pattern;
 }
 
+PEFT_INLINE Pattern Pattern::punctuation() {
+  Pattern pattern;
+  pattern.kind_ = Kind::scanner, pattern.scanner_ = [](std::string_view text, std::size_t at) {
+    const unicode::Character c = unicode::decode(text, at);
+    return unicode::is_bert_punctuation(c.value) ? at + c.length : at;
+  };
+  return pattern;
+}
+
+PEFT_INLINE Pattern Pattern::chunks(std::size_t length) {
+  Pattern pattern;
+  pattern.kind_ = Kind::repeated, pattern.low_ = 0, pattern.high_ = 0x10FFFF, pattern.most_ = length;
+  return pattern;
+}
+
 PEFT_INLINE Pattern Pattern::regex(std::string_view expression, std::string_view path) {
   Pattern pattern;
   for (const detail::KnownPattern& known : detail::known_patterns)

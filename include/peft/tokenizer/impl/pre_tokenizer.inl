@@ -68,47 +68,46 @@ PEFT_INLINE ByteLevel::ByteLevel(bool add_prefix_space, bool use_regex)
       words_(Pattern::regex(R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", "ByteLevel"), SplitBehavior::isolated) {}
 
 PEFT_INLINE void ByteLevel::apply(Pieces& pieces) const {
-  std::string& text = pieces.spare_text;
   if (add_prefix_space_) {
-    text.clear(), pieces.spare_spans.clear();
-    for (std::size_t i = 0; i < pieces.spans.size(); i++) {
-      const std::size_t begin = text.size();
-      if (pieces[i].front() != ' ') text += ' ';
-      text += pieces[i];
-      pieces.spare_spans.push_back({begin, text.size()});
+    Rewriter out(pieces);
+    for (Pieces::Span& span : pieces.spans) {
+      const std::size_t begin = out.size();
+      if (pieces.text[span.begin] != ' ') out.put(" ", span.begin);
+      out.keep(span.begin, span.end);
+      span = {begin, out.size()};
     }
-    pieces.text.swap(text), pieces.spans.swap(pieces.spare_spans);
+    out.finish();
   }
   if (use_regex_) words_.apply(pieces);
-  text.clear();
-  for (std::size_t i = 0; i < pieces.spans.size(); i++) {
-    const std::size_t begin = text.size();
-    for (char byte : pieces[i]) text += unicode::byte_to_visible(static_cast<unsigned char>(byte));
-    pieces.spans[i] = {begin, text.size()};
+  Rewriter out(pieces);
+  for (Pieces::Span& span : pieces.spans) {
+    const std::size_t begin = out.size();
+    for (std::size_t at = span.begin; at < span.end; at++) out.put(unicode::byte_to_visible(static_cast<unsigned char>(pieces.text[at])), at);
+    span = {begin, out.size()};
   }
-  pieces.text.swap(text);
+  out.finish();
 }
 
 PEFT_INLINE Metaspace::Metaspace(std::string replacement, PrependScheme prepend, bool split)
     : replacement_(replacement), prepend_(prepend), split_(split), words_(Pattern::literal(std::move(replacement)), SplitBehavior::merged_with_next) {}
 
 PEFT_INLINE void Metaspace::apply(Pieces& pieces) const {
-  std::string& text = pieces.spare_text;
-  text.clear();
+  Rewriter out(pieces);
   for (std::size_t i = 0; i < pieces.spans.size(); i++) {
+    const Pieces::Span span = pieces.spans[i];
     const std::string_view piece = pieces[i];
-    const std::size_t begin = text.size();
+    const std::size_t begin = out.size();
     const bool prepend = prepend_ == PrependScheme::always || (prepend_ == PrependScheme::first && i == 0 && pieces.at_start);
-    if (prepend && !piece.starts_with(replacement_) && piece.front() != ' ') text += replacement_;
-    for (char c : piece) {
-      if (c == ' ')
-        text += replacement_;
-      else
-        text += c;
+    if (prepend && !piece.starts_with(replacement_) && piece.front() != ' ') out.put(replacement_, span.begin);
+    for (std::size_t at = span.begin; at < span.end;) {
+      const std::size_t space = std::min(piece.find(' ', at - span.begin), piece.size()) + span.begin;
+      out.keep(at, space);
+      if (space < span.end) out.put(replacement_, space);
+      at = space + 1;
     }
-    pieces.spans[i] = {begin, text.size()};
+    pieces.spans[i] = {begin, out.size()};
   }
-  pieces.text.swap(text);
+  out.finish();
   if (split_) words_.apply(pieces);
 }
 
@@ -147,7 +146,17 @@ inline PreTokenizerPtr pre_tokenizer_of(const Json& json, std::string_view path,
   if (type == "WhitespaceSplit") return std::make_unique<Split>(Pattern::regex("\\s", path), SplitBehavior::removed);
   if (type == "CharDelimiterSplit") return std::make_unique<Split>(Pattern::literal(c.string("delimiter")), SplitBehavior::removed);
   if (type == "Metaspace") return std::make_unique<Metaspace>(c.string("replacement", "\xE2\x96\x81"), prepend_scheme(c), c.boolean("split", true));
-  throw c.unknown({"Sequence", "ByteLevel", "Split", "Digits", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit", "Metaspace"});
+  if (type == "Punctuation") return std::make_unique<Split>(Pattern::punctuation(), split_behavior(c, c.string("behavior", "Isolated")));
+  if (type == "FixedLength")
+    return std::make_unique<Split>(Pattern::chunks(static_cast<std::size_t>(c.find("length") ? c.integer("length", 1, 1 << 30) : 5)), SplitBehavior::isolated);
+  if (type == "BertPreTokenizer") {
+    std::vector<PreTokenizerPtr> steps;
+    steps.push_back(std::make_unique<Split>(Pattern::regex("\\s", path), SplitBehavior::removed));
+    steps.push_back(std::make_unique<Split>(Pattern::punctuation(), SplitBehavior::isolated));
+    return std::make_unique<PreTokenizerSequence>(std::move(steps));
+  }
+  throw c.unknown({"Sequence", "ByteLevel", "Split", "Digits", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit", "Metaspace", "Punctuation", "FixedLength",
+                   "BertPreTokenizer"});
 }
 
 }  // namespace detail

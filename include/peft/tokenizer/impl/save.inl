@@ -20,33 +20,30 @@ inline Json object_of(std::initializer_list<std::pair<const char*, Json>> member
   return object;
 }
 
-/// What is put around a text, as TemplateProcessing says it; null if nothing is.
+/// A template as TemplateProcessing has it; null if there is none.
 inline Json template_json(const Pipeline& pipeline, const std::vector<std::string_view>& tokens) {
-  constexpr std::int32_t text = -1;
-  std::vector<std::int32_t> single = {text};
-  if (pipeline.post_processor) pipeline.post_processor->apply(single);
-  if (single.size() == 1) return Json();
-  const auto steps = [&](std::initializer_list<const char*> sequences) {
-    Json all = Json::make_array();
-    std::int64_t type = 0;
-    for (const char* sequence : sequences) {
-      for (const std::int32_t id : single) {
-        const Json name(id == text ? std::string(sequence) : std::string(tokens[std::size_t(id)]));
-        all.push_back(object_of({{id == text ? "Sequence" : "SpecialToken", object_of({{"id", name}, {"type_id", Json(type)}})}}));
-      }
-      type++;
-    }
-    return all;
-  };
+  const auto* const form = dynamic_cast<const Template*>(pipeline.post_processor.get());
+  if (form == nullptr) return Json();
   Json specials = Json::make_object();
-  for (const std::int32_t id : single) {
-    if (id == text) continue;
-    const std::string name(tokens[std::size_t(id)]);
-    Json ids = Json::make_array(), names = Json::make_array();
-    ids.push_back(Json(std::int64_t(id))), names.push_back(Json(name));
-    specials.set(name, object_of({{"id", Json(name)}, {"ids", ids}, {"tokens", names}}));
-  }
-  return object_of({{"type", Json("TemplateProcessing")}, {"single", steps({"A"})}, {"pair", steps({"A", "B"})}, {"special_tokens", specials}});
+  const auto steps = [&](const std::vector<Template::Step>& all) {
+    Json list = Json::make_array();
+    const auto add = [&](const char* kind, const std::string& name, std::int32_t type) {
+      list.push_back(object_of({{kind, object_of({{"id", Json(name)}, {"type_id", Json(std::int64_t(type))}})}}));
+    };
+    for (const Template::Step& step : all) {
+      if (step.text >= 0) add("Sequence", step.text == 0 ? "A" : "B", step.type_id);
+      for (const std::int32_t id : step.special) {
+        const std::string name(tokens[std::size_t(id)]);
+        add("SpecialToken", name, step.type_id);
+        Json ids = Json::make_array(), names = Json::make_array();
+        ids.push_back(Json(std::int64_t(id))), names.push_back(Json(name));
+        specials.set(name, object_of({{"id", Json(name)}, {"ids", ids}, {"tokens", names}}));
+      }
+    }
+    return list;
+  };
+  const Json single = steps(form->single()), pair = steps(form->pair());
+  return object_of({{"type", Json("TemplateProcessing")}, {"single", single}, {"pair", pair}, {"special_tokens", specials}});
 }
 
 /// A byte-level vocabulary as tokenizer.json, and what Hugging Face keeps in tokenizer_config.json.

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <exception>
 #include <mutex>
 #include <unordered_map>
 
 #include "peft/core/error.hpp"
+#include "peft/core/parallel.hpp"
 #include "peft/tokenizer/pipeline.hpp"
 #include "peft/tokenizer/tokenizer.hpp"
 #include "peft/tokenizer/unicode.hpp"
@@ -24,7 +26,9 @@ struct Scratch {
   };
   Pieces pieces;
   std::vector<Segment> raw, normalized;
-  std::string text;
+  AlignedText text;
+  std::vector<Origin> origins;  // of the bytes of the input
+  std::vector<Pieces::Span> spans;
   std::unordered_map<std::string, Range, Hash, std::equal_to<>> known;
   std::vector<std::int32_t> known_ids;
 
@@ -126,43 +130,188 @@ PEFT_INLINE Tokenizer::Tokenizer(tokenizer::Pipeline pipeline) {
   state_ = std::move(state);
 }
 
-PEFT_INLINE std::vector<std::int32_t> Tokenizer::encode(std::string_view text, EncodeOptions options) const {
-  const tokenizer::Pipeline& parts = state_->pipeline;
-  const tokenizer::detail::ScratchLease lease(*state_);
-  tokenizer::Scratch& scratch = *lease;
-  std::string repaired;
-  if (!unicode::is_valid(text)) repaired = unicode::to_valid(text), text = repaired;
+namespace tokenizer::detail {
 
-  std::vector<std::int32_t> ids;
-  ids.reserve(text.size() / 3 + 8);
+/// The ids of one text and, if `origins` is given, of each the bytes that it comes from.
+inline void encode_text(const State& state, std::string_view text, bool split_special, Scratch& scratch, std::vector<std::int32_t>& ids,
+                        std::vector<Origin>* origins) {
+  const Pipeline& parts = state.pipeline;
+  if (origins != nullptr) {
+    scratch.origins.clear();
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t end = at + unicode::decode(text, at).length;
+      scratch.origins.insert(scratch.origins.end(), end - at, Origin{at, end});
+      at = end;
+    }
+  }
   scratch.raw.clear();
-  state_->added.raw().split(text, options.split_special_tokens, scratch.raw);
-  for (const tokenizer::Segment& outer : scratch.raw) {
+  state.added.raw().split(text, split_special, scratch.raw);
+  for (const Segment& outer : scratch.raw) {
     if (outer.id >= 0) {
       ids.push_back(outer.id);
+      if (origins != nullptr) origins->push_back({outer.begin, outer.end});
       continue;
     }
     std::string_view part = text.substr(outer.begin, outer.end - outer.begin);
+    const Origin* from = origins != nullptr ? scratch.origins.data() + outer.begin : nullptr;
     if (parts.normalizer) {
-      scratch.text.assign(part);
+      scratch.text.assign(part, from);
       parts.normalizer->apply(scratch.text);
-      part = scratch.text;
+      part = scratch.text.text;
+      if (from != nullptr) from = scratch.text.origins.data();
     }
     scratch.normalized.clear();
-    state_->added.normalized().split(part, options.split_special_tokens, scratch.normalized);
-    for (const tokenizer::Segment& inner : scratch.normalized) {
+    state.added.normalized().split(part, split_special, scratch.normalized);
+    for (const Segment& inner : scratch.normalized) {
       if (inner.id >= 0) {
         ids.push_back(inner.id);
+        if (origins != nullptr) origins->push_back({from[inner.begin].begin, from[inner.end - 1].end});
         continue;
       }
-      scratch.pieces.start(part.substr(inner.begin, inner.end - inner.begin), outer.begin == 0 && inner.begin == 0);
-      if (parts.pre_tokenizer) parts.pre_tokenizer->apply(scratch.pieces);
-      for (std::size_t i = 0; i < scratch.pieces.spans.size(); i++)
-        if (const std::string_view piece = scratch.pieces[i]; !piece.empty()) tokenizer::detail::encode_piece(*parts.model, piece, scratch, ids);
+      const bool at_start = origins != nullptr && from != nullptr ? from[inner.begin].begin == 0 : outer.begin == 0 && inner.begin == 0;
+      Pieces& pieces = scratch.pieces;
+      pieces.start(part.substr(inner.begin, inner.end - inner.begin), at_start, from != nullptr ? from + inner.begin : nullptr);
+      if (parts.pre_tokenizer) parts.pre_tokenizer->apply(pieces);
+      for (std::size_t i = 0; i < pieces.spans.size(); i++) {
+        const std::string_view piece = pieces[i];
+        if (piece.empty()) continue;
+        if (origins == nullptr) {
+          encode_piece(*parts.model, piece, scratch, ids);
+          continue;
+        }
+        scratch.spans.clear();
+        parts.model->tokenize(piece, ids, &scratch.spans);
+        for (const Pieces::Span& span : scratch.spans) origins->push_back(pieces.origin(pieces.spans[i].begin + span.begin, pieces.spans[i].begin + span.end));
+      }
     }
   }
-  if (options.add_special_tokens && parts.post_processor) parts.post_processor->apply(ids);
+}
+
+/// Bytes to characters. The text is valid UTF-8.
+inline std::vector<Offsets> in_characters(std::string_view text, const std::vector<Origin>& origins) {
+  std::vector<std::size_t> before(text.size() + 1);  // how many characters begin in front of this byte
+  for (std::size_t i = 0; i < text.size(); i++) before[i + 1] = before[i] + ((static_cast<unsigned char>(text[i]) & 0xC0) != 0x80);
+  std::vector<Offsets> offsets;
+  offsets.reserve(origins.size());
+  for (const Origin& origin : origins) offsets.push_back({before[origin.begin], before[origin.end]});
+  return offsets;
+}
+
+inline void shorten(Part& part, std::size_t length, bool left) {
+  if (part.ids.size() <= length) return;
+  const auto cut = [&](auto& list) {
+    if (list.empty()) return;
+    if (left)
+      list.erase(list.begin(), list.end() - static_cast<std::ptrdiff_t>(length));
+    else
+      list.resize(length);
+  };
+  cut(part.ids), cut(part.offsets);
+}
+
+/// Cuts one text or two so that with `added` special tokens they are no longer than wanted.
+inline void truncate(std::vector<Part>& parts, const Truncation& truncation, std::size_t added) {
+  using Strategy = Truncation::Strategy;
+  if (truncation.max_length < added)
+    throw Error("tokenizer.truncation", "max_length is " + std::to_string(truncation.max_length) + "; the special tokens alone are " + std::to_string(added));
+  const std::size_t room = truncation.max_length - added, n = parts[0].ids.size(), m = parts.size() > 1 ? parts[1].ids.size() : 0;
+  if (n + m <= room) return;
+  if (truncation.strategy == Strategy::longest_first) {
+    if (parts.size() == 1) return shorten(parts[0], room, truncation.left);
+    std::size_t shorter = std::min(n, m), longer = shorter > room ? shorter : std::max(shorter, room - shorter);
+    if (shorter + longer > room) shorter = room / 2, longer = shorter + room % 2;
+    shorten(parts[0], n > m ? longer : shorter, truncation.left);
+    return shorten(parts[1], n > m ? shorter : longer, truncation.left);
+  }
+  const std::size_t which = truncation.strategy == Strategy::only_second ? 1 : 0;
+  if (which >= parts.size()) throw Error("tokenizer.truncation", "only_second wants a pair of texts");
+  const std::size_t length = parts[which].ids.size(), excess = n + m - room;
+  if (length <= excess)
+    throw Error("tokenizer.truncation", "text " + std::to_string(which + 1) + " has " + std::to_string(length) + " tokens, and " + std::to_string(excess) +
+                                            " would have to go for max_length = " + std::to_string(truncation.max_length));
+  shorten(parts[which], length - excess, truncation.left);
+}
+
+}  // namespace tokenizer::detail
+
+PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const {
+  using namespace tokenizer;
+  const Pipeline& pipeline = state_->pipeline;
+  const tokenizer::detail::ScratchLease lease(*state_);
+  Scratch& scratch = *lease;
+  std::vector<Part> parts;
+  for (std::string_view text : texts) {
+    std::string repaired;
+    if (!unicode::is_valid(text)) repaired = unicode::to_valid(text), text = repaired;
+    Part part{.type_id = static_cast<std::int32_t>(parts.size())};
+    part.ids.reserve(text.size() / 3 + 8);
+    std::vector<Origin> origins;
+    tokenizer::detail::encode_text(*state_, text, options.split_special_tokens, scratch, part.ids, aligned ? &origins : nullptr);
+    if (aligned) part.offsets = tokenizer::detail::in_characters(text, origins);
+    parts.push_back(std::move(part));
+  }
+  const PostProcessor::Context context{.add_special_tokens = options.add_special_tokens, .vocabulary = &pipeline.model->vocabulary()};
+  if (options.truncation) {
+    std::size_t added = 0;
+    if (pipeline.post_processor && options.add_special_tokens) {
+      std::vector<Part> empty(parts.size());
+      pipeline.post_processor->apply(empty, context);
+      for (const Part& part : empty) added += part.ids.size();
+    }
+    tokenizer::detail::truncate(parts, *options.truncation, added);
+  }
+  if (pipeline.post_processor) pipeline.post_processor->apply(parts, context);
+  return parts;
+}
+
+PEFT_INLINE std::vector<std::int32_t> Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  std::vector<tokenizer::Part> parts = encode_parts(std::span(&text, 1), options, false);
+  std::vector<std::int32_t> ids = std::move(parts[0].ids);
+  for (std::size_t i = 1; i < parts.size(); i++) ids.insert(ids.end(), parts[i].ids.begin(), parts[i].ids.end());
   return ids;
+}
+
+PEFT_INLINE std::vector<std::vector<std::int32_t>> Tokenizer::encode_batch(std::span<const std::string> texts, const EncodeOptions& options) const {
+  std::vector<std::vector<std::int32_t>> all(texts.size());
+  std::vector<std::exception_ptr> failures(texts.size());
+  constexpr std::int64_t grain = 16;
+  parallel_ranges(static_cast<std::int64_t>(texts.size()), grain, [&](std::int64_t begin, std::int64_t end) {
+    for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); i++) {
+      try {
+        all[i] = encode(texts[i], options);
+      } catch (...) {
+        failures[i] = std::current_exception();
+      }
+    }
+  });
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
+  return all;
+}
+
+namespace tokenizer::detail {
+
+inline Encoding joined(const std::vector<Part>& parts) {
+  Encoding all;
+  for (const Part& part : parts) {
+    all.ids.insert(all.ids.end(), part.ids.begin(), part.ids.end());
+    all.offsets.insert(all.offsets.end(), part.offsets.begin(), part.offsets.end());
+    all.type_ids.insert(all.type_ids.end(), part.ids.size(), part.type_id);
+    all.special.insert(all.special.end(), part.ids.size(), part.special ? 1 : 0);
+  }
+  all.mask.assign(all.ids.size(), 1);
+  return all;
+}
+
+}  // namespace tokenizer::detail
+
+PEFT_INLINE Encoding Tokenizer::encode_full(std::string_view text, const EncodeOptions& options) const {
+  return tokenizer::detail::joined(encode_parts(std::span(&text, 1), options, true));
+}
+
+PEFT_INLINE Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
+  const std::string_view texts[] = {first, second};
+  return tokenizer::detail::joined(encode_parts(texts, options, true));
 }
 
 PEFT_INLINE std::string Tokenizer::decode(std::span<const std::int32_t> ids, DecodeOptions options) const {
@@ -171,7 +320,7 @@ PEFT_INLINE std::string Tokenizer::decode(std::span<const std::int32_t> ids, Dec
   for (const std::int32_t id : ids) {
     if (id < 0) throw Error("tokenizer.decode", "the id " + std::to_string(id) + " is negative (-100 marks labels that do not count: leave them out)");
     const std::string_view token = state_->token(id);
-    if (token.data() == nullptr || (options.skip_special_tokens && state_->added.is_special(id))) continue;
+    if (token.data() == nullptr || (options.skip_special_tokens && is_special(id))) continue;
     tokens.emplace_back(token);
   }
   const bool decoded = state_->pipeline.decoder != nullptr;
@@ -197,15 +346,18 @@ PEFT_INLINE std::optional<std::string> Tokenizer::id_to_token(std::int32_t id) c
 
 PEFT_INLINE std::int32_t Tokenizer::vocab_size() const { return std::max(state_->pipeline.model->vocabulary().end_id(), state_->added.vocabulary().end_id()); }
 
-PEFT_INLINE bool Tokenizer::is_special(std::int32_t id) const { return state_->added.is_special(id); }
+PEFT_INLINE bool Tokenizer::is_special(std::int32_t id) const {
+  const std::vector<std::int32_t>& controls = state_->pipeline.control_ids;
+  return state_->added.is_special(id) || std::find(controls.begin(), controls.end(), id) != controls.end();
+}
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::bos_id() const { return state_->pipeline.bos_id; }
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::eos_id() const { return state_->pipeline.eos_id; }
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::pad_id() const { return state_->pipeline.pad_id; }
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::unk_id() const { return state_->pipeline.unk_id; }
 PEFT_INLINE const std::vector<std::int32_t>& Tokenizer::eos_ids() const { return state_->pipeline.eos_ids; }
 PEFT_INLINE const ChatTemplate& Tokenizer::chat_template() const { return state_->chat; }
-PEFT_INLINE const std::string& Tokenizer::truncation() const { return state_->pipeline.truncation; }
-PEFT_INLINE const std::string& Tokenizer::padding() const { return state_->pipeline.padding; }
+PEFT_INLINE const std::optional<Truncation>& Tokenizer::truncation() const { return state_->pipeline.truncation; }
+PEFT_INLINE const std::optional<Padding>& Tokenizer::padding() const { return state_->pipeline.padding; }
 
 PEFT_INLINE std::string Tokenizer::apply_chat(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
   return state_->chat.render(messages, add_generation_prompt, state_->bos_token, state_->eos_token);

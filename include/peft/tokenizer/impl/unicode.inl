@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "peft/core/error.hpp"
+#include "peft/tokenizer/impl/unicode_since_8.inl"
 #include "peft/tokenizer/unicode.hpp"
 
 namespace peft::unicode {
@@ -215,18 +216,126 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form) {
   return normalized;
 }
 
+namespace detail {
+
+/// Lower cases that Unicode 16 and 17 added.
+inline char32_t lowercase_since_15(char32_t c) {
+  if (c == 0x1C89 || c == 0xA7CC || c == 0xA7CE || c == 0xA7D2 || c == 0xA7D4 || c == 0xA7DA) return c + 1;
+  if (c == 0xA7CB) return 0x264;
+  if (c == 0xA7DC) return 0x19B;
+  if (c >= 0x10D50 && c <= 0x10D65) return c + 0x20;
+  if (c >= 0x16EA0 && c <= 0x16EB8) return c + 0x1B;
+  return c;
+}
+
+}  // namespace detail
+
+PEFT_INLINE void append_lowercase(std::string& text, char32_t c) {
+  if (c < 0x80) {
+    text += static_cast<char>(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
+  } else if (c == 0x130) {
+    text += "i\xCC\x87";
+  } else {
+    const auto lower = static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c)));
+    append(text, lower == c ? detail::lowercase_since_15(c) : lower);
+  }
+}
+
+PEFT_INLINE void append_uppercase(std::string& text, char32_t c) {
+  if (c == 0xDF)
+    text += "SS";
+  else
+    append(text, static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(c))));
+}
+
 PEFT_INLINE std::string lowercase(std::string_view text) {
   std::string lower;
   lower.reserve(text.size());
   for (std::size_t at = 0; at < text.size();) {
     const Character character = decode(text, at);
     at += character.length;
-    if (character.value == 0x130)
-      lower += "i\xCC\x87";
-    else
-      append(lower, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(character.value))));
+    append_lowercase(lower, character.value);
   }
   return lower;
+}
+
+PEFT_INLINE bool is_bert_punctuation(char32_t c) {
+  if (c < 0x80) return (c >= 0x21 && c <= 0x2F) || (c >= 0x3A && c <= 0x40) || (c >= 0x5B && c <= 0x60) || (c >= 0x7B && c <= 0x7E);
+  if (c == 0x166D || c == 0x111C9) return true;  // were punctuation
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_PC && category <= UTF8PROC_CATEGORY_PO && !detail::contains(detail::punctuation_since_8, c);
+}
+
+PEFT_INLINE bool is_bert_control(char32_t c) {
+  if (c < 0x80) return (c < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7F;
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  if (category != UTF8PROC_CATEGORY_CC && category != UTF8PROC_CATEGORY_CF && category != UTF8PROC_CATEGORY_CO) return false;
+  return !((c >= 0x890 && c <= 0x891) || c == 0x8E2 || c == 0x110CD || (c >= 0x13430 && c <= 0x1343F));
+}
+
+PEFT_INLINE bool is_bert_accent(char32_t c) {
+  if (c < 0x300) return false;
+  return c == 0x1734 || (utf8proc_category(static_cast<utf8proc_int32_t>(c)) == UTF8PROC_CATEGORY_MN && !detail::contains(detail::nonspacing_since_8, c));
+}
+
+PEFT_INLINE bool is_combining_mark(char32_t c) {
+  if (c < 0x300) return false;
+  if (c >= 0x1CF2 && c <= 0x1CF3) return true;  // were marks
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return (category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME) &&
+         !detail::contains(detail::marks_since_8, c);
+}
+
+PEFT_INLINE std::string normalize(std::string_view text, Form form, std::vector<std::size_t>& origins) {
+  struct Mark {
+    utf8proc_int32_t value;
+    int order;  // canonical combining class
+    std::size_t from;
+  };
+  const bool composes = form == Form::nfc || form == Form::nfkc;
+  const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (form == Form::nfkc || form == Form::nfkd ? UTF8PROC_COMPAT : 0);
+  std::vector<Mark> marks;
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = decode(text, at);
+    utf8proc_int32_t parts[32];  // the longest decomposition has 18
+    const utf8proc_ssize_t n =
+        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character.value), parts, 32, static_cast<utf8proc_option_t>(options), nullptr);
+    if (n < 0 || n > 32) throw Error("unicode.normalize", n < 0 ? utf8proc_errmsg(n) : "a decomposition is too long");
+    for (utf8proc_ssize_t i = 0; i < n; i++) marks.push_back({parts[i], utf8proc_get_property(parts[i])->combining_class, at});
+    at += character.length;
+  }
+  for (auto first = marks.begin(); first != marks.end();) {  // canonical order: marks between two starters by their classes
+    if (first->order == 0) {
+      ++first;
+      continue;
+    }
+    const auto last = std::find_if(first, marks.end(), [](const Mark& mark) { return mark.order == 0; });
+    std::stable_sort(first, last, [](const Mark& a, const Mark& b) { return a.order < b.order; });
+    first = last;
+  }
+  if (composes) {
+    // Each character joins the last starter if the pair is one and nothing of its class or above stands between.
+    constexpr std::size_t none = ~std::size_t{0};
+    std::vector<Mark> composed;
+    std::size_t starter = none;
+    for (const Mark& mark : marks) {
+      const bool adjacent = starter != none && starter + 1 == composed.size();
+      if (starter != none && (adjacent || (composed.back().order != 0 && composed.back().order < mark.order))) {
+        utf8proc_int32_t pair[4] = {composed[starter].value, mark.value};
+        if (utf8proc_normalize_utf32(pair, 2, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE)) == 1) {
+          composed[starter].value = pair[0];
+          continue;
+        }
+      }
+      if (mark.order == 0) starter = composed.size();
+      composed.push_back(mark);
+    }
+    marks.swap(composed);
+  }
+  std::string normalized;
+  origins.clear();
+  for (const Mark& mark : marks) append(normalized, static_cast<char32_t>(mark.value)), origins.push_back(mark.from);
+  return normalized;
 }
 
 namespace detail {
