@@ -1,3 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "peft/models/impl/bert.inl"
 #include "peft/models/impl/config.inl"
+#include "peft/models/impl/gemma.inl"
+#include "peft/models/impl/glm.inl"
+#include "peft/models/impl/gpt2.inl"
 #include "peft/models/impl/llama.inl"
+#include "peft/models/impl/mistral.inl"
+#include "peft/models/impl/phi3.inl"
+#include "peft/models/impl/qwen.inl"

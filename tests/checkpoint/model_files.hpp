@@ -115,12 +115,12 @@ inline GgufWriter gguf(const Transformer<float>& m, std::int32_t type = 0) {
     else
       w.tensor(name + ".weight", {p.shape()[1], p.shape()[0]}, type, type == 8 ? as_q8_0(values) : as_stored(values, DType::f32));
   };
-  put("token_embd", m.embed_tokens.weight), put("output_norm", m.norm.weight);
+  put("token_embd", m.embed_tokens.weight), put("output_norm", m.norm->weight);
   if (!m.config.head.tied) put("output", m.lm_head.weight);
   for (std::size_t l = 0; l < m.layers.size(); l++) {
     const Block<float>& b = m.layers[l];
     const std::string blk = "blk." + std::to_string(l) + ".";
-    put(blk + "attn_norm", b.input_layernorm.weight), put(blk + "ffn_norm", b.post_attention_layernorm.weight);
+    put(blk + "attn_norm", b.input_layernorm->weight), put(blk + "ffn_norm", b.post_attention_layernorm->weight);
     put(blk + "attn_q", b.self_attn.q_proj.weight, true), put(blk + "attn_k", b.self_attn.k_proj.weight, true);
     put(blk + "attn_v", b.self_attn.v_proj.weight), put(blk + "attn_output", b.self_attn.o_proj.weight);
     put(blk + "ffn_gate", b.mlp.gate_proj->weight), put(blk + "ffn_up", b.mlp.up_proj.weight), put(blk + "ffn_down", b.mlp.down_proj.weight);

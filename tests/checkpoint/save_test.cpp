@@ -103,8 +103,8 @@ TEST_CASE("what cannot be written is refused and writes nothing", "[checkpoint]"
   auto model = tiny_transformer<float>();
   CHECK_THROWS_WITH(save_model(model, folder / "out", DType::q8_0), Catch::Contains("dtype Q8_0; a Hugging Face directory is written as F32, F16 or BF16"));
   auto other = model;
-  other.config.model_type = "gpt2";
-  CHECK_THROWS_WITH(save_model(other, folder / "out"), Catch::Contains("model_type \"gpt2\""));
+  other.config.model_type = "mamba";
+  CHECK_THROWS_WITH(save_model(other, folder / "out"), Catch::Contains("model_type \"mamba\" is not supported"));
   other = model;
   other.config.attention.rope = RopeConfig{.divisors = {1, 8}};
   CHECK_THROWS_WITH(save_model(other, folder / "out"), Catch::Contains("rotary factors"));

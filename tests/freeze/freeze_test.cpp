@@ -67,7 +67,7 @@ TEST_CASE("a policy sees the adapters too", "[freeze]") {
   CHECK(freeze(tuned, [](const ParameterInfo& info) { return info.adapter == "b"; }).trainable == b);
   CHECK(freeze(tuned, AdaptersOnly{} & Matching{"*lora_B*"}).trainable == 2 * (2 + 3) * 8);
   CHECK(freeze(tuned, AdaptersOnly{} | Matching{"model.norm.*"}).trainable == a + b + 16);
-  CHECK(base.norm.weight.requires_grad());  // the base's own tensor, shared
+  CHECK(base.norm->weight.requires_grad());  // the base's own tensor, shared
   CHECK(freeze(tuned, !AdaptersOnly{}).trainable == count_parameters(base).total);
 }
 

@@ -156,8 +156,8 @@ TEST_CASE("what a config.json must not say is refused by key and value", "[model
     CHECK_THROWS_WITH(llama_architecture().from_json(part), Contains(std::string(key) + " is missing"));
   }
   CHECK_THAT(refused(R"(, "hidden_act": "silo")"), Contains("hidden_act \"silo\" is not supported; did you mean \"silu\"?"));
-  CHECK_THAT(refused(R"(, "rope_scaling": {"rope_type": "yarn", "factor": 2.0})"),
-             Contains("rope_type \"yarn\" is not supported") && Contains("default, linear, llama3"));
+  CHECK_THAT(refused(R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0})"),
+             Contains("rope_type \"dynamic\" is not supported") && Contains("default, linear, llama3, yarn"));
   CHECK_THAT(refused(R"(, "rope_scaling": "linear")"), Contains("is \"linear\"; an object is wanted"));
   CHECK_THAT(refused(R"(, "rope_scaling": {"type": "linear"})"), Contains("factor is missing"));
   CHECK_THAT(refused(R"(, "rope_scaling": {"type": "linear", "factor": "2"})"), Contains("factor: ") && Contains("found a string (\"2\"), wanted a number"));
@@ -213,7 +213,8 @@ TEST_CASE("a GGUF file's keys, with what they leave out", "[models]") {
 }
 
 TEST_CASE("what a GGUF file must not say is refused by key and value", "[models]") {
-  CHECK_THAT(refused(keys().add("llama.rope.scaling.type", "yarn")), Contains("rope.scaling.type \"yarn\" is not supported; supported are: none, linear"));
+  CHECK_THAT(refused(keys().add("llama.rope.scaling.type", "longrope")),
+             Contains("rope.scaling.type \"longrope\" is not supported; supported are: none, linear, yarn"));
   CHECK_THAT(refused(keys().add("llama.rope.dimension_count", 8u)), Contains("rope.dimension_count 8 of a head of 16 is not supported"));
   CHECK_THAT(refused(keys().add("llama.attention.value_length", 8u)), Contains("attention.value_length 8 besides a key_length of 16"));
   CHECK_THAT(refused(keys().add("llama.context_length", "long")), Contains("llama.context_length is a text, wanted is an integer"));

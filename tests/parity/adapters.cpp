@@ -14,8 +14,8 @@ const std::string file_prefix = "base_model.model.";
 
 void check_case(Report& report, const std::string& name, const fs::path& folder, const fs::path& base_folder) {
   const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
-  const GoldenBatch batch(golden);
   auto base = peft::load_model<float>(base_folder.string());
+  const GoldenBatch batch(golden, base.config);
   peft::PeftModel tuned{base};
   peft::load_adapter(tuned, "golden", folder.string(), true);
 
@@ -58,7 +58,7 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
       peft::for_each_parameter(merged, [&](const std::string& path, const auto& parameter) {
         if (!wanted.find(path)) return;
         found++;
-        merge(all, compare(parameter.dense(), wanted.read<float>(path), 1e-5, 1e-5), path);
+        merge(all, compare(as_in_file(base.config.model_type, path, parameter.dense()), wanted.read<float>(path), 1e-5, 1e-5), path);
       });
       if (found != wanted.tensors().size()) all.fail(std::to_string(found) + " of " + std::to_string(wanted.tensors().size()) + " merged tensors were found");
       return all;

@@ -3,19 +3,24 @@
 
 namespace parity {
 
-GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden) {
+GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config) {
   const auto all_ids = golden.read<std::int32_t>("input_ids"), mask = golden.read<std::int32_t>("attention_mask");
   const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
+  const auto types = golden.find("token_type_ids") ? golden.read<std::int32_t>("token_type_ids") : peft::Tensor<std::int32_t>();
   rows = all_ids.rows(), length = all_ids.cols();
+  const std::int64_t shift = config.head.task == peft::TaskType::causal_lm ? 1 : 0;
+  if (labels && config.head.task == peft::TaskType::seq_cls) targets.assign(labels.span().begin(), labels.span().end());
   std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
   for (std::int64_t b = 0; b < rows; b++) {
     peft::Sequence s;
     s.begin = std::int64_t(ids.size()), s.id = std::uint64_t(b), s.first_position = -1;
     for (std::int64_t t = 0; t < length; t++) {
       if (!mask(b, t)) continue;
-      if (s.first_position < 0) s.first_position = t;
+      if (s.first_position < 0) s.first_position = config.embedding.padding_has_position ? t : 0;
       ids.push_back(all_ids(b, t));
-      targets.push_back(labels && t + 1 < length && mask(b, t + 1) ? labels(b, t + 1) : peft::ignore_index);
+      if (types && config.embedding.token_types > 0) token_types.push_back(types(b, t));
+      if (config.head.task != peft::TaskType::seq_cls)
+        targets.push_back(labels && t + shift < length && mask(b, t + shift) ? labels(b, t + shift) : peft::ignore_index);
       places.push_back(b * length + t);
     }
     s.end = std::int64_t(ids.size());

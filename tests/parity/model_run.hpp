@@ -32,14 +32,15 @@ struct TemporaryFolder {
 };
 
 /// The padded batch of a golden file as a packed one: tokens whose mask is 1, with the positions that the reference gives them (0 … T−1,
-/// padding in front counted).
+/// padding in front counted, but for models whose padding has no position).
 struct GoldenBatch {
   std::int64_t rows = 0, length = 0;
-  std::vector<std::int32_t> ids, targets;  // packed; targets already shifted
-  std::vector<std::int64_t> places;        // of each packed row in the padded (B · T)
+  std::vector<std::int32_t> ids, token_types;  // packed
+  std::vector<std::int32_t> targets;           // packed and, of a causal model, already shifted; or one a sequence
+  std::vector<std::int64_t> places;            // of each packed row in the padded (B · T)
   std::shared_ptr<const peft::Sequences> sequences;
 
-  explicit GoldenBatch(const peft::SafetensorsFile& golden);
+  explicit GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config = {});
 };
 
 std::string model_type_of(const fs::path& folder);
@@ -50,10 +51,22 @@ void merge(Difference& all, const Difference& one, const std::string& name);
 /// A folder without numbers of its own (shards) against those of the model with the same configuration.
 void check_like(Report& report, const std::string& name, const fs::path& folder, const fs::path& root);
 
-/// Compares packed rows with the padded (B, T, C) tensor where the mask is 1.
+/// A gradient or a weight as the file has it, which may be transposed.
+template <class T>
+peft::Tensor<T> as_in_file(const std::string& model_type, const std::string& path, const peft::Tensor<T>& values) {
+  const auto name = peft::find_name(peft::architecture_of_model_type(model_type), path.substr(0, path.rfind('.')));
+  if (!name || name.name->layout != peft::Layout::conv1d || values.rank() != 2) return values;
+  peft::Tensor<T> turned({values.cols(), values.rows()});
+  for (std::int64_t i = 0; i < turned.rows(); i++)
+    for (std::int64_t j = 0; j < turned.cols(); j++) turned(i, j) = values(j, i);
+  return turned;
+}
+
+/// Compares packed rows with the padded (B, T, C) tensor where the mask is 1, or what there is one of for each sequence with (B, C).
 template <class A, class B>
 Difference compare_rows(const GoldenBatch& batch, const peft::Tensor<A>& found, const peft::Tensor<B>& wanted, double abs, double rel) {
   Difference d;
+  if (wanted.rank() == 2 && found.rows() == batch.rows) return compare(found, wanted, abs, rel);
   if (found.cols() != wanted.cols() || wanted.rows() != batch.rows * batch.length) {
     d.fail("shape " + to_string(found.shape()) + ", wanted " + to_string(wanted.shape()));
     return d;
@@ -97,18 +110,18 @@ auto begin_run(const M& model, const GoldenBatch& batch) {
 template <class M>
 auto loss_of(const M& model, const GoldenBatch& batch) {
   const auto& t = transformer_of(model);
-  return t.loss(t.hidden_states(batch.ids), batch.targets);
+  return t.loss(t.hidden_states(batch.ids, batch.token_types), batch.targets);
 }
 template <class M>
 auto run_hidden(const M& model, const GoldenBatch& batch) {
   const auto run = begin_run(model, batch);
-  return transformer_of(model).hidden_states(batch.ids).value();
+  return transformer_of(model).hidden_states(batch.ids, batch.token_types).value();
 }
 template <class M>
 auto run_logits(const M& model, const GoldenBatch& batch) {
   const auto run = begin_run(model, batch);
   const auto& t = transformer_of(model);
-  return t.logits(t.hidden_states(batch.ids)).value();
+  return t.logits(t.hidden_states(batch.ids, batch.token_types)).value();
 }
 template <class M>
 auto run_loss(const M& model, const GoldenBatch& batch) {

@@ -16,7 +16,7 @@ void check_one(Report& report, const std::string& name, const fs::path& folder) 
   const std::string prefix = is_double ? "f64." : "";
   if (!golden.find(prefix + "logits")) return;
   auto model = peft::build_model<T>(file);
-  const GoldenBatch batch(golden);
+  const GoldenBatch batch(golden, model.config);
   const double abs = is_double ? 1e-9 : 1e-4, rel = is_double ? 1e-9 : 1e-5;
 
   report.check(name + "/" + prefix + "logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<T>(prefix + "logits"), abs, rel); });
@@ -40,10 +40,11 @@ void check_one(Report& report, const std::string& name, const fs::path& folder) 
     Difference all;
     std::size_t found = 0;
     peft::for_each_parameter(model, [&](const std::string& path, const peft::Parameter<T>& parameter) {
-      if (!golden.find("grad." + path)) return;  // a tied weight stands under the embedding's name
+      const std::string wanted = "grad." + peft::name_in_file(*file.architecture, path);
+      if (!golden.find(wanted)) return;  // a tied weight stands under the embedding's name
       found++;
       if (!parameter.grad()) return all.fail("no gradient at " + path);
-      merge(all, compare_to_largest(parameter.grad(), golden.read<T>("grad." + path), 1e-4), path);
+      merge(all, compare_to_largest(as_in_file(model.config.model_type, path, parameter.grad()), golden.read<T>(wanted), 1e-4), path);
     });
     for (const auto& t : golden.tensors()) found -= t.name.starts_with("grad.");
     if (found != 0) all.fail("gradients of tensors that this model does not have");
@@ -56,7 +57,7 @@ void check_padded(Report& report, const std::string& name, const fs::path& folde
   if (!fs::exists(path)) return;
   const auto golden = peft::SafetensorsFile::open(path.string());
   const auto model = peft::load_model<float>(folder.string());
-  const GoldenBatch batch(golden);
+  const GoldenBatch batch(golden, model.config);
   report.check(name + "/" + side + "/logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<float>("logits"), 1e-4, 1e-5); });
   report.check(name + "/" + side + "/loss", [&] {
     Difference d;
@@ -70,6 +71,36 @@ void check_padded(Report& report, const std::string& name, const fs::path& folde
     });
 }
 
+// The three losses that a classifier of sequences may have, on the same logits.
+void check_losses(Report& report, const std::string& name, const fs::path& folder) {
+  const fs::path path = folder / "golden_losses.safetensors";
+  if (!fs::exists(path)) return;
+  const auto golden = peft::SafetensorsFile::open(path.string());
+  auto model = peft::load_model<float>(folder.string());
+  const GoldenBatch batch(golden, model.config);
+  const auto run = begin_run(model, batch);
+  const auto hidden = model.hidden_states(batch.ids, batch.token_types);
+  const std::vector<std::pair<std::string, peft::ProblemType>> problems = {{"single_label_classification", peft::ProblemType::single_label_classification},
+                                                                           {"multi_label_classification", peft::ProblemType::multi_label_classification},
+                                                                           {"regression", peft::ProblemType::regression}};
+  for (const auto& [problem, type] : problems) {
+    if (!golden.find("labels." + problem)) continue;
+    model.config.head.problem = type;
+    peft::Variable<float> loss;
+    if (type == peft::ProblemType::single_label_classification) {
+      const auto classes = golden.read<std::int32_t>("labels." + problem);
+      loss = model.loss(hidden, classes.span());
+    } else {
+      loss = model.loss(hidden, golden.read<float>("labels." + problem));
+    }
+    report.check(name + "/" + problem, [&, wanted = golden.read<float>("loss." + problem)[0], found = loss.value()[0]] {
+      Difference d;
+      d.add(double(found), double(wanted), 0, 1e-5);
+      return d;
+    });
+  }
+}
+
 // What the folder holds, written again, must be read as the same model.
 void check_saved(Report& report, const std::string& name, const fs::path& folder) {
   report.check(name + "/saved", [&] {
@@ -78,7 +109,7 @@ void check_saved(Report& report, const std::string& name, const fs::path& folder
     peft::save_model(model, out.path.string());
     const auto again = peft::load_model<float>(out.path.string());
     const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
-    const GoldenBatch batch(golden);
+    const GoldenBatch batch(golden, model.config);
     return compare_rows(batch, run_logits(again, batch), golden.read<float>("logits"), 1e-4, 1e-5);
   });
 }
@@ -105,6 +136,7 @@ void check_models(Report& report, const fs::path& root) {
       check_one<double>(report, name, folder);
       check_padded(report, name, folder, "left");
       check_padded(report, name, folder, "right");
+      check_losses(report, name, folder);
       check_saved(report, name, folder);
       if (fs::exists(folder / "config.legacy.json"))
         report.check(name + "/legacy_config", [&] {
@@ -114,7 +146,7 @@ void check_models(Report& report, const fs::path& root) {
             if (file.filename().string().starts_with("model")) fs::copy_file(file, out.path / file.filename());
           const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
           const auto model = peft::load_model<float>(out.path.string());
-          const GoldenBatch batch(golden);
+          const GoldenBatch batch(golden, model.config);
           return compare_rows(batch, run_logits(model, batch), golden.read<float>("logits"), 1e-4, 1e-5);
         });
     });

@@ -22,7 +22,7 @@ inline void write_tiny_model(const std::filesystem::path& directory, std::uint64
   for (float& w : model.lm_head.weight.value().span()) w *= 3;  // else no answer could be certain
   model.config.max_position_embeddings = 4096;
   model.config.attention.rope = RopeConfig{};
-  model.config.norm.eps = double(model.norm.eps);
+  model.config.norm.eps = double(model.norm->eps);
   model.config.eos_token_ids = {im_end};
   model.config.bos_token_ids = {im_start};
   save_model(model, directory.string());

@@ -11,6 +11,7 @@
 #include "peft/autograd/functions/low_rank.hpp"
 #include "peft/autograd/functions/norm.hpp"
 #include "peft/autograd/functions/rope.hpp"
+#include "peft/autograd/functions/target_loss.hpp"
 #include "peft/autograd/gradient.hpp"
 #include "peft/autograd/parameter.hpp"
 #include "peft/autograd/tape.hpp"

@@ -15,8 +15,9 @@ namespace peft {
 template <Scalar T>
 class LanguageModel {
  public:
-  explicit LanguageModel(const Transformer<T>& model) : model_(&model) {}
-  explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) {}
+  /// Throws ConfigError for a model that predicts no next token: an encoder, a classifier.
+  explicit LanguageModel(const Transformer<T>& model) : model_(&model) { check(); }
+  explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) { check(); }
 
   const TransformerConfig& config() const { return model_->config; }
   /// Tokens that a sequence may have; unlimited if the model does not say.
@@ -49,6 +50,10 @@ class LanguageModel {
 
  private:
   using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
+  void check() const {
+    if (config().head.task != TaskType::causal_lm || !config().attention.causal)
+      throw ConfigError("generate", "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model is wanted");
+  }
   const Transformer<T>* model_;
   Pass<T> pass_;
   DType cache_dtype_ = dtype_of<T>;

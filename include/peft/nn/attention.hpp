@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "peft/autograd/functions/attention.hpp"
+#include "peft/autograd/functions/elementwise.hpp"
 #include "peft/nn/linear.hpp"
 #include "peft/nn/norm.hpp"
 #include "peft/nn/rotary.hpp"
@@ -30,17 +31,21 @@ struct AttentionCore {
   static void describe(auto&, auto&&) {}
 };
 
-/// Grouped-query self-attention with rotary positions.
+/// Grouped-query self-attention. What an architecture lacks (norms of the heads, rotary positions) is absent here.
 ///
-///     x ── q_proj ── (norm) ── rope ──┐
-///     x ── k_proj ── (norm) ── rope ──┤ core ── o_proj ── y
-///     x ── v_proj ────────────────────┘
+///     x ── q_proj ── (q_norm) ── (rope) ──┐
+///     x ── k_proj ── (k_norm) ── (rope) ──┤ core ── o_proj ── y
+///     x ── v_proj ────────────────────────┘
+///
+/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's.
 template <Scalar T>
 struct Attention {
   using Scalar_ = T;
   using Input = Variable<T>;
   using Output = Variable<T>;
   Linear<T> q_proj, k_proj, v_proj, o_proj;
+  std::optional<Linear<T>> qkv_proj;      // in place of the three
+  std::optional<Norm<T>> q_norm, k_norm;  // of each head, in front of the rotation
   AttentionCore<T> core;
   std::shared_ptr<Rotary<T>> rotary;
   std::int64_t layer = 0;  // which layer of a cache or a prefix is its own
@@ -52,7 +57,9 @@ struct Attention {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->sequences) throw Error("attention", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     const Sequences& sequences = *pass->sequences;
-    Variable<T> q = q_proj(x), k = k_proj(x), v = v_proj(x);
+    auto [q, k, v] = projections(x);
+    if (q_norm) q = (*q_norm)(q);
+    if (k_norm) k = (*k_norm)(k);
     if (rotary) {
       const RotaryTable<T> table = rotary->table(sequences.last_position() + 1);
       q = rope(std::move(q), sequences.positions(), table);
@@ -88,11 +95,28 @@ struct Attention {
   Attention dense() const { throw AdapterError("merge", "an adapter on a whole sublayer has no weight to be merged into"); }
 
   static void describe(auto& self, auto&& visit) {
-    visit("q_proj", self.q_proj);
-    visit("k_proj", self.k_proj);
-    visit("v_proj", self.v_proj);
+    if (self.qkv_proj) {
+      visit("qkv_proj", *self.qkv_proj);
+    } else {
+      visit("q_proj", self.q_proj);
+      visit("k_proj", self.k_proj);
+      visit("v_proj", self.v_proj);
+    }
     visit("o_proj", self.o_proj);
+    if (self.q_norm) visit("q_norm", *self.q_norm);
+    if (self.k_norm) visit("k_norm", *self.k_norm);
     visit("core", self.core);
+  }
+
+ private:
+  struct Projections {
+    Variable<T> q, k, v;
+  };
+  Projections projections(const Variable<T>& x) const {
+    if (!qkv_proj) return {q_proj(x), k_proj(x), v_proj(x)};
+    const Variable<T> all = (*qkv_proj)(x);
+    const std::int64_t q = core.shape.heads * core.shape.head_dim, kv = core.shape.kv_heads * core.shape.head_dim;
+    return {columns(all, 0, q), columns(all, q, q + kv), columns(all, q + kv, q + 2 * kv)};
   }
 };
 

@@ -7,7 +7,7 @@
 
 namespace peft {
 
-/// h + y, where a sublayer meets the residual stream: a site for adapters that sit behind it.
+/// h + y, where a sublayer meets the residual stream: a site for adapters that sit behind it. Post-norm models normalise the sum here.
 template <Scalar T>
 struct ResidualJoin {
   using Scalar_ = T;
@@ -15,42 +15,55 @@ struct ResidualJoin {
     Variable<T> residual, y;
   };
   using Output = Variable<T>;
+  std::optional<Norm<T>> norm{};
   std::string path{};
   AdapterSlot<ResidualJoin> adapters{};
 
-  Variable<T> forward(const Input& in) const { return add(in.residual, in.y); }
+  Variable<T> forward(const Input& in) const { return normalized(add(in.residual, in.y)); }
   /// Without an adapter the sum is formed in place.
   Variable<T> operator()(Variable<T> residual, Variable<T> y) const {
-    if (adapters.empty()) return add(std::move(y), residual);
+    if (adapters.empty()) return normalized(add(std::move(y), residual));
     return adapters(*this, Input{std::move(residual), std::move(y)});
   }
   ResidualJoin dense() const { throw AdapterError("merge", "an adapter on a residual join has no weight to be merged into"); }
   static Input rows(const Input& in, std::int64_t begin, std::int64_t end) { return {peft::rows(in.residual, begin, end), peft::rows(in.y, begin, end)}; }
-  static void describe(auto&, auto&&) {}
+  static void describe(auto& self, auto&& visit) {
+    if (self.norm) visit("norm", *self.norm);
+  }
+
+ private:
+  Variable<T> normalized(Variable<T> sum) const { return norm ? (*norm)(sum) : std::move(sum); }
 };
 
-/// One layer with its norms in front:  h ← h + attention(norm h);  h ← h + mlp(norm h)
+/// One layer:  h ← h + attention(norm h);  h ← h + mlp(norm h).  Where the norms stand is which of them are there: in front of each sublayer
+/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT).
 template <Scalar T>
 struct Block {
-  Norm<T> input_layernorm;
+  std::optional<Norm<T>> input_layernorm;
   Attention<T> self_attn;
+  std::optional<Norm<T>> post_self_attn_layernorm;
   ResidualJoin<T> attention_join;
-  Norm<T> post_attention_layernorm;
+  std::optional<Norm<T>> post_attention_layernorm;  // in front of the MLP; Llama's name for it
   Mlp<T> mlp;
+  std::optional<Norm<T>> post_mlp_layernorm;
   ResidualJoin<T> mlp_join;
 
   Variable<T> operator()(Variable<T> h) const {
-    Variable<T> y = self_attn(input_layernorm(h));
+    Variable<T> y = self_attn(input_layernorm ? (*input_layernorm)(h) : h);
+    if (post_self_attn_layernorm) y = (*post_self_attn_layernorm)(y);
     h = attention_join(std::move(h), std::move(y));
-    y = mlp(post_attention_layernorm(h));
+    y = mlp(post_attention_layernorm ? (*post_attention_layernorm)(h) : h);
+    if (post_mlp_layernorm) y = (*post_mlp_layernorm)(y);
     return mlp_join(std::move(h), std::move(y));
   }
   static void describe(auto& self, auto&& visit) {
-    visit("input_layernorm", self.input_layernorm);
+    if (self.input_layernorm) visit("input_layernorm", *self.input_layernorm);
     visit("self_attn", self.self_attn);
+    if (self.post_self_attn_layernorm) visit("post_self_attn_layernorm", *self.post_self_attn_layernorm);
     visit("attention_join", self.attention_join);
-    visit("post_attention_layernorm", self.post_attention_layernorm);
+    if (self.post_attention_layernorm) visit("post_attention_layernorm", *self.post_attention_layernorm);
     visit("mlp", self.mlp);
+    if (self.post_mlp_layernorm) visit("post_mlp_layernorm", *self.post_mlp_layernorm);
     visit("mlp_join", self.mlp_join);
   }
 };

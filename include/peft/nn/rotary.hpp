@@ -13,7 +13,8 @@ namespace peft {
 template <Scalar T>
 class Rotary {
  public:
-  Rotary(std::vector<double> frequencies, std::int64_t head_dim, bool interleaved) : frequencies_(std::move(frequencies)) {
+  /// Fewer frequencies than pairs in a head: the rest of each head stays as it is. `scale` multiplies what is turned (YaRN).
+  Rotary(std::vector<double> frequencies, std::int64_t head_dim, bool interleaved, double scale = 1) : frequencies_(std::move(frequencies)), scale_(scale) {
     table_.head_dim = head_dim, table_.interleaved = interleaved;
   }
   /// A table that holds at least `positions` rows.
@@ -24,7 +25,7 @@ class Rotary {
       while (n < positions) n *= 2;
       const Shape shape{n, std::int64_t(frequencies_.size())};
       table_.cos = Tensor<T>(shape), table_.sin = Tensor<T>(shape);
-      ops::rope_table<T>(table_.cos.view(), table_.sin.view(), frequencies_);
+      ops::rope_table<T>(table_.cos.view(), table_.sin.view(), frequencies_, T(scale_));
     }
     return table_;
   }
@@ -32,6 +33,7 @@ class Rotary {
 
  private:
   std::vector<double> frequencies_;  // one a pair, in radians a position
+  double scale_;
   RotaryTable<T> table_;
   std::mutex mutex_;
 };

@@ -5,12 +5,14 @@
 #include <span>
 
 #include "peft/autograd/functions/cross_entropy.hpp"
+#include "peft/autograd/functions/target_loss.hpp"
 #include "peft/nn/block.hpp"
 #include "peft/nn/embedding.hpp"
+#include "peft/nn/head.hpp"
 
 namespace peft {
 
-enum class RopeScaling { none, linear, llama3 };
+enum class RopeScaling { none, linear, llama3, yarn };
 
 struct RopeConfig {
   double theta = 10000;
@@ -19,30 +21,72 @@ struct RopeConfig {
   std::int64_t original_max_position_embeddings = 0;
   std::vector<double> divisors = {};  // one a pair: what a file gives as factors that divide the frequencies
   bool interleaved = false;
+  double partial_rotary_factor = 1;                            // of a head turns this part, from its first element on
+  double beta_fast = 32, beta_slow = 1, attention_factor = 0;  // YaRN; attention_factor 0: 0.1 log(factor) + 1
+  bool truncate = true;                                        // YaRN: its bounds are whole numbers
 };
 
 /// Frequencies (radians a position) of the rotary_dim / 2 pairs: θ^(−2i/d), scaled as the configuration says.
 std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim);
+/// What cosines and sines are multiplied by: 1, but for YaRN.
+double rope_magnitude(const RopeConfig& config);
 
 struct NormConfig {
   NormKind kind = NormKind::rms;
   double eps = 1e-5;
   double offset = 0;
 };
+/// in_front: h + f(norm h);  around: h + norm(f(norm h));  behind: norm(h + f(h)), and then no norm behind the last block.
+enum class NormPlacement { in_front, around, behind };
+
+struct EmbeddingConfig {
+  double scale = 1;                  // of the word vectors
+  std::int32_t padding_idx = -1;     // this row gets no gradient
+  std::int64_t positions = 0;        // rows of the table of learned positions; 0: there is none
+  std::int64_t first_position = 0;   // the row of position 0
+  bool padding_has_position = true;  // false: padding_idx among the ids is not counted and has the row first_position − 1 (RoBERTa)
+  std::int64_t token_types = 0;      // BERT's segments
+  bool norm = false;                 // behind the sum
+};
 struct AttentionConfig {
   std::int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   bool qkv_bias = false, o_bias = false;
+  bool fused_qkv = false;  // one Linear, as the file has it
+  bool qk_norm = false;    // RMS norm of each head of q and k
   std::optional<RopeConfig> rope;
   std::int64_t sliding_window = 0;
+  std::vector<bool> sliding_layers = {};  // which layers it holds for; empty: all
+  double scale = 0;                       // of the scores; 0: 1/√head_dim
+  bool causal = true;
+
+  std::int64_t window(std::int64_t layer) const { return sliding_layers.empty() || sliding_layers[std::size_t(layer)] ? sliding_window : 0; }
+  std::int64_t rotary_dim() const { return rope ? std::int64_t(double(head_dim) * rope->partial_rotary_factor) : 0; }
 };
 struct MlpConfig {
   MlpKind kind = MlpKind::gated;
   Activation activation = Activation::silu;
   std::int64_t intermediate_size = 0;
   bool bias = false;
+  bool fused_gate_up = false;  // one Linear, as the file has it
 };
+
+/// What a model is for, as PEFT's task_type says it.
+enum class TaskType { causal_lm, masked_lm, seq_cls, token_cls, question_ans, feature_extraction };
+enum class ProblemType { single_label_classification, multi_label_classification, regression };
+/// Which rows a head reads: all, or one of each sequence.
+enum class Pooling { none, first, last };
+
 struct HeadConfig {
   bool tied = true;
+  TaskType task = TaskType::causal_lm;
+  std::int64_t num_labels = 0;  // of classification; question answering has 2
+  ProblemType problem = ProblemType::single_label_classification;
+  bool problem_is_named = false;  // else transformers guesses it from the labels
+  Pooling pooling = Pooling::none;
+  std::optional<Activation> dense = {};  // a square Linear and this function in front of the last Linear,
+  bool norm = false;                     // and a norm between these two
+  bool bias = false;
+  bool is_language_model() const { return task == TaskType::causal_lm || task == TaskType::masked_lm; }
 };
 
 /// A transformer in numbers: what models/ states for each architecture.
@@ -50,31 +94,40 @@ struct TransformerConfig {
   std::string model_type;  // as config.json calls it
   std::string name;        // for people
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
+  EmbeddingConfig embedding;
   NormConfig norm;
+  NormPlacement norm_placement = NormPlacement::in_front;
   AttentionConfig attention;
   MlpConfig mlp;
   HeadConfig head;
   std::int64_t pad_token_id = -1;
   std::vector<std::int32_t> bos_token_ids, eos_token_ids;
+
+  /// Outputs of the last Linear.
+  std::int64_t head_size() const { return head.is_language_model() ? vocab_size : head.task == TaskType::question_ans ? 2 : head.num_labels; }
 };
 
-/// A decoder: embedding, blocks, norm, head. A copy shares every tensor and starts without adapters.
+/// A decoder or an encoder: embeddings, blocks, norm, head. What an architecture lacks is absent. A copy shares every tensor and starts without
+/// adapters.
 template <Scalar T>
 struct Transformer {
   using Scalar_ = T;
   TransformerConfig config;
   Embedding<T> embed_tokens;
+  std::optional<Embedding<T>> embed_positions, embed_token_types;
+  std::optional<Norm<T>> embedding_norm;
   std::vector<Block<T>> layers;
-  Norm<T> norm;
-  Linear<T> lm_head;
+  std::optional<Norm<T>> norm;
+  std::optional<HeadTransform<T>> head_transform;
+  Linear<T> lm_head;  // or the classifier; without a weight: only hidden states are wanted
 
-  /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm.
-  Variable<T> hidden_states(std::span<const std::int32_t> ids) const {
+  /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm. token_types (N): 0 everywhere if none are given.
+  Variable<T> hidden_states(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->sequences) throw Error("transformer", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     if (pass->sequences->rows() != std::int64_t(ids.size()))
       throw ShapeError("transformer", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(pass->sequences->rows()) + " rows");
-    Variable<T> h = embed_tokens(ids);
+    Variable<T> h = embeddings(ids, token_types);
     for (const Block<T>& block : layers) {
       if (pass->checkpointing)
         h = checkpoint<T>(
@@ -88,14 +141,123 @@ struct Transformer {
     }
     if (!pass->caches.empty())
       for (std::size_t i = 0; i < pass->caches.size(); i++) pass->caches[i]->advance((*pass->sequences)[i].length());
-    return norm(h);
+    return norm ? (*norm)(h) : h;
   }
-  /// hidden (N, hidden) → logits (N, vocab)
-  Variable<T> logits(const Variable<T>& hidden) const { return lm_head(hidden); }
 
-  /// Mean of −log p(target) over the rows that have one (or sum / denominator); targets (N), ignore_index elsewhere. The logits are never
-  /// stored; where an adapter sits on the head, it runs on tiles of rows, forward and backward tile by tile.
+  /// hidden (N, hidden) → logits (N, vocab); of a head that reads one row of each sequence: (sequences, labels).
+  Variable<T> logits(const Variable<T>& hidden) const {
+    return at_head(hidden, [&](const Variable<T>& x) { return lm_head(x); });
+  }
+
+  /// Mean of −log p(target) over the rows that have one (or sum / denominator); targets (N), ignore_index elsewhere; of a head that reads one
+  /// row of each sequence: one a sequence. The logits are never stored; where an adapter sits on the head, it runs on tiles of rows, forward
+  /// and backward tile by tile.
   Variable<T> loss(const Variable<T>& hidden, std::span<const std::int32_t> targets, double denominator = 0) const {
+    return at_head(hidden, [&](const Variable<T>& x) { return classification_loss(x, targets, denominator); });
+  }
+
+  /// The loss of regression, or of several labels at once, as the configuration names it; targets (sequences, labels).
+  Variable<T> loss(const Variable<T>& hidden, const Tensor<T>& targets) const {
+    const Variable<T> y = logits(hidden);
+    return config.head.problem == ProblemType::multi_label_classification ? binary_cross_entropy_with_logits(y, targets) : mse_loss(y, targets);
+  }
+
+  /// Question answering: mean of the cross-entropies of where answers start and end, each over the rows of its sequence. An answer outside of
+  /// its sequence (cut away) is ignore_index.
+  Variable<T> span_loss(const Variable<T>& hidden, std::span<const std::int32_t> starts, std::span<const std::int32_t> ends) const {
+    const Sequences& sequences = *Pass<T>::current()->sequences;
+    if (starts.size() != sequences.size() || ends.size() != sequences.size())
+      throw ShapeError("span_loss", std::to_string(starts.size()) + " starts and " + std::to_string(ends.size()) + " ends for " +
+                                        std::to_string(sequences.size()) + " sequences");
+    const Variable<T> y = logits(hidden);
+    Variable<T> total(Tensor<T>::zeros({}));
+    for (const std::int64_t end : {0, 1}) {
+      const std::span<const std::int32_t> places = end ? ends : starts;
+      const double known = double(std::ranges::count_if(places, [](std::int32_t p) { return p != ignore_index; }));
+      for (std::size_t i = 0; i < sequences.size(); i++)
+        if (places[i] != ignore_index) {
+          Variable<T> scores = columns(rows(y, sequences[i].begin, sequences[i].end), end, end + 1);
+          total = add(std::move(total), cross_entropy(reshape(std::move(scores), Shape{1, sequences[i].length()}), places.subspan(i, 1), 2 * known));
+        }
+    }
+    return total;
+  }
+
+  static void describe(auto& self, auto&& visit) {
+    visit("embed_tokens", self.embed_tokens);
+    if (self.embed_positions) visit("embed_positions", *self.embed_positions);
+    if (self.embed_token_types) visit("embed_token_types", *self.embed_token_types);
+    if (self.embedding_norm) visit("embedding_norm", *self.embedding_norm);
+    visit("layers", self.layers);
+    if (self.norm) visit("norm", *self.norm);
+    if (self.head_transform) visit("head_transform", *self.head_transform);
+    if (self.lm_head.weight) visit("lm_head", self.lm_head);
+  }
+
+ private:
+  Variable<T> embeddings(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types) const {
+    Variable<T> h = embed_tokens(ids);
+    if (embed_positions) h = add(std::move(h), (*embed_positions)(position_rows(ids)));
+    if (!embed_token_types) {
+      if (!token_types.empty()) throw ConfigError("transformer", "token types for a model of type \"" + config.model_type + "\", which has none");
+    } else {
+      if (!token_types.empty() && token_types.size() != ids.size())
+        throw ShapeError("transformer", std::to_string(token_types.size()) + " token types for " + std::to_string(ids.size()) + " ids");
+      h = add(std::move(h), (*embed_token_types)(token_types.empty() ? std::span<const std::int32_t>(Ids(ids.size(), 0)) : token_types));
+    }
+    return embedding_norm ? (*embedding_norm)(h) : h;
+  }
+  // For each row the row of the table of learned positions.
+  Ids position_rows(std::span<const std::int32_t> ids) const {
+    const EmbeddingConfig& e = config.embedding;
+    const Sequences& sequences = *Pass<T>::current()->sequences;
+    Ids table_rows(ids.size());
+    for (const Sequence& s : sequences.all()) {
+      std::int64_t position = s.first_position + e.first_position;
+      for (std::int64_t i = s.begin; i < s.end; i++) {
+        const bool counts = e.padding_has_position || ids[std::size_t(i)] != e.padding_idx;
+        if (counts && position >= embed_positions->num_embeddings())
+          throw ShapeError("transformer", "position " + std::to_string(position - e.first_position) + "; this model has learned " +
+                                              std::to_string(embed_positions->num_embeddings() - e.first_position) + " positions");
+        table_rows[std::size_t(i)] = std::int32_t(counts ? position++ : e.first_position - 1);
+      }
+    }
+    return table_rows;
+  }
+
+  // f of what the last Linear reads, under a pass whose rows are these.
+  template <class F>
+  Variable<T> at_head(const Variable<T>& hidden, F f) const {
+    if (!lm_head.weight) throw ConfigError("transformer", "this model has no head; it gives hidden states");
+    if (config.head.pooling == Pooling::none) return f(head_transform ? (*head_transform)(hidden) : hidden);
+    const Pass<T> pass = pooled_pass(hidden.rows());
+    std::vector<Variable<T>, PoolAllocator<Variable<T>>> chosen;
+    for (const Sequence& s : Pass<T>::current()->sequences->all()) {
+      const std::int64_t row = config.head.pooling == Pooling::first ? s.begin : s.end - 1;
+      chosen.push_back(rows(hidden, row, row + 1));
+    }
+    const PassScope<T> scope(pass);
+    const Variable<T> x = concat_rows<T>(chosen);
+    return f(head_transform ? (*head_transform)(x) : x);
+  }
+  // The current pass, of which each sequence has kept one row.
+  Pass<T> pooled_pass(std::int64_t total) const {
+    const Pass<T>* current = Pass<T>::current();
+    if (!current || !current->sequences || current->sequences->rows() != total)
+      throw Error("transformer", "a head that reads one row of each sequence needs the Pass that its hidden states were computed under");
+    Pass<T> pass = *current;
+    std::vector<Sequence, PoolAllocator<Sequence>> kept;
+    for (Sequence s : current->sequences->all()) {
+      if (s.length() == 0) throw ShapeError("transformer", "a sequence without tokens has no row to be classified by");
+      if (config.head.pooling == Pooling::last) s.first_position += s.length() - 1;
+      s.begin = std::int64_t(kept.size()), s.end = s.begin + 1, s.behind = -1;
+      kept.push_back(s);
+    }
+    pass.sequences = std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(kept));
+    return pass;
+  }
+
+  Variable<T> classification_loss(const Variable<T>& hidden, std::span<const std::int32_t> targets, double denominator) const {
     if (!lm_head.adapters.engaged()) return linear_cross_entropy(hidden, lm_head.weight, lm_head.bias, targets, denominator);
     if (denominator <= 0) denominator = double(std::ranges::count_if(targets, [](std::int32_t t) { return t != ignore_index; }));
     constexpr std::int64_t tile = 64;
@@ -114,15 +276,6 @@ struct Transformer {
     }
     return total;
   }
-
-  static void describe(auto& self, auto&& visit) {
-    visit("embed_tokens", self.embed_tokens);
-    visit("layers", self.layers);
-    visit("norm", self.norm);
-    visit("lm_head", self.lm_head);
-  }
-
- private:
   // The current pass, seen from rows begin … end alone.
   Pass<T> tile_pass(std::int64_t begin, std::int64_t end) const {
     Pass<T> pass = Pass<T>::current() ? *Pass<T>::current() : Pass<T>();

@@ -63,6 +63,15 @@ Variable<T> multiply(const Variable<T>& a, const Variable<T>& b) {
       });
 }
 
+/// The same numbers in another shape: a view, or a copy where x's rows lie apart.
+template <Scalar T>
+Variable<T> reshape(Variable<T> x, const Shape& shape) {
+  const Gradient<T> dx = x.gradient();
+  Tensor<T> y = std::move(x).release();
+  y = y.contiguous() ? y.reshape(shape) : y.clone().reshape(shape);
+  return recorded(std::move(y), bool(dx), [dx](Tensor<T> dy) { dx.add((dy.contiguous() ? std::move(dy) : dy.clone()).reshape(dx.shape())); });
+}
+
 /// Rows begin … end of x as a view; what comes back is added into those rows of x's gradient.
 template <Scalar T>
 Variable<T> rows(const Variable<T>& x, std::int64_t begin, std::int64_t end) {

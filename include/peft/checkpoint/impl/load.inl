@@ -16,6 +16,14 @@ namespace peft {
 
 namespace detail {
 
+// The longest path that both names are below.
+PEFT_INLINE std::string common_parent(const std::string& a, const std::string& b) {
+  std::size_t dot = 0;
+  for (std::size_t i = 0; i < std::min(a.size(), b.size()) && a[i] == b[i]; i++)
+    if (a[i] == '.') dot = i;
+  return a.substr(0, dot);
+}
+
 // A configuration is part of a file: what it says wrongly is reported with the file's name.
 template <class F>
 auto in_file(const std::string& path, F f) {
@@ -26,6 +34,20 @@ auto in_file(const std::string& path, F f) {
   } catch (const Error& error) {
     throw FormatError(path, -1, error.what());
   }
+}
+
+// A tensor by its name, or by what else it may be called: a base model that was saved without its head has no prefix ("model."), old files of
+// BERT have gamma and beta.
+PEFT_INLINE const SafetensorsEntry* find_spelled(const SafetensorsDirectory& weights, const Architecture& architecture, const std::string& wanted) {
+  const std::string prefix = std::string(architecture.prefix) + ".";
+  const std::string in_file = name_in_file(architecture, wanted);
+  for (const std::string& name : {in_file, wanted, in_file.starts_with(prefix) ? in_file.substr(prefix.size()) : prefix + in_file}) {
+    if (const auto* tensor = weights.find(name)) return tensor;
+    const std::size_t dot = name.rfind('.');
+    if (dot == std::string::npos || !std::string_view(name).substr(0, dot).ends_with("LayerNorm")) continue;
+    if (const auto* tensor = weights.find(name.substr(0, dot) + (name.ends_with("weight") ? ".gamma" : ".beta"))) return tensor;
+  }
+  return nullptr;
 }
 
 PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory) {
@@ -56,14 +78,18 @@ PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory) {
   for (const auto& tensor : weights->tensors())
     if (tensor.dtype) stored[std::size_t(*tensor.dtype)] += tensor.bytes, file.bytes += tensor.bytes;
   file.storage = std::string(name(DType(std::ranges::max_element(stored) - stored.begin())));
-  file.find = [weights](const std::string& wanted) -> std::optional<StoredTensor> {
-    const auto* tensor = weights->find(wanted);
-    // A base model that was saved without its head has no "model." in front.
-    if (!tensor && wanted.starts_with("model.")) tensor = weights->find(wanted.substr(6));
+  file.find = [weights, architecture = file.architecture](const std::string& wanted) -> std::optional<StoredTensor> {
+    const auto* tensor = find_spelled(*weights, *architecture, wanted);
     if (!tensor) return std::nullopt;
     if (!tensor->dtype || !info(*tensor->dtype).floating)
       throw FormatError(tensor->path, -1, "tensor " + tensor->name + " has the type " + tensor->dtype_name + "; a weight is F32, F64, F16 or BF16");
-    return StoredTensor{ops::WeightView(tensor->data, *tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, tensor->keep};
+    StoredTensor found{ops::WeightView(tensor->data, *tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, tensor->keep};
+    const FoundName name = find_name(*architecture, wanted.substr(0, wanted.rfind('.')));
+    if (name && name.name->layout == Layout::conv1d && tensor->shape.rank() == 2) {
+      found.shape = {tensor->shape[1], tensor->shape[0]};
+      std::swap(found.view.rows, found.view.cols), found.view.transposed = true;
+    }
+    return found;
   };
   return file;
 }
@@ -84,23 +110,21 @@ PEFT_INLINE ModelFile open_gguf_model(const std::string& path) {
   std::array<std::int64_t, dtype_infos.size()> stored{};
   for (const auto& tensor : gguf->tensors()) stored[std::size_t(tensor.dtype)] += tensor.bytes, file.bytes += tensor.bytes;
   file.storage = std::string(name(DType(std::ranges::max_element(stored) - stored.begin())));
-  const auto names = file.architecture->names;
-  const std::int64_t layers = file.config.num_hidden_layers, head_dim = file.config.attention.head_dim;
-  file.find = [gguf, names, layers, head_dim](const std::string& wanted) -> std::optional<StoredTensor> {
+  file.find = [gguf, architecture = file.architecture, head_dim = file.config.attention.head_dim](const std::string& wanted) -> std::optional<StoredTensor> {
     const std::size_t dot = wanted.rfind('.');
-    const std::string module = wanted.substr(0, dot), leaf = wanted.substr(dot);
-    for (const TensorName& n : names) {
-      const bool layered = std::string_view(n.huggingface).find("{}") != std::string_view::npos;
-      for (std::int64_t layer = 0; layer < (layered ? layers : 1); layer++) {
-        if (tensor_name(n.huggingface, layer) != module) continue;
-        const auto* tensor = gguf->find_tensor(tensor_name(n.gguf, layer) + leaf);
-        if (!tensor) return std::nullopt;
-        StoredTensor found{ops::WeightView(tensor->data, tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, gguf};
-        if (n.rotary_in_gguf && tensor->shape.rank() == 2) found.view.rope_head_dim = head_dim;
-        return found;
-      }
+    const FoundName name = find_name(*architecture, wanted.substr(0, dot));
+    if (!name || !name.name->gguf) return std::nullopt;
+    const auto* tensor = gguf->find_tensor(tensor_name(name.name->gguf, name.layer) + wanted.substr(dot));
+    if (!tensor) return std::nullopt;
+    StoredTensor found{ops::WeightView(tensor->data, tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, gguf};
+    if (name.name->layout == Layout::rotary_in_gguf && tensor->shape.rank() == 2) found.view.rope_head_dim = head_dim;
+    if (name.name->layout == Layout::plus_one_in_gguf) {
+      const auto values = std::make_shared<Tensor<float>>(tensor->shape);
+      ops::widen<float>(values->view(), found.view);
+      for (float& value : values->span()) value -= 1;
+      found.view = ops::WeightView(values->view()), found.keep = values;
     }
-    return std::nullopt;
+    return found;
   };
   return file;
 }
@@ -138,60 +162,106 @@ Transformer<T> build_model(const ModelFile& file) {
     }
     return Parameter<T>(tensor->view, shape, tensor->keep);
   };
-  const auto names = file.architecture->names;
-  const auto path_of = [&](std::string_view ours, std::int64_t layer) {
-    for (const TensorName& n : names)
-      if (ours == n.ours) return tensor_name(n.huggingface, layer);
-    throw ConfigError("build_model", "the architecture " + std::string(file.architecture->model_type) + " has no module " + std::string(ours));
-  };
+  const auto path_of = [&](std::string_view ours, std::int64_t layer = 0) { return module_path(*file.architecture, c.head.task, ours, layer); };
   const auto linear = [&](std::string_view ours, std::int64_t layer, std::int64_t out, std::int64_t in, bool bias) {
     const std::string path = path_of(ours, layer);
     return Linear<T>(take(path + ".weight", {out, in}), bias ? take(path + ".bias", {out}) : Parameter<T>(), path);
   };
-  const auto norm = [&](std::string_view ours, std::int64_t layer) {
-    const std::string path = path_of(ours, layer);
+  const auto norm = [&](std::string_view ours, std::int64_t layer, std::int64_t size, NormConfig of) {
     Norm<T> n;
-    n.weight = take(path + ".weight", {c.hidden_size});
-    if (c.norm.kind == NormKind::layer) n.bias = take(path + ".bias", {c.hidden_size});
-    n.kind = c.norm.kind, n.eps = T(c.norm.eps), n.offset = T(c.norm.offset), n.path = path;
+    n.path = path_of(ours, layer);
+    n.weight = take(n.path + ".weight", {size});
+    if (of.kind == NormKind::layer) n.bias = take(n.path + ".bias", {size});
+    n.kind = of.kind, n.eps = T(of.eps), n.offset = T(of.offset);
     return n;
+  };
+  const auto embedding = [&](std::string_view ours, std::int64_t rows) {
+    Embedding<T> e;
+    e.path = path_of(ours);
+    e.weight = take(e.path + ".weight", {rows, c.hidden_size});
+    return e;
   };
 
   Transformer<T> model;
   model.config = c;
-  model.embed_tokens.path = path_of("embed_tokens", 0);
-  model.embed_tokens.weight = take(model.embed_tokens.path + ".weight", {c.vocab_size, c.hidden_size});
-  model.embed_tokens.padding_idx = std::int32_t(c.pad_token_id);
+  model.embed_tokens = embedding("embed_tokens", c.vocab_size);
+  model.embed_tokens.scale = T(c.embedding.scale), model.embed_tokens.padding_idx = c.embedding.padding_idx;
+  if (c.embedding.positions > 0) {
+    model.embed_positions = embedding("embed_positions", c.embedding.positions);
+    if (!c.embedding.padding_has_position) model.embed_positions->padding_idx = std::int32_t(c.embedding.first_position) - 1;
+  }
+  if (c.embedding.token_types > 0) model.embed_token_types = embedding("embed_token_types", c.embedding.token_types);
+  if (c.embedding.norm) model.embedding_norm = norm("embedding_norm", 0, c.hidden_size, c.norm);
   const AttentionConfig& a = c.attention;
   const std::int64_t q = a.num_attention_heads * a.head_dim, kv = a.num_key_value_heads * a.head_dim, inner = c.mlp.intermediate_size;
   const std::shared_ptr<Rotary<T>> rotary =
-      a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.head_dim), a.head_dim, a.rope->interleaved) : nullptr;
+      a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.rotary_dim()), a.head_dim, a.rope->interleaved, rope_magnitude(*a.rope)) : nullptr;
   for (std::int64_t l = 0; l < c.num_hidden_layers && missing.size() < 1000; l++) {
     Block<T> block;
-    block.input_layernorm = norm("layers.{}.input_layernorm", l);
+    const auto block_norm = [&](std::string_view ours) { return norm(ours, l, c.hidden_size, c.norm); };
+    if (c.norm_placement != NormPlacement::behind) {
+      block.input_layernorm = block_norm("layers.{}.input_layernorm");
+      block.post_attention_layernorm = block_norm("layers.{}.post_attention_layernorm");
+    }
     Attention<T>& attention = block.self_attn;
-    attention.q_proj = linear("layers.{}.self_attn.q_proj", l, q, c.hidden_size, a.qkv_bias);
-    attention.k_proj = linear("layers.{}.self_attn.k_proj", l, kv, c.hidden_size, a.qkv_bias);
-    attention.v_proj = linear("layers.{}.self_attn.v_proj", l, kv, c.hidden_size, a.qkv_bias);
+    if (a.fused_qkv) {
+      attention.qkv_proj = linear("layers.{}.self_attn.qkv_proj", l, q + 2 * kv, c.hidden_size, a.qkv_bias);
+    } else {
+      attention.q_proj = linear("layers.{}.self_attn.q_proj", l, q, c.hidden_size, a.qkv_bias);
+      attention.k_proj = linear("layers.{}.self_attn.k_proj", l, kv, c.hidden_size, a.qkv_bias);
+      attention.v_proj = linear("layers.{}.self_attn.v_proj", l, kv, c.hidden_size, a.qkv_bias);
+    }
     attention.o_proj = linear("layers.{}.self_attn.o_proj", l, c.hidden_size, q, a.o_bias);
+    if (a.qk_norm) {
+      attention.q_norm = norm("layers.{}.self_attn.q_norm", l, a.head_dim, c.norm);
+      attention.k_norm = norm("layers.{}.self_attn.k_norm", l, a.head_dim, c.norm);
+    }
     attention.rotary = rotary, attention.layer = l;
-    attention.core.shape = {a.num_attention_heads, a.num_key_value_heads, a.head_dim, 1 / std::sqrt(double(a.head_dim)), true, a.sliding_window};
-    const std::string q_path = attention.q_proj.path;
-    attention.path = q_path.substr(0, q_path.rfind('.')), attention.core.path = attention.path + ".core";
-    block.post_attention_layernorm = norm("layers.{}.post_attention_layernorm", l);
+    attention.core.shape = {
+        a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), a.causal, a.window(l)};
     Mlp<T>& mlp = block.mlp;
     mlp.kind = c.mlp.kind, mlp.act = c.mlp.activation;
-    if (c.mlp.kind == MlpKind::gated) mlp.gate_proj = linear("layers.{}.mlp.gate_proj", l, inner, c.hidden_size, c.mlp.bias);
-    mlp.up_proj = linear("layers.{}.mlp.up_proj", l, inner, c.hidden_size, c.mlp.bias);
+    if (c.mlp.fused_gate_up) {
+      mlp.gate_up_proj = linear("layers.{}.mlp.gate_up_proj", l, 2 * inner, c.hidden_size, c.mlp.bias);
+    } else {
+      if (c.mlp.kind == MlpKind::gated) mlp.gate_proj = linear("layers.{}.mlp.gate_proj", l, inner, c.hidden_size, c.mlp.bias);
+      mlp.up_proj = linear("layers.{}.mlp.up_proj", l, inner, c.hidden_size, c.mlp.bias);
+    }
     mlp.down_proj = linear("layers.{}.mlp.down_proj", l, c.hidden_size, inner, c.mlp.bias);
-    mlp.path = mlp.up_proj.path.substr(0, mlp.up_proj.path.rfind('.'));
-    const std::string layer_path = attention.path.substr(0, attention.path.rfind('.'));
+    if (c.norm_placement == NormPlacement::around) {
+      block.post_self_attn_layernorm = block_norm("layers.{}.post_self_attn_layernorm");
+      block.post_mlp_layernorm = block_norm("layers.{}.post_mlp_layernorm");
+    }
+    if (c.norm_placement == NormPlacement::behind) {
+      block.attention_join.norm = block_norm("layers.{}.attention_join.norm");
+      block.mlp_join.norm = block_norm("layers.{}.mlp_join.norm");
+    }
+    // Sites that are no module of the file are named below those that are.
+    const std::string in_attention = (attention.qkv_proj ? *attention.qkv_proj : attention.q_proj).path;
+    const std::string in_mlp = (mlp.gate_up_proj ? *mlp.gate_up_proj : mlp.up_proj).path;
+    attention.path = detail::common_parent(in_attention, attention.o_proj.path), mlp.path = detail::common_parent(in_mlp, mlp.down_proj.path);
+    const std::string layer_path = detail::common_parent(attention.path + ".", mlp.path + ".");
+    if (mlp.path == layer_path) mlp.path += ".mlp";
+    attention.core.path = attention.path + ".core";
     block.attention_join.path = layer_path + ".attention_join", block.mlp_join.path = layer_path + ".mlp_join";
     model.layers.push_back(std::move(block));
   }
-  model.norm = norm("norm", 0);
-  model.lm_head.path = path_of("lm_head", 0);
-  model.lm_head.weight = c.head.tied ? model.embed_tokens.weight : take(model.lm_head.path + ".weight", {c.vocab_size, c.hidden_size});
+  if (c.norm_placement != NormPlacement::behind) model.norm = norm("norm", 0, c.hidden_size, c.norm);
+
+  const std::string head = name(c.head.task);
+  // A base model may have been saved without its pooler.
+  const bool pooler_absent = c.head.task == TaskType::feature_extraction && c.head.dense && !file.find(path_of(head + ".dense") + ".weight");
+  if (c.head.dense && !pooler_absent) {
+    model.head_transform.emplace();
+    model.head_transform->dense = linear(head + ".dense", 0, c.hidden_size, c.hidden_size, true), model.head_transform->act = *c.head.dense;
+    if (c.head.norm) model.head_transform->norm = norm(head + ".norm", 0, c.hidden_size, c.norm);
+  }
+  if (c.head.task != TaskType::feature_extraction) {
+    model.lm_head.path = path_of(head + ".out");
+    const bool tied = c.head.tied && c.head.is_language_model();
+    model.lm_head.weight = tied ? model.embed_tokens.weight : take(model.lm_head.path + ".weight", {c.head_size(), c.hidden_size});
+    if (c.head.bias) model.lm_head.bias = take(model.lm_head.path + ".bias", {c.head_size()});
+  }
 
   if (!missing.empty() || !misshapen.empty()) {
     std::string text = file.path + " does not fit its configuration: missing " + std::to_string(missing.size()) + " tensors";

@@ -3,13 +3,23 @@
 
 #include <array>
 
+#include "peft/models/bert.hpp"
 #include "peft/models/config.hpp"
+#include "peft/models/gemma.hpp"
+#include "peft/models/glm.hpp"
+#include "peft/models/gpt2.hpp"
 #include "peft/models/llama.hpp"
+#include "peft/models/mistral.hpp"
+#include "peft/models/phi3.hpp"
+#include "peft/models/qwen.hpp"
 
 namespace peft {
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 1> all = {llama_architecture()};
+  static const std::array<Architecture, 13> all = {bert_architecture(),       distilbert_architecture(), gemma_architecture(), glm_architecture(),
+                                                   glm4_architecture(),       gpt2_architecture(),       llama_architecture(), mistral_architecture(),
+                                                   phi3_architecture(),       qwen2_architecture(),      qwen3_architecture(), roberta_architecture(),
+                                                   xlm_roberta_architecture()};
   return all;
 }
 
@@ -52,10 +62,26 @@ PEFT_INLINE void validate(const TransformerConfig& c) {
   if (a.num_attention_heads % a.num_key_value_heads)
     throw ConfigError("config", "num_key_value_heads " + std::to_string(a.num_key_value_heads) + " does not divide num_attention_heads " +
                                     std::to_string(a.num_attention_heads));
-  if (a.rope && a.head_dim % 2) throw ConfigError("config", "head_dim " + std::to_string(a.head_dim) + " is odd; rotary positions turn pairs");
+  if (a.rope && !(a.rope->partial_rotary_factor > 0 && a.rope->partial_rotary_factor <= 1))
+    throw ConfigError("config", "partial_rotary_factor is " + std::to_string(a.rope->partial_rotary_factor) + "; allowed is 0 < factor ≤ 1");
+  if (a.rope && (a.head_dim % 2 || a.rotary_dim() < 2 || a.rotary_dim() % 2))
+    throw ConfigError("config", a.rope->partial_rotary_factor == 1
+                                    ? "head_dim " + std::to_string(a.head_dim) + " is odd; rotary positions turn pairs"
+                                    : "partial_rotary_factor " + std::to_string(a.rope->partial_rotary_factor) + " of heads of " + std::to_string(a.head_dim) +
+                                          " is no even number; rotary positions turn pairs");
+  within("sliding_window", a.sliding_window, 0, std::int64_t{1} << 40);
+  if (!a.sliding_layers.empty() && std::int64_t(a.sliding_layers.size()) != c.num_hidden_layers)
+    throw ConfigError("config",
+                      "layer_types has " + std::to_string(a.sliding_layers.size()) + " entries for " + std::to_string(c.num_hidden_layers) + " layers");
   if (a.rope && !(a.rope->theta > 0)) throw ConfigError("config", "rope_theta is " + std::to_string(a.rope->theta) + "; a positive number is wanted");
   if (a.rope && !(a.rope->factor > 0))
     throw ConfigError("config", "the rope scaling factor is " + std::to_string(a.rope->factor) + "; a positive number is wanted");
+  within("max_position_embeddings", c.embedding.positions, 0, 1 << 24);
+  within("type_vocab_size", c.embedding.token_types, 0, 1 << 16);
+  if (c.embedding.positions > 0 && c.embedding.first_position >= c.embedding.positions)
+    throw ConfigError("config", "max_position_embeddings " + std::to_string(c.embedding.positions) + " leaves no position; the first one is row " +
+                                    std::to_string(c.embedding.first_position));
+  if (c.head.task != TaskType::feature_extraction) within("num_labels", c.head_size(), 1, 1 << 28);
   if (!(c.norm.eps >= 0 && c.norm.eps < 1)) throw ConfigError("config", "the norm's epsilon is " + std::to_string(c.norm.eps) + "; allowed is 0 ≤ ε < 1");
 }
 
@@ -63,6 +89,55 @@ PEFT_INLINE std::string tensor_name(std::string_view pattern, std::int64_t layer
   std::string name(pattern);
   if (const std::size_t at = name.find("{}"); at != std::string::npos) name.replace(at, 2, std::to_string(layer));
   return name;
+}
+
+PEFT_INLINE const char* name(TaskType task) {
+  static constexpr std::array<const char*, 6> names = {"causal_lm", "masked_lm", "seq_cls", "token_cls", "question_ans", "feature_extraction"};
+  return names[std::size_t(task)];
+}
+
+PEFT_INLINE std::string module_path(const Architecture& architecture, TaskType task, std::string_view ours, std::int64_t layer) {
+  for (const TensorName& n : architecture.names) {
+    if (ours != n.ours) continue;
+    const std::string path = tensor_name(n.huggingface, layer), prefix = std::string(architecture.prefix) + ".";
+    return task == TaskType::feature_extraction && path.starts_with(prefix) ? path.substr(prefix.size()) : path;
+  }
+  throw NotSupported("load_model",
+                     "a model of type \"" + std::string(architecture.model_type) + "\" for the task " + name(task) + ": it has no module " + std::string(ours));
+}
+
+namespace detail {
+// The layer where `path` is `pattern` with a number for {}; −1 if it is not.
+PEFT_INLINE std::int64_t layer_of(std::string_view pattern, std::string_view path) {
+  const std::size_t at = pattern.find("{}");
+  if (at == std::string_view::npos) return path == pattern ? 0 : -1;
+  const std::string_view front = pattern.substr(0, at), back = pattern.substr(at + 2);
+  if (!path.starts_with(front) || !path.ends_with(back) || path.size() <= front.size() + back.size()) return -1;
+  std::int64_t layer = 0;
+  for (const char c : path.substr(front.size(), path.size() - front.size() - back.size())) {
+    if (c < '0' || c > '9' || layer > 1 << 20) return -1;
+    layer = layer * 10 + (c - '0');
+  }
+  return layer;
+}
+}  // namespace detail
+
+PEFT_INLINE FoundName find_name(const Architecture& architecture, std::string_view path) {
+  const std::string with_prefix = std::string(architecture.prefix) + "." + std::string(path);
+  for (const std::string_view wanted : {path, std::string_view(with_prefix)})
+    for (const TensorName& n : architecture.names)
+      if (const std::int64_t layer = detail::layer_of(n.huggingface, wanted); layer >= 0) return {&n, layer};
+  return {};
+}
+
+PEFT_INLINE std::string name_in_file(const Architecture& architecture, const std::string& path) {
+  for (const TensorName& n : architecture.names) {
+    const std::string_view ours = n.ours;
+    if (!ours.ends_with(".bias")) continue;
+    for (const TensorName& module : architecture.names)
+      if (ours.substr(0, ours.size() - 5) == module.ours && path == std::string(module.huggingface) + ".bias") return n.huggingface;
+  }
+  return path;
 }
 
 }  // namespace peft

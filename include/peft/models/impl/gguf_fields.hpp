@@ -51,8 +51,16 @@ inline RopeConfig gguf_rope_config(const GgufFields& f, std::int64_t head_dim) {
   const std::string scaling = f.text("rope.scaling.type", "none");
   if (scaling == "linear") {
     rope.scaling = RopeScaling::linear, rope.factor = f.number("rope.scaling.factor", 1);
+  } else if (scaling == "yarn") {
+    rope.scaling = RopeScaling::yarn, rope.factor = f.number("rope.scaling.factor", 1);
+    if (const double factor = f.number("rope.scaling.attn_factor", 1); factor != 1)
+      throw NotSupported("config", "rope.scaling.attn_factor " + std::to_string(factor) + " is not supported; supported is 1");
+    rope.original_max_position_embeddings = f.integer("rope.scaling.original_context_length", f.integer("context_length", 2048));
+    if (rope.original_max_position_embeddings < 1)
+      throw ConfigError("config",
+                        "rope.scaling.original_context_length is " + std::to_string(rope.original_max_position_embeddings) + "; at least 1 is wanted");
   } else if (scaling != "none") {
-    throw NotSupported("config", "rope.scaling.type \"" + scaling + "\" is not supported; supported are: none, linear");
+    throw NotSupported("config", "rope.scaling.type \"" + scaling + "\" is not supported; supported are: none, linear, yarn");
   }
   if (const GgufTensor* factors = f.file().find_tensor("rope_freqs.weight")) {
     if (factors->dtype != DType::f32 || factors->shape.size() != head_dim / 2)
@@ -70,6 +78,7 @@ inline RopeConfig gguf_rope_config(const GgufFields& f, std::int64_t head_dim) {
 
 inline void read_gguf_token_ids(const GgufFields& f, TransformerConfig& c) {
   c.pad_token_id = f.integer("tokenizer.ggml.padding_token_id", -1);
+  c.embedding.padding_idx = std::int32_t(c.pad_token_id);
   if (f.find("tokenizer.ggml.bos_token_id")) c.bos_token_ids = {std::int32_t(f.integer("tokenizer.ggml.bos_token_id"))};
   for (const char* key : {"eos_token_id", "eot_token_id", "eom_token_id"}) {
     const std::string whole = std::string("tokenizer.ggml.") + key;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -24,10 +25,29 @@ PEFT_INLINE std::vector<double> rope_frequencies(const RopeConfig& config, std::
         f = (1 - smooth) * f / config.factor + smooth * f;
       }
     }
+    if (config.scaling == RopeScaling::yarn) {
+      // Pairs that turn more than beta_fast times over the original length stay, those below beta_slow turns are stretched, a ramp lies
+      // between (Peng et al. 2023, arXiv:2309.00071).
+      const auto pair_with = [&](double turns) {
+        return double(rotary_dim) * std::log(double(config.original_max_position_embeddings) / (turns * 2 * std::numbers::pi)) / (2 * std::log(config.theta));
+      };
+      double low = pair_with(config.beta_fast), high = pair_with(config.beta_slow);
+      if (config.truncate) low = std::floor(low), high = std::ceil(high);
+      low = std::max(low, 0.0), high = std::min(high, double(rotary_dim - 1));
+      if (low == high) high += 0.001;
+      const double stretched = std::clamp((double(i) - low) / (high - low), 0.0, 1.0);
+      f = f / config.factor * stretched + f * (1 - stretched);
+    }
     if (!config.divisors.empty()) f /= config.divisors[std::size_t(i)];
     frequencies.push_back(f);
   }
   return frequencies;
+}
+
+PEFT_INLINE double rope_magnitude(const RopeConfig& config) {
+  if (config.scaling != RopeScaling::yarn) return 1;
+  if (config.attention_factor > 0) return config.attention_factor;
+  return config.factor <= 1 ? 1 : 0.1 * std::log(config.factor) + 1;
 }
 
 }  // namespace peft

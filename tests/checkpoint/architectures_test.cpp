@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every architecture as a file: two layers, tensors by the names that transformers gives them.
+#include <catch2/catch.hpp>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "checkpoint/model_files.hpp"
+#include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/peft_model.hpp"
+#include "peft/checkpoint/save.hpp"
+#include "peft/io/json.hpp"
+#include "support/gradients.hpp"
+#include "support/is_near.hpp"
+
+using namespace peft;
+using namespace peft::testing;
+using Catch::Contains;
+
+namespace {
+
+struct FileTensor {
+  const char* name;  // without ".weight"; {} is the layer
+  Shape shape;
+  bool bias = false;  // there is one, as long as the rows of the weight (of a (in, out) matrix: the columns)
+  bool turned = false;
+};
+struct ArchitectureCase {
+  const char* name;
+  std::string config;
+  std::vector<FileTensor> tensors;
+};
+
+constexpr std::int64_t V = 11, H = 8, D = 4, I = 6;  // vocabulary, hidden size, head, inner; two heads, for decoders one of keys
+
+const std::string llama_keys =
+    R"("vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4,
+       "intermediate_size": 6, "pad_token_id": 1, "max_position_embeddings": 64)";
+const std::string bert_keys =
+    R"("vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 6, "pad_token_id": 1,
+       "max_position_embeddings": 16, "type_vocab_size": 2)";
+const std::string gpt2_keys = R"("vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_inner": 6, "n_positions": 16, "pad_token_id": 1)";
+const std::string distilbert_keys =
+    R"("vocab_size": 11, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 6, "pad_token_id": 1, "max_position_embeddings": 16)";
+
+std::vector<FileTensor> operator+(std::vector<FileTensor> a, const std::vector<FileTensor>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+std::vector<FileTensor> llama_like(bool qkv_bias, bool tied) {
+  std::vector<FileTensor> all = {{"model.embed_tokens", {V, H}},
+                                 {"model.layers.{}.input_layernorm", {H}},
+                                 {"model.layers.{}.self_attn.q_proj", {2 * D, H}, qkv_bias},
+                                 {"model.layers.{}.self_attn.k_proj", {D, H}, qkv_bias},
+                                 {"model.layers.{}.self_attn.v_proj", {D, H}, qkv_bias},
+                                 {"model.layers.{}.self_attn.o_proj", {H, 2 * D}},
+                                 {"model.layers.{}.post_attention_layernorm", {H}},
+                                 {"model.layers.{}.mlp.down_proj", {H, I}},
+                                 {"model.norm", {H}}};
+  if (!tied) all.push_back({"lm_head", {V, H}});
+  return all;
+}
+const std::vector<FileTensor> gate_and_up = {{"model.layers.{}.mlp.gate_proj", {I, H}}, {"model.layers.{}.mlp.up_proj", {I, H}}};
+const std::vector<FileTensor> gate_up = {{"model.layers.{}.mlp.gate_up_proj", {2 * I, H}}};
+const std::vector<FileTensor> gpt2_tensors = {{"transformer.wte", {V, H}},
+                                              {"transformer.wpe", {16, H}},
+                                              {"transformer.h.{}.ln_1", {H}, true},
+                                              {"transformer.h.{}.attn.c_attn", {H, 3 * H}, true, true},
+                                              {"transformer.h.{}.attn.c_proj", {H, H}, true, true},
+                                              {"transformer.h.{}.ln_2", {H}, true},
+                                              {"transformer.h.{}.mlp.c_fc", {H, I}, true, true},
+                                              {"transformer.h.{}.mlp.c_proj", {I, H}, true, true},
+                                              {"transformer.ln_f", {H}, true}};
+// BERT's modules below a prefix ("bert." or none).
+#define PEFT_BERT_TENSORS(prefix)                                                                                                                         \
+  {prefix "embeddings.word_embeddings", {V, H}}, {prefix "embeddings.position_embeddings", {16, H}}, {prefix "embeddings.token_type_embeddings", {2, H}}, \
+      {prefix "embeddings.LayerNorm", {H}, true}, {prefix "encoder.layer.{}.attention.self.query", {H, H}, true},                                         \
+      {prefix "encoder.layer.{}.attention.self.key", {H, H}, true}, {prefix "encoder.layer.{}.attention.self.value", {H, H}, true},                       \
+      {prefix "encoder.layer.{}.attention.output.dense", {H, H}, true}, {prefix "encoder.layer.{}.attention.output.LayerNorm", {H}, true},                \
+      {prefix "encoder.layer.{}.intermediate.dense", {I, H}, true}, {prefix "encoder.layer.{}.output.dense", {H, I}, true}, {                             \
+    prefix "encoder.layer.{}.output.LayerNorm", {H}, true                                                                                                 \
+  }
+const std::vector<FileTensor> bert_tensors = {PEFT_BERT_TENSORS("bert.")}, roberta_tensors = {PEFT_BERT_TENSORS("roberta.")},
+                              bare_bert_tensors = {PEFT_BERT_TENSORS("")};
+#undef PEFT_BERT_TENSORS
+const std::vector<FileTensor> distilbert_tensors = {{"distilbert.embeddings.word_embeddings", {V, H}},
+                                                    {"distilbert.embeddings.position_embeddings", {16, H}},
+                                                    {"distilbert.embeddings.LayerNorm", {H}, true},
+                                                    {"distilbert.transformer.layer.{}.attention.q_lin", {H, H}, true},
+                                                    {"distilbert.transformer.layer.{}.attention.k_lin", {H, H}, true},
+                                                    {"distilbert.transformer.layer.{}.attention.v_lin", {H, H}, true},
+                                                    {"distilbert.transformer.layer.{}.attention.out_lin", {H, H}, true},
+                                                    {"distilbert.transformer.layer.{}.sa_layer_norm", {H}, true},
+                                                    {"distilbert.transformer.layer.{}.ffn.lin1", {I, H}, true},
+                                                    {"distilbert.transformer.layer.{}.ffn.lin2", {H, I}, true},
+                                                    {"distilbert.transformer.layer.{}.output_layer_norm", {H}, true}};
+
+std::vector<ArchitectureCase> all_cases() {
+  const auto of = [](const char* type, const char* architecture, const std::string& keys, const std::string& more = "") {
+    return R"({"model_type": ")" + std::string(type) + R"(", "architectures": [")" + architecture + "\"], " + keys + more + "}";
+  };
+  return {
+      {"mistral", of("mistral", "MistralForCausalLM", llama_keys, R"(, "sliding_window": 3)"), llama_like(false, false) + gate_and_up},
+      {"qwen2", of("qwen2", "Qwen2ForCausalLM", llama_keys, R"(, "tie_word_embeddings": true)"), llama_like(true, true) + gate_and_up},
+      {"qwen2 with a window in its second layer",
+       of("qwen2", "Qwen2ForCausalLM", llama_keys, R"(, "use_sliding_window": true, "sliding_window": 2, "max_window_layers": 1)"),
+       llama_like(true, false) + gate_and_up},
+      {"qwen3", of("qwen3", "Qwen3ForCausalLM", llama_keys),
+       llama_like(false, false) + gate_and_up + std::vector<FileTensor>{{"model.layers.{}.self_attn.q_norm", {D}}, {"model.layers.{}.self_attn.k_norm", {D}}}},
+      {"gemma", of("gemma", "GemmaForCausalLM", llama_keys), llama_like(false, true) + gate_and_up},
+      {"glm", of("glm", "GlmForCausalLM", llama_keys), llama_like(true, false) + gate_up},
+      {"glm4", of("glm4", "Glm4ForCausalLM", llama_keys),
+       llama_like(true, false) + gate_up +
+           std::vector<FileTensor>{{"model.layers.{}.post_self_attn_layernorm", {H}}, {"model.layers.{}.post_mlp_layernorm", {H}}}},
+      {"phi3", of("phi3", "Phi3ForCausalLM", llama_keys, R"(, "partial_rotary_factor": 0.5)"),
+       std::vector<FileTensor>{{"model.embed_tokens", {V, H}},
+                               {"model.layers.{}.input_layernorm", {H}},
+                               {"model.layers.{}.self_attn.qkv_proj", {4 * D, H}},
+                               {"model.layers.{}.self_attn.o_proj", {H, 2 * D}},
+                               {"model.layers.{}.post_attention_layernorm", {H}},
+                               {"model.layers.{}.mlp.down_proj", {H, I}},
+                               {"model.norm", {H}},
+                               {"lm_head", {V, H}}} +
+           gate_up},
+      {"gpt2", of("gpt2", "GPT2LMHeadModel", gpt2_keys), gpt2_tensors},
+      {"llama that classifies sequences", of("llama", "LlamaForSequenceClassification", llama_keys, R"(, "num_labels": 3)"),
+       llama_like(false, true) + gate_and_up + std::vector<FileTensor>{{"score", {3, H}}}},
+      {"gpt2 that classifies tokens", of("gpt2", "GPT2ForTokenClassification", gpt2_keys),
+       gpt2_tensors + std::vector<FileTensor>{{"classifier", {2, H}, true}}},
+      {"bert that classifies sequences", of("bert", "BertForSequenceClassification", bert_keys, R"(, "id2label": {"0": "a", "1": "b", "2": "c"})"),
+       bert_tensors + std::vector<FileTensor>{{"bert.pooler.dense", {H, H}, true}, {"classifier", {3, H}, true}}},
+      {"bert with masked words", of("bert", "BertForMaskedLM", bert_keys),
+       bert_tensors + std::vector<FileTensor>{{"cls.predictions.transform.dense", {H, H}, true},
+                                              {"cls.predictions.transform.LayerNorm", {H}, true},
+                                              {"cls.predictions.bias", {V}}}},
+      {"bert that answers questions", of("bert", "BertForQuestionAnswering", bert_keys), bert_tensors + std::vector<FileTensor>{{"qa_outputs", {2, H}, true}}},
+      {"bert alone", of("bert", "BertModel", bert_keys), bare_bert_tensors + std::vector<FileTensor>{{"pooler.dense", {H, H}, true}}},
+      {"roberta that classifies sequences", of("roberta", "RobertaForSequenceClassification", bert_keys),
+       roberta_tensors + std::vector<FileTensor>{{"classifier.dense", {H, H}, true}, {"classifier.out_proj", {2, H}, true}}},
+      {"xlm-roberta with masked words", of("xlm-roberta", "XLMRobertaForMaskedLM", bert_keys),
+       roberta_tensors + std::vector<FileTensor>{{"lm_head.dense", {H, H}, true}, {"lm_head.layer_norm", {H}, true}, {"lm_head.bias", {V}}}},
+      {"distilbert that classifies sequences", of("distilbert", "DistilBertForSequenceClassification", distilbert_keys),
+       distilbert_tensors + std::vector<FileTensor>{{"pre_classifier", {H, H}, true}, {"classifier", {2, H}, true}}},
+      {"distilbert with masked words", of("distilbert", "DistilBertForMaskedLM", distilbert_keys),
+       distilbert_tensors + std::vector<FileTensor>{{"vocab_transform", {H, H}, true}, {"vocab_layer_norm", {H}, true}, {"vocab_projector.bias", {V}}}},
+  };
+}
+
+void write_case(const ArchitectureCase& c, const Folder& folder) {
+  write_file(folder / "config.json", c.config);
+  Random random(5);
+  std::vector<std::pair<std::string, Tensor<double>>> tensors;
+  const auto add = [&](const std::string& name, const Shape& shape) {
+    Tensor<double> values(shape);
+    const double mean = shape.rank() == 1 && name.ends_with("weight") ? 1 : 0, deviation = shape.rank() == 1 ? 0.2 : 0.5;
+    for (double& value : values.span()) value = mean + deviation * random.normal();
+    tensors.emplace_back(name, values);
+  };
+  for (const FileTensor& t : c.tensors)
+    for (std::int64_t layer = 0; layer < (std::string_view(t.name).find("{}") == std::string_view::npos ? 1 : 2); layer++) {
+      const std::string name = tensor_name(t.name, layer);
+      add(name.ends_with(".bias") ? name : name + ".weight", t.shape);
+      if (t.bias) add(name + ".bias", {t.turned ? t.shape[1] : t.shape[0]});
+    }
+  std::vector<TensorToWrite> all;
+  for (const auto& [name, values] : tensors) all.push_back({name, DType::f64, values.shape(), values.data()});
+  write_safetensors(folder / "model.safetensors", all);
+}
+
+// No padding among them: its row gets no gradient by agreement, which differences do not know.
+std::vector<std::int32_t> case_ids(std::int64_t n) {
+  std::vector<std::int32_t> ids = random_ids(n, V - 2);
+  for (auto& id : ids) id += 2;
+  return ids;
+}
+// What the model's task makes of two sequences of 5 and 4 tokens.
+template <Scalar T>
+Variable<T> case_loss(const Transformer<T>& model) {
+  const std::vector<std::int32_t> types = {0, 0, 1, 1, 1, 0, 1, 0, 1};
+  const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9));
+  const std::vector<std::int32_t> classes = {1, 0}, starts = {3, 0}, ends = {4, ignore_index};
+  switch (model.config.head.task) {
+    case TaskType::seq_cls:
+      return model.loss(hidden, classes);
+    case TaskType::question_ans:
+      return model.span_loss(hidden, starts, ends);
+    case TaskType::feature_extraction:
+      return hidden;
+    default:
+      return model.loss(hidden, random_labels(9, model.config.head_size()));
+  }
+}
+template <class M>
+Tensor<float> case_output(const M& transformer) {
+  const auto hidden = transformer.hidden_states(case_ids(9));
+  return (transformer.config.head.task == TaskType::feature_extraction ? hidden : transformer.logits(hidden)).value().clone();
+}
+Tensor<float> case_output_alone(const Transformer<float>& model) {
+  const Pass<float> pass = pass_over<float>({5, 4});
+  const PassScope<float> scope(pass);
+  return case_output(model);
+}
+
+}  // namespace
+
+TEST_CASE("gradients of every architecture", "[checkpoint][gradcheck]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    auto model = load_model<double>(folder.path());
+    std::vector<Parameter<double>> parameters;
+    for_each_parameter(model, [&](const std::string& path, Parameter<double>& p) {
+      if (model.config.head.task == TaskType::feature_extraction && path.starts_with("pooler")) return;  // hidden states do not ask for it
+      p.set_requires_grad(true);
+      if (std::ranges::none_of(parameters, [&](const auto& other) { return other.identity() == p.identity(); })) parameters.push_back(p);
+    });
+    const Pass<double> pass = pass_over<double>({5, 4});
+    const PassScope<double> scope(pass);
+    const auto result = gradcheck([&](const Variables&) { return case_loss(model); }, {}, parameters);
+    INFO(result.where);
+    CHECK(result);
+  }
+}
+
+TEST_CASE("a saved model of any architecture has the tensors that its file had, and computes the same", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    const auto model = load_model<float>(folder.path());
+    save_model(model, folder / "out");
+    const auto names = [](const std::string& path) {
+      std::map<std::string, std::string> all;
+      const SafetensorsFile file = SafetensorsFile::open(path);
+      for (const auto& t : file.tensors()) all[t.name] = to_string(t.shape);
+      return all;
+    };
+    CHECK(names(folder / "out/model.safetensors") == names(folder / "model.safetensors"));
+    CHECK(Json::read(folder / "out/config.json").at("architectures").dump() == Json::read(folder / "config.json").at("architectures").dump());
+    CHECK_THAT(array(case_output_alone(load_model<float>(folder / "out"))), is_near<float>(array(case_output_alone(model))));
+  }
+}
+
+TEST_CASE("LoRA on every Linear of any architecture: its gradient, and merged it computes the same", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    auto base = load_model<float>(folder.path());
+    PeftModel tuned{base};
+    tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = "all-linear", .init_lora_weights = false});
+    const Pass<float> pass = tuned.pass(pass_over<float>({5, 4}).sequences);
+    const PassScope<float> scope(pass);
+    {
+      Tape tape;
+      const Variable<float> loss = case_loss(tuned.model());
+      tape.backward(loss, Tensor<float>(loss.shape(), 1.0f));
+      std::int64_t sites = 0;
+      tuned.for_each_adapter_parameter("a", [&](const std::string& path, const Parameter<float>& p) {
+        CAPTURE(path);
+        CHECK(path.find("score") == std::string::npos);  // the head
+        if (!path.starts_with("pooler")) CHECK(p.grad());
+        sites++;
+      });
+      CHECK(sites >= 2 * 2 * 4);
+    }
+    const Tensor<float> with = case_output(tuned.model());
+    const auto merged = tuned.merge_and_unload();
+    CHECK_THAT(array(case_output_alone(merged)), is_near<float>(array(with), 10));
+    save_model(merged, folder / "out");
+    CHECK_THAT(array(case_output_alone(load_model<float>(folder / "out"))), is_near<float>(array(with), 10));
+  }
+}
+
+TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit, in every decoder", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    const auto model = load_model<float>(folder.path());
+    const AttentionConfig& a = model.config.attention;
+    if (!a.causal) continue;
+    const auto ids = case_ids(12);
+    const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}));
+    KvCache<float> cache(2, a.num_key_value_heads * a.head_dim, 2);
+    std::int64_t row = 0;
+    for (const std::int64_t n : {5, 1, 1, 4, 1}) {
+      Pass<float> pass;
+      Sequence s;
+      s.end = n, s.first_position = row;
+      pass.sequences = std::make_shared<Sequences>(std::vector<Sequence, PoolAllocator<Sequence>>{s});
+      pass.caches = {&cache};
+      CHECK(same_bits(hidden_states(model, std::span(ids).subspan(std::size_t(row), std::size_t(n)), pass), whole.row_range(row, row + n)));
+      row += n;
+    }
+  }
+}
+
+TEST_CASE("each sequence of a batch may have its own adapter, in front of a head that reads one row of it", "[checkpoint]") {
+  const Folder folder;
+  for (const ArchitectureCase& c : all_cases())
+    if (std::string(c.name) == "roberta that classifies sequences") write_case(c, folder);
+  auto base = load_model<float>(folder.path());
+  PeftModel tuned{base};
+  tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = "all-linear", .init_lora_weights = false}, 1);
+  tuned.add_adapter("b", LoraConfig{.r = 2, .target_modules = "all-linear", .init_lora_weights = false}, 2);
+  const auto alone = [&](const char* name) {
+    tuned.set_adapter(name);
+    const Pass<float> pass = tuned.pass(pass_over<float>({5, 4}).sequences);
+    const PassScope<float> scope(pass);
+    return case_output(tuned.model());
+  };
+  const Tensor<float> a = alone("a"), b = alone("b");
+  Pass<float> pass;
+  std::vector<Sequence, PoolAllocator<Sequence>> sequences(2);
+  sequences[0].end = sequences[1].begin = 5, sequences[1].end = 9, sequences[1].id = 1, sequences[1].active = 1;
+  pass.sequences = std::make_shared<Sequences>(std::move(sequences));
+  pass.lists = std::make_shared<const std::vector<Active>>(std::vector<Active>{{tuned.entry("a").id}, {tuned.entry("b").id}});
+  const PassScope<float> scope(pass);
+  const Tensor<float> both = case_output(tuned.model());
+  CHECK_THAT(array(both.row_range(0, 1)), is_near<float>(array(a.row_range(0, 1))));
+  CHECK_THAT(array(both.row_range(1, 2)), is_near<float>(array(b.row_range(1, 2))));
+}
+
+TEST_CASE("a Conv1D is seen as (out, in), and one site", "[checkpoint]") {
+  const Folder folder;
+  for (const ArchitectureCase& c : all_cases())
+    if (std::string(c.name) == "gpt2") write_case(c, folder);
+  auto model = load_model<float>(folder.path());
+  const Linear<float>& c_attn = *model.layers[1].self_attn.qkv_proj;
+  CHECK(c_attn.path == "transformer.h.1.attn.c_attn");
+  CHECK(c_attn.weight.shape() == Shape{3 * H, H});
+  const Tensor<double> stored = SafetensorsFile::open(folder / "model.safetensors").read<double>("transformer.h.1.attn.c_attn.weight");
+  CHECK(c_attn.weight.dense()(17, 3) == float(stored(3, 17)));
+  PeftModel tuned{model};
+  tuned.add_adapter("a", LoraConfig{.r = 2});  // PEFT's default for GPT-2
+  std::set<std::string> paths;
+  tuned.for_each_adapter_parameter("a", [&](const std::string& path, const auto& p) { paths.insert(path + " " + to_string(p.shape())); });
+  CHECK(paths == std::set<std::string>{"transformer.h.0.attn.c_attn.lora_A.weight (2, 8)", "transformer.h.0.attn.c_attn.lora_B.weight (24, 2)",
+                                       "transformer.h.1.attn.c_attn.lora_A.weight (2, 8)", "transformer.h.1.attn.c_attn.lora_B.weight (24, 2)"});
+}
+
+TEST_CASE("files of old: no prefix, gamma and beta", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    const bool gpt2 = std::string(c.name) == "gpt2";
+    if (!gpt2 && std::string(c.name) != "bert with masked words") continue;
+    const Folder folder;
+    write_case(c, folder);
+    const auto model = load_model<float>(folder.path());
+    const SafetensorsFile file = SafetensorsFile::open(folder / "model.safetensors");
+    std::vector<TensorToWrite> renamed;
+    for (const auto& t : file.tensors()) {
+      std::string name = t.name;
+      if (gpt2) name = name.substr(std::string("transformer.").size());
+      if (const std::size_t at = name.find("LayerNorm.weight"); at != std::string::npos) name.replace(at, 16, "LayerNorm.gamma");
+      if (const std::size_t at = name.find("LayerNorm.bias"); at != std::string::npos) name.replace(at, 14, "LayerNorm.beta");
+      renamed.push_back({name, *t.dtype, t.shape, t.data});
+    }
+    const Folder old;
+    write_file(old / "config.json", c.config);
+    write_safetensors(old / "model.safetensors", renamed);
+    CHECK(same_bits(case_output_alone(load_model<float>(old.path())), case_output_alone(model)));
+  }
+}
+
+TEST_CASE("options that are not done are refused before any weight is looked for", "[checkpoint]") {
+  const Folder folder;  // no weights here
+  const auto reason = [&](const char* type, const std::string& keys) {
+    write_file(folder / "config.json", R"({"model_type": ")" + std::string(type) + "\", " + keys + "}");
+    return format_error(folder / "config.json", [&] { load_model<float>(folder.path()); }).reason();
+  };
+  CHECK_THAT(reason("mistral", llama_keys + R"(, "num_local_experts": 8)"), Contains("num_local_experts 8 is not supported"));
+  CHECK_THAT(reason("qwen2", llama_keys + R"(, "layer_types": ["full_attention", "linear_attention"])"),
+             Contains("layer_types \"linear_attention\" is not supported"));
+  CHECK_THAT(reason("qwen2", llama_keys + R"(, "layer_types": ["full_attention"])"), Contains("layer_types has 1 entries for 2 layers"));
+  CHECK_THAT(reason("qwen3", llama_keys + R"(, "partial_rotary_factor": 0.5)"), Contains("partial_rotary_factor 0.5 is not supported"));
+  CHECK_THAT(reason("glm", llama_keys + R"(, "partial_rotary_factor": 0.2)"), Contains("partial_rotary_factor 0.2"));
+  CHECK_THAT(reason("phi3", llama_keys + R"(, "rope_scaling": {"type": "longrope"})"), Contains("rope_type \"longrope\" is not supported"));
+  CHECK_THAT(reason("gemma", llama_keys + R"(, "use_bidirectional_attention": true)"), Contains("use_bidirectional_attention true is not supported"));
+  CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "scale_attn_by_inverse_layer_idx": true)"), Contains("scale_attn_by_inverse_layer_idx true"));
+  CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "architectures": ["GPT2DoubleHeadsModel2"])"), Contains("\"GPT2DoubleHeadsModel2\" is not supported"));
+  CHECK_THAT(reason("bert", bert_keys + R"(, "is_decoder": true)"), Contains("is_decoder true is not supported"));
+  CHECK_THAT(reason("bert", bert_keys + R"(, "position_embedding_type": "relative_key")"), Contains("position_embedding_type \"relative_key\""));
+  CHECK_THAT(reason("bert", bert_keys + R"(, "architectures": ["BertForSequenceClassification"], "problem_type": "ranking")"),
+             Contains("problem_type \"ranking\""));
+}
+
+TEST_CASE("Gemma's norms in GGUF are one larger, and Qwen's rows are not permuted", "[checkpoint]") {
+  for (const std::string type : {"gemma", "qwen2", "qwen3"}) {
+    CAPTURE(type);
+    const Folder folder, other;
+    for (const ArchitectureCase& c : all_cases())
+      if (c.name == type) write_case(c, folder);
+    const auto model = load_model<float>(folder.path());
+    GgufWriter w;
+    const auto u = [](std::int64_t n) { return std::uint32_t(n); };
+    w.add("general.architecture", type).add(type + ".context_length", 64u).add(type + ".embedding_length", u(H)).add(type + ".block_count", 2u);
+    w.add(type + ".feed_forward_length", u(I)).add(type + ".attention.head_count", 2u).add(type + ".attention.head_count_kv", 1u);
+    w.add(type + ".attention.key_length", u(D)).add(type + ".attention.value_length", u(D));
+    w.add(type + ".attention.layer_norm_rms_epsilon", 1e-6f);
+    const Architecture& architecture = architecture_of_model_type(type);
+    for_each_parameter(model, [&](const std::string& path, const Parameter<float>& p) {
+      if (model.config.head.tied && path == "lm_head.weight") return;
+      const std::size_t dot = path.rfind('.');
+      const FoundName name = find_name(architecture, path.substr(0, dot));
+      Tensor<float> values = p.dense();
+      if (type == "gemma" && path.find("norm") != std::string::npos)
+        for (float& value : values.span()) value += 1;
+      const std::string in_gguf = tensor_name(name.name->gguf, name.layer) + path.substr(dot);
+      if (values.rank() == 1)
+        w.tensor(in_gguf, {values.size()}, 0, as_stored(values, DType::f32));
+      else
+        w.tensor(in_gguf, {values.cols(), values.rows()}, 0, as_stored(values, DType::f32));
+    });
+    write_file(other / "m.gguf", w.file());
+    const auto loaded = load_model<float>(other / "m.gguf");
+    CHECK_THAT(array(case_output_alone(loaded)), is_near<float>(array(case_output_alone(model)), 10));
+    save_model(loaded, other / "out");
+    CHECK_THAT(array(case_output_alone(load_model<float>(other / "out"))), is_near<float>(array(case_output_alone(model)), 10));
+  }
+}
