@@ -59,11 +59,12 @@ template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}) {
   using T = scalar_of<M>;
   Pass<T> pass = pass_of(model, nullptr);
-  const BatchRows rows = rows_of(batch, options.share_beginning && pass.past.empty());
+  const Transformer<T>& transformer = transformer_of(model);
+  // What is shared must not depend on what follows it.
+  const BatchRows rows = rows_of(batch, options.share_beginning && pass.past.empty() && transformer.config.attention.causal);
   pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);
-  const Transformer<T>& transformer = transformer_of(model);
   return transformer.loss(transformer.hidden_states(rows.input_ids), rows.targets, denominator);
 }
 
