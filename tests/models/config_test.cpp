@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/models/config.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <limits>
+#include <set>
 #include <string>
 
 using namespace peft;
@@ -53,8 +55,51 @@ TEST_CASE("architectures are found by the name that their files have", "[models]
   CHECK(std::string(architecture_of_model_type("llama").model_type) == "llama");
   CHECK(std::string(architecture_of_gguf("llama").gguf) == "llama");
   CHECK_THROWS_AS(architecture_of_model_type("mamba"), NotSupported);
-  CHECK_THROWS_WITH(architecture_of_model_type("Llama"), Contains("model_type \"Llama\" is not supported; did you mean \"llama\"? supported are: llama"));
+  CHECK_THROWS_WITH(architecture_of_model_type("Llama"), Contains("model_type \"Llama\" is not supported; did you mean \"llama\"? supported are: bert, distilbert"));
   CHECK_THROWS_WITH(architecture_of_gguf(""), Contains("general.architecture \"\" is not supported"));
+}
+
+TEST_CASE("no module of an architecture has two names, and those of a GGUF file have one there", "[models]") {
+  std::set<std::string> types;
+  for (const Architecture& a : architectures()) {
+    CAPTURE(a.model_type);
+    CHECK(types.insert(a.model_type).second);
+    CHECK((a.gguf != nullptr) == (a.from_gguf != nullptr));
+    std::set<std::string> ours, huggingface, gguf;
+    for (const TensorName& n : a.names) {
+      CAPTURE(n.ours);
+      CHECK(ours.insert(n.ours).second);
+      const std::string_view name = n.ours;
+      const bool of_head = name.find('.') != std::string_view::npos && !name.starts_with("layers.");
+      if (!of_head) CHECK(huggingface.insert(n.huggingface).second);  // tasks may share a module's name
+      if (!of_head) CHECK(std::string_view(n.huggingface).starts_with(std::string(a.prefix) + "."));
+      CHECK(name.starts_with("layers.{}.") == (std::string_view(n.huggingface).find("{}") != std::string_view::npos));
+      if (a.gguf && (!of_head || name == "causal_lm.out")) {
+        REQUIRE(n.gguf);
+        CHECK(gguf.insert(n.gguf).second);
+      }
+    }
+  }
+  CHECK(std::is_sorted(architectures().begin(), architectures().end(),
+                       [](const Architecture& a, const Architecture& b) { return std::string_view(a.model_type) < b.model_type; }));
+}
+
+TEST_CASE("a path of a file is found in the table of names, with and without the prefix", "[models]") {
+  const Architecture& gpt2 = architecture_of_model_type("gpt2");
+  const FoundName found = find_name(gpt2, "transformer.h.12.attn.c_attn");
+  REQUIRE(found);
+  CHECK(std::string(found.name->ours) == "layers.{}.self_attn.qkv_proj");
+  CHECK(found.layer == 12);
+  CHECK(find_name(gpt2, "h.3.mlp.c_fc").layer == 3);
+  CHECK_FALSE(find_name(gpt2, "transformer.h.x.attn.c_attn"));
+  CHECK_FALSE(find_name(gpt2, "transformer.h..attn.c_attn"));
+  CHECK_FALSE(find_name(gpt2, "transformer.h.1.attn.c_attn.weight"));
+  const Architecture& bert = architecture_of_model_type("bert");
+  CHECK(module_path(bert, TaskType::masked_lm, "layers.{}.mlp.up_proj", 4) == "bert.encoder.layer.4.intermediate.dense");
+  CHECK(module_path(bert, TaskType::feature_extraction, "layers.{}.mlp.up_proj", 4) == "encoder.layer.4.intermediate.dense");
+  CHECK(name_in_file(bert, "cls.predictions.decoder.bias") == "cls.predictions.bias");
+  CHECK(name_in_file(bert, "cls.predictions.decoder.weight") == "cls.predictions.decoder.weight");
+  CHECK_THROWS_WITH(module_path(gpt2, TaskType::masked_lm, "masked_lm.out"), Contains("\"gpt2\" for the task masked_lm"));
 }
 
 TEST_CASE("a layer's number is put into a name once", "[models]") {

@@ -4,7 +4,6 @@
 #include <catch2/catch.hpp>
 #include <cmath>
 #include <numbers>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -222,14 +221,4 @@ TEST_CASE("what a GGUF file must not say is refused by key and value", "[models]
   CHECK_THAT(refused(w.add("llama.embedding_length", 64u)), Contains("the key llama.block_count is missing"));
   CHECK_THAT(refused(keys().tensor("rope_freqs.weight", {8}, 0, std::string(32, '\0'))),
              Contains("rope_freqs.weight holds 0.000000; positive numbers are wanted"));
-}
-
-TEST_CASE("every module has a name in each of the formats, and no name stands twice", "[models]") {
-  std::set<std::string> ours, huggingface, gguf;
-  const auto names = llama_architecture().names;
-  for (const TensorName& n : names) ours.insert(n.ours), huggingface.insert(n.huggingface), gguf.insert(n.gguf);
-  CHECK(ours.size() == names.size());
-  CHECK(huggingface.size() == names.size());
-  CHECK(gguf.size() == names.size());
-  for (const TensorName& n : names) CHECK(n.rotary_in_gguf == (std::string(n.gguf) == "blk.{}.attn_q" || std::string(n.gguf) == "blk.{}.attn_k"));
 }

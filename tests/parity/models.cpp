@@ -14,17 +14,20 @@ void check_one(Report& report, const std::string& name, const fs::path& folder) 
   const peft::SafetensorsFile golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
   const bool is_double = std::is_same_v<T, double>;
   const std::string prefix = is_double ? "f64." : "";
-  if (!golden.find(prefix + "logits")) return;
+  const bool has_head = golden.find(prefix + "logits");
+  if (!has_head && (is_double || !golden.find("last_hidden_state"))) return;
   auto model = peft::build_model<T>(file);
   const GoldenBatch batch(golden, model.config);
   const double abs = is_double ? 1e-9 : 1e-4, rel = is_double ? 1e-9 : 1e-5;
 
-  report.check(name + "/" + prefix + "logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<T>(prefix + "logits"), abs, rel); });
-  report.check(name + "/" + prefix + "loss", [&] {
-    Difference d;
-    d.add(double(run_loss(model, batch)[0]), double(golden.read<T>(prefix + "loss")[0]), 0, is_double ? 1e-9 : 1e-5);
-    return d;
-  });
+  if (has_head)
+    report.check(name + "/" + prefix + "logits", [&] { return compare_rows(batch, run_logits(model, batch), golden.read<T>(prefix + "logits"), abs, rel); });
+  if (has_head)
+    report.check(name + "/" + prefix + "loss", [&] {
+      Difference d;
+      d.add(double(run_loss(model, batch)[0]), double(golden.read<T>(prefix + "loss")[0]), 0, is_double ? 1e-9 : 1e-5);
+      return d;
+    });
   if (is_double) return;
   if (golden.find("last_hidden_state"))
     report.check(name + "/last_hidden_state", [&] { return compare_rows(batch, run_hidden(model, batch), golden.read<T>("last_hidden_state"), abs, rel); });
@@ -39,12 +42,19 @@ void check_one(Report& report, const std::string& name, const fs::path& folder) 
     tape.backward(loss_of(model, batch));
     Difference all;
     std::size_t found = 0;
+    // Some gradients are 0 in exact arithmetic (a key's bias without rotary positions): both sides have rounding there, which is measured by the
+    // largest gradient of the model.
+    double largest = 0;
+    for (const auto& t : golden.tensors())
+      if (t.name.starts_with("grad."))
+        for (const T g : golden.read<T>(t.name).span()) largest = std::max(largest, std::abs(double(g)));
+    const double floor = std::max(1e-7, 1e-6 * largest);
     peft::for_each_parameter(model, [&](const std::string& path, const peft::Parameter<T>& parameter) {
       const std::string wanted = "grad." + peft::name_in_file(*file.architecture, path);
       if (!golden.find(wanted)) return;  // a tied weight stands under the embedding's name
       found++;
       if (!parameter.grad()) return all.fail("no gradient at " + path);
-      merge(all, compare_to_largest(as_in_file(model.config.model_type, path, parameter.grad()), golden.read<T>(wanted), 1e-4), path);
+      merge(all, compare_to_largest(as_in_file(model.config.model_type, path, parameter.grad()), golden.read<T>(wanted), 1e-4, floor), path);
     });
     for (const auto& t : golden.tensors()) found -= t.name.starts_with("grad.");
     if (found != 0) all.fail("gradients of tensors that this model does not have");
@@ -110,6 +120,7 @@ void check_saved(Report& report, const std::string& name, const fs::path& folder
     const auto again = peft::load_model<float>(out.path.string());
     const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
     const GoldenBatch batch(golden, model.config);
+    if (!golden.find("logits")) return compare_rows(batch, run_hidden(again, batch), golden.read<float>("last_hidden_state"), 1e-4, 1e-5);
     return compare_rows(batch, run_logits(again, batch), golden.read<float>("logits"), 1e-4, 1e-5);
   });
 }

@@ -53,6 +53,7 @@ PEFT_INLINE std::vector<std::string> default_lora_targets(std::string_view model
       {"opt", {"q_proj", "v_proj"}},
       {"bert", {"query", "value"}},
       {"roberta", {"query", "value"}},
+      {"xlm-roberta", {"query", "value"}},
       {"bloom", {"query_key_value"}},
       {"gpt_neox", {"query_key_value"}},
       {"chatglm", {"query_key_value"}},
