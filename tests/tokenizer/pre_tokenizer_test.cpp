@@ -91,6 +91,12 @@ TEST_CASE("pre-tokenizers by their JSON", "[tokenizer]") {
   CHECK(cut(R"({"type":"Metaspace","prepend_scheme":"never","split":false})", "a b") == Texts{"a▁b"});
   CHECK(cut(R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"ByteLevel","add_prefix_space":false}]})", "v 42") ==
         Texts{"v", "Ġ", "4", "2"});
+  CHECK(cut(R"({"type":"BertPreTokenizer"})", "Hey, x=1 ¿Qué? a。b") == Texts{"Hey", ",", "x", "=", "1", "¿", "Qué", "?", "a", "。", "b"});
+  CHECK(cut(R"({"type":"Punctuation"})", "a$^`|~«b") == Texts{"a", "$", "^", "`", "|", "~", "«", "b"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"Removed"})", "a,b!!c") == Texts{"a", "b", "c"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"Contiguous"})", "a,b!!c") == Texts{"a", ",", "b", "!!", "c"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"MergedWithPrevious"})", "a,b!!c") == Texts{"a,", "b!", "!", "c"});
+  CHECK(cut(R"({"type":"FixedLength","length":3})", "abcdé中fgh") == Texts{"abc", "dé中", "fgh"});
   const Metaspace first("▁", PrependScheme::first, true);
   CHECK(cut(first, "a", true) == Texts{"▁a"});
   CHECK(cut(first, "a", false) == Texts{"a"});
