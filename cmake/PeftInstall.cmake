@@ -11,7 +11,7 @@ install(EXPORT peftTargets NAMESPACE peft:: DESTINATION ${PEFT_CMAKE_DIR} COMPON
 
 configure_package_config_file(cmake/peftConfig.cmake.in ${PROJECT_BINARY_DIR}/peftConfig.cmake INSTALL_DESTINATION ${PEFT_CMAKE_DIR})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/peftConfigVersion.cmake COMPATIBILITY SameMinorVersion)
-install(FILES ${PROJECT_BINARY_DIR}/peftConfig.cmake ${PROJECT_BINARY_DIR}/peftConfigVersion.cmake cmake/Findutf8proc.cmake
+install(FILES ${PROJECT_BINARY_DIR}/peftConfig.cmake ${PROJECT_BINARY_DIR}/peftConfigVersion.cmake cmake/Findutf8proc.cmake cmake/FindOniguruma.cmake
         DESTINATION ${PEFT_CMAKE_DIR} COMPONENT library)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT library)
 

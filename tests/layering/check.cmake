@@ -24,7 +24,7 @@ set(generate adapters tokenizer)
 set(interop core)
 
 # A heavy include (a regular expression of what stands between the brackets), and the only files where it may stand (of the path below include/peft/).
-set(HEAVY eigen simd xtensor json format utf8proc)
+set(HEAVY eigen simd xtensor json format utf8proc oniguruma)
 set(eigen "(unsupported/)?Eigen/.*")
 set(eigen_where "^(ops/impl/|interop/)")
 set(simd "(immintrin|x86intrin|arm_neon|[a-z]mmintrin)\\.h")
@@ -37,6 +37,8 @@ set(format "fmt/(format|ranges|chrono|color|std|ostream|os|printf|args|compile)\
 set(format_where "\\.inl$")
 set(utf8proc "utf8proc\\.h")
 set(utf8proc_where "\\.inl$")
+set(oniguruma "oniguruma\\.h")
+set(oniguruma_where "^tokenizer/impl/")
 
 # What a room sees, itself included.
 function(closure room out)

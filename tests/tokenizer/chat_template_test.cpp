@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "peft/core/error.hpp"
+#include "peft/io/json.hpp"
 #include "small_tokenizer.hpp"
 
 using peft::ChatMessage;
@@ -26,53 +27,47 @@ TEST_CASE("ChatML in the spellings that exist", "[tokenizer]") {
       "{%- for message in messages %}\n  {{- \"<|im_start|>\" + message.role + \"\\n\" + message.content + \"<|im_end|>\\n\" }}\n{%- endfor %}\n";
   for (const std::string& text : {chatml, other}) {
     const ChatTemplate t(text);
-    REQUIRE(t.format() == Format::chatml);
-    CHECK(t.render(question, true) == "<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\n");
+    REQUIRE(t.usable());
+    CHECK(t.format() == Format::chatml);
+    CHECK(t.render(question, false) == "<|im_start|>user\n Hi\n<|im_end|>\n");
     CHECK(
         t.render(talk, false) ==
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n<|im_start|>user\nBye<|im_end|>\n");
   }
+  CHECK(ChatTemplate(chatml).render(question, true).ends_with("<|im_start|>assistant\n"));
 }
 
-TEST_CASE("a default system prompt is the template's own", "[tokenizer]") {
-  const ChatTemplate t(
-      "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\nYou are a parrot.<|im_end|>\n' }}{% endif "
-      "%}" +
-      chatml.substr(chatml.find("{{'")));
-  REQUIRE(t.format() == Format::chatml);
-  CHECK(t.default_system() == "You are a parrot.");
-  CHECK(t.render(question, false) == "<|im_start|>system\nYou are a parrot.<|im_end|>\n<|im_start|>user\n Hi\n<|im_end|>\n");
-  CHECK(t.render(talk, false).find("parrot") == std::string::npos);
-}
-
-TEST_CASE("Llama 3, Zephyr and Llama 2", "[tokenizer]") {
+TEST_CASE("a template sees the tokens that begin and end a text, and what it is given", "[tokenizer]") {
   const ChatTemplate llama3(
       "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'+ message['content'] | trim + "
       "'<|eot_id|>' %}"
       "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}{% endfor %}");
-  REQUIRE(llama3.format() == Format::llama3);
-  CHECK(llama3.render(question, true, "<b>") == "<b><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
-
-  const ChatTemplate zephyr("{{ '<|user|>\n' + message['content'] + eos_token }}{{ '<|assistant|>\n'  + message['content'] + eos_token }}");
-  REQUIRE(zephyr.format() == Format::zephyr);
-  CHECK(zephyr.render(question, true, "", "</s>") == "<|user|>\n Hi\n</s>\n<|assistant|>\n");
-
-  const ChatTemplate llama2(
-      "{% set content = '<<SYS>>\n' + system_message + '\n<</SYS>>\n\n' + message['content'] %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}"
-      "{{ ' '  + content.strip() + ' ' + eos_token }}");
-  REQUIRE(llama2.format() == Format::llama2);
-  CHECK(llama2.render(talk, true, "<s>", "</s>") == "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\nHi [/INST] Hello. </s><s>[INST] Bye [/INST]");
-  CHECK_THROWS_AS(llama2.render(std::vector<ChatMessage>{{"user", "a"}, {"user", "b"}}, true), peft::ConfigError);
+  CHECK(llama3.format() == Format::llama3);
+  CHECK(llama3.render(question, false, "<b>") == "<b><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|>");
+  const ChatTemplate zephyr("{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + eos_token }}{% endfor %}");
+  CHECK(zephyr.format() == Format::other);
+  CHECK(zephyr.render(question, false, "", "</s>") == "<|user|>\n Hi\n</s>");
+  const ChatTemplate asks("{{ tools is none }} {{ enable_thinking }} {{ date is defined }}");
+  const peft::Json more = peft::Json::parse(R"({"enable_thinking":false})", "test");
+  CHECK(asks.render(question, false, "", "", &more) == "True False False");
+  const peft::Json wrong = peft::Json::parse(R"({"messages":[]})", "test");
+  CHECK_THROWS_WITH(asks.render(question, false, "", "", &wrong), Catch::Contains("messages"));
 }
 
-TEST_CASE("what is not built in is not guessed", "[tokenizer]") {
+TEST_CASE("a template may refuse a conversation", "[tokenizer]") {
+  const ChatTemplate strict(
+      "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% "
+      "endfor %}");
+  CHECK(strict.render(std::vector<ChatMessage>{{"user", "a"}, {"assistant", "b"}}, true) == "ab");
+  CHECK_THROWS_WITH(strict.render(std::vector<ChatMessage>{{"user", "a"}, {"user", "b"}}, true), Catch::Contains("roles must alternate"));
+}
+
+TEST_CASE("no template, and one that is not understood", "[tokenizer]") {
   CHECK(ChatTemplate("").format() == Format::none);
   CHECK_THROWS_AS(ChatTemplate().render(question, true), peft::ConfigError);
-  CHECK(ChatTemplate(chatml + "{% if enable_thinking %}{% endif %}").format() == Format::unknown);
-  CHECK(ChatTemplate("{{ messages }}").format() == Format::unknown);
-  CHECK_THROWS_WITH(ChatTemplate("{{ messages }}").render(question, true), Catch::Contains("{{ messages }}"));
-  const ChatTemplate tools(chatml + "{% if message.role == 'tool' %}{% endif %}");
-  CHECK_THROWS_WITH(tools.render(std::vector<ChatMessage>{{"tool", "42"}}, true), Catch::Contains("\"tool\""));
+  const ChatTemplate broken("{% for %}");
+  CHECK_FALSE(broken.usable());
+  CHECK_THROWS_WITH(broken.render(question, true), Catch::Contains("{% for %}") && Catch::Contains("line 1"));
 }
 
 TEST_CASE("a tokenizer applies its own", "[tokenizer]") {

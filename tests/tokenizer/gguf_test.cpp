@@ -143,9 +143,33 @@ TEST_CASE("scores order the merges of sentencepiece's BPE", "[tokenizer]") {
   CHECK(t.decode(t.encode(" ab é")) == " ab é");
 }
 
+TEST_CASE("BERT's vocabulary in a GGUF file marks what begins a word", "[tokenizer]") {
+  Gguf file;
+  file.add("tokenizer.ggml.model", "bert")
+      .add("tokenizer.ggml.tokens", std::vector<std::string>{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "▁un", "able", "▁,", "▁é", "▁e"});
+  file.add("tokenizer.ggml.token_type", std::vector<std::int32_t>{3, 2, 3, 3, 1, 1, 1, 1, 1});
+  file.add("tokenizer.ggml.cls_token_id", 2u).add("tokenizer.ggml.seperator_token_id", 3u).add("tokenizer.ggml.unknown_token_id", 1u);
+  const peft::Tokenizer t = load(file);
+  CHECK(t.encode("Unable, É x") == Ids{2, 4, 5, 6, 8, 1, 3});
+  CHECK(t.decode(t.encode("Unable, É")) == "unable, e");
+  CHECK(t.encode_pair("un", "un").type_ids == Ids{0, 0, 0, 1, 1});
+}
+
+TEST_CASE("T5's vocabulary in a GGUF file", "[tokenizer]") {
+  Gguf file;
+  file.add("tokenizer.ggml.model", "t5").add("tokenizer.ggml.tokens", std::vector<std::string>{"<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁a"});
+  file.add("tokenizer.ggml.token_type", std::vector<std::int32_t>{3, 3, 2, 1, 1, 1, 1, 1});
+  file.add("tokenizer.ggml.scores", std::vector<float>{0, 0, 0, -2, -1.5f, -1.5f, -2, -2.5f});
+  file.add("tokenizer.ggml.eos_token_id", 1u).add("tokenizer.ggml.unknown_token_id", 2u);
+  const peft::Tokenizer t = load(file);
+  CHECK(t.encode("  ab  a ") == Ids{3, 6, 7, 1});
+  CHECK(t.encode("a</s>é") == Ids{7, 1, 3, 2, 1});
+  CHECK(t.decode(t.encode("ab a")) == "ab a");
+}
+
 TEST_CASE("GGUF keys that do not fit are refused", "[tokenizer]") {
   CHECK_THROWS_WITH(load(Gguf().add("general.architecture", "llama")), Catch::Contains("tokenizer.ggml.model"));
-  CHECK_THROWS_WITH(load(Gguf().add("tokenizer.ggml.model", "bert")), Catch::Contains("bert") && Catch::Contains("gpt2"));
+  CHECK_THROWS_WITH(load(Gguf().add("tokenizer.ggml.model", "rwkv")), Catch::Contains("rwkv") && Catch::Contains("gpt2"));
   CHECK_THROWS_WITH(load(english("gpt-2").add("tokenizer.ggml.padding_token_id", 100000u)), Catch::Contains("100000"));
   Gguf types;
   types.add("tokenizer.ggml.model", "gpt2")

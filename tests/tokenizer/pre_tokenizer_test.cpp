@@ -91,6 +91,12 @@ TEST_CASE("pre-tokenizers by their JSON", "[tokenizer]") {
   CHECK(cut(R"({"type":"Metaspace","prepend_scheme":"never","split":false})", "a b") == Texts{"a▁b"});
   CHECK(cut(R"({"type":"Sequence","pretokenizers":[{"type":"Digits","individual_digits":true},{"type":"ByteLevel","add_prefix_space":false}]})", "v 42") ==
         Texts{"v", "Ġ", "4", "2"});
+  CHECK(cut(R"({"type":"BertPreTokenizer"})", "Hey, x=1 ¿Qué? a。b") == Texts{"Hey", ",", "x", "=", "1", "¿", "Qué", "?", "a", "。", "b"});
+  CHECK(cut(R"({"type":"Punctuation"})", "a$^`|~«b") == Texts{"a", "$", "^", "`", "|", "~", "«", "b"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"Removed"})", "a,b!!c") == Texts{"a", "b", "c"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"Contiguous"})", "a,b!!c") == Texts{"a", ",", "b", "!!", "c"});
+  CHECK(cut(R"({"type":"Punctuation","behavior":"MergedWithPrevious"})", "a,b!!c") == Texts{"a,", "b!", "!", "c"});
+  CHECK(cut(R"({"type":"FixedLength","length":3})", "abcdé中fgh") == Texts{"abc", "dé中", "fgh"});
   const Metaspace first("▁", PrependScheme::first, true);
   CHECK(cut(first, "a", true) == Texts{"▁a"});
   CHECK(cut(first, "a", false) == Texts{"a"});
@@ -100,8 +106,28 @@ TEST_CASE("what is not known is named", "[tokenizer]") {
   const auto make = [](std::string_view json) { make_pre_tokenizer(peft::Json::parse(json, "file.json"), "file.json"); };
   CHECK_THROWS_WITH(make(R"({"type":"Digit"})"), Catch::Contains("file.json") && Catch::Contains("\"Digit\"") && Catch::Contains("did you mean \"Digits\""));
   CHECK_THROWS_AS(make(R"({"type":"Magic"})"), peft::FormatError);
-  CHECK_THROWS_WITH(make(R"({"type":"Split","pattern":{"Regex":"(?<=a)b"},"behavior":"Isolated"})"), Catch::Contains("(?<=a)b"));
+  CHECK_THROWS_WITH(make(R"({"type":"Split","pattern":{"Regex":"(?<=a"},"behavior":"Isolated"})"), Catch::Contains("(?<=a"));
   CHECK_THROWS_WITH(make(R"({"type":"Split","pattern":{"String":" "},"behavior":"Isolate"})"), Catch::Contains("\"Isolated\""));
   CHECK_THROWS_WITH(make(R"({"type":"Split","behavior":"Isolated"})"), Catch::Contains("pattern"));
   CHECK_THROWS_WITH(make(R"({"type":"ByteLevel","use_regex":3})"), Catch::Contains("use_regex"));
 }
+
+#if defined(PEFT_HAS_ONIGURUMA)
+TEST_CASE("any other expression is run by Oniguruma", "[tokenizer]") {
+  CHECK(by("(?<=a)b+", "abb cb ab") == Texts{"a", "bb", " cb a", "b"});
+  CHECK(by("x*", "axxb") == Texts{"a", "xx", "b"});  // empty matches cut nothing
+  CHECK(by("(?i:É)|\\p{Han}", "aé中b") == Texts{"a", "é", "中", "b"});
+  const std::string spelled = "(?:" + std::string(llama3) + ")";  // the same as the scanner
+  std::uint64_t state = 3;
+  const std::vector<std::string> alphabet = {"a", "B", "'", "s", "L", "7", " ", " ", "\n", "\r", "\t", "é", "中", ".", "\xC2\xA0", "½", "\xCC\x81", "ſ"};
+  for (int round = 0; round < 300; round++) {
+    std::string text;
+    for (int i = 0; i < 40; i++) state = state * 6364136223846793005u + 1442695040888963407u, text += alphabet[(state >> 33) % alphabet.size()];
+    CHECK(by(spelled, text) == by(llama3, text));
+  }
+}
+#else
+TEST_CASE("without Oniguruma an expression that is not built in is quoted", "[tokenizer]") {
+  CHECK_THROWS_WITH(by("(?<=a)b", "ab"), Catch::Contains("(?<=a)b") && Catch::Contains("PEFT_ONIGURUMA"));
+}
+#endif

@@ -203,7 +203,14 @@ inline Pipeline read_gguf(const std::string& path) {
     std::vector<std::int32_t> before, after;
     if (add_bos) before.push_back(*pipeline.bos_id);
     if (add_eos) after.push_back(*pipeline.eos_id);
-    pipeline.post_processor = std::make_unique<Template>(std::move(before), std::move(after));
+    if (wordpiece) {  // BERT begins a pair once
+      std::vector<Template::Step> single = {{.special = before}, {.text = 0}, {.special = after}}, pair = single;
+      pair.push_back({.text = 1, .type_id = 1});
+      pair.push_back({.special = after, .type_id = 1});
+      pipeline.post_processor = std::make_unique<Template>(std::move(single), std::move(pair));
+    } else {
+      pipeline.post_processor = std::make_unique<Template>(std::move(before), std::move(after));
+    }
   }
   return pipeline;
 }

@@ -44,7 +44,8 @@ inline Truncation truncation_of(const Component& c) {
 
 /// "strategy" is "BatchLongest" or {"Fixed": 128}.
 inline Padding padding_of(const Component& c) {
-  Padding padding{.left = is_left(c)};
+  Padding padding;
+  padding.left = is_left(c);
   const auto id = [&](const char* key) { return c.find(key) != nullptr ? static_cast<std::int32_t>(c.integer(key, 0, 2147483646)) : 0; };
   padding.id = id("pad_id"), padding.type_id = id("pad_type_id");
   if (c.find("pad_to_multiple_of") != nullptr) padding.multiple_of = static_cast<std::size_t>(c.integer("pad_to_multiple_of", 0, 1 << 30));

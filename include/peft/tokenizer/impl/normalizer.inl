@@ -193,7 +193,7 @@ inline NormalizerPtr normalizer_of(const Json& json, std::string_view path, int 
     return std::make_unique<BertNormalizer>(options);
   }
   if (type == "Precompiled") {
-    const std::string text = c.string("precompiled_charsmap", "");
+    const std::string text = c.string("precompiled_charsmap");
     const auto blob = from_base64(text);
     if (!blob) throw c.error("\"precompiled_charsmap\" is not base64");
     try {

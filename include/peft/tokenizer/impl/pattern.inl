@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#if defined(PEFT_HAS_ONIGURUMA)
+#include <oniguruma.h>
+#endif
+
 #include <limits>
 #include <vector>
 
@@ -147,6 +151,52 @@ inline bool read_quantifier(std::string_view text, std::size_t& least, std::size
 
 }  // namespace detail
 
+#if defined(PEFT_HAS_ONIGURUMA)
+/// A compiled expression. Searching leaves it as it is, so threads share it.
+class RegexEngine {
+ public:
+  RegexEngine(std::string_view expression, std::string_view path) {
+    static const int ready = [] {
+      OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
+      return onig_initialize(encodings, 1);
+    }();
+    OnigErrorInfo info{};
+    const int result = ready != ONIG_NORMAL ? ready
+                                            : onig_new(&regex_, bytes(expression), bytes(expression) + expression.size(), ONIG_OPTION_NONE, ONIG_ENCODING_UTF8,
+                                                       ONIG_SYNTAX_DEFAULT, &info);
+    if (result != ONIG_NORMAL)
+      throw FormatError(path, -1, "the regular expression \"" + std::string(expression) + "\" is not understood: " + message(result, &info));
+  }
+  ~RegexEngine() { onig_free(regex_); }
+  RegexEngine(const RegexEngine&) = delete;
+  RegexEngine& operator=(const RegexEngine&) = delete;
+
+  /// The leftmost match from `from` on that is not empty; what stands before counts for look-behind.
+  bool find(std::string_view text, std::size_t from, std::size_t& begin, std::size_t& end) const {
+    const std::unique_ptr<OnigRegion, void (*)(OnigRegion*)> region(onig_region_new(), [](OnigRegion* r) { onig_region_free(r, 1); });
+    for (const OnigUChar* const last = bytes(text) + text.size(); from < text.size(); from += unicode::decode(text, from).length) {
+      const int at = onig_search(regex_, bytes(text), last, bytes(text) + from, last, region.get(), ONIG_OPTION_NONE);
+      if (at == ONIG_MISMATCH) return false;
+      if (at < 0) throw Error("tokenizer.pattern", "a search failed: " + message(at, nullptr));
+      begin = static_cast<std::size_t>(region->beg[0]), end = static_cast<std::size_t>(region->end[0]);
+      if (end > begin) return true;
+      if (begin >= text.size()) return false;
+      from = begin;
+    }
+    return false;
+  }
+
+ private:
+  static const OnigUChar* bytes(std::string_view text) { return reinterpret_cast<const OnigUChar*>(text.data()); }
+  static std::string message(int code, OnigErrorInfo* info) {
+    OnigUChar text[ONIG_MAX_ERROR_MESSAGE_LEN];
+    const int size = onig_error_code_to_str(text, code, info);
+    return std::string(reinterpret_cast<const char*>(text), static_cast<std::size_t>(size));
+  }
+  regex_t* regex_ = nullptr;
+};
+#endif
+
 PEFT_INLINE Pattern Pattern::literal(std::string text) {
   Pattern pattern;
   pattern.literal_ = std::move(text);
@@ -208,10 +258,15 @@ PEFT_INLINE Pattern Pattern::regex(std::string_view expression, std::string_view
       return pattern;
     }
   }
-  throw FormatError(
-      path, -1,
-      "the regular expression \"" + std::string(expression) +
-          "\" is not built in; there are those of GPT-2, Llama 3 and Qwen 2, \\w+|[^\\w\\s]+, and one repeated class such as \\p{N}{1,3}, \\s+ or [0-9]");
+#if defined(PEFT_HAS_ONIGURUMA)
+  pattern.kind_ = Kind::engine, pattern.engine_ = std::make_shared<RegexEngine>(expression, path);
+  return pattern;
+#else
+  throw FormatError(path, -1,
+                    "the regular expression \"" + std::string(expression) +
+                        "\" is not built in; there are those of GPT-2, Llama 3 and Qwen 2, \\w+|[^\\w\\s]+, and one repeated class such as \\p{N}{1,3}, "
+                        "\\s+ or [0-9]; any other needs a library that was configured with PEFT_ONIGURUMA");
+#endif
 }
 
 PEFT_INLINE bool Pattern::accepts(char32_t character) const {
@@ -225,6 +280,9 @@ PEFT_INLINE bool Pattern::find(std::string_view text, std::size_t from, std::siz
     end = begin == text.npos ? begin : begin + literal_.size();
     return begin != text.npos;
   }
+#if defined(PEFT_HAS_ONIGURUMA)
+  if (kind_ == Kind::engine) return engine_->find(text, from, begin, end);
+#endif
   for (begin = from; begin < text.size(); begin += unicode::decode(text, begin).length) {
     if (kind_ == Kind::scanner) {
       if ((end = scanner_(text, begin)) > begin) return true;

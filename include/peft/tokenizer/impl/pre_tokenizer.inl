@@ -10,12 +10,12 @@
 namespace peft::tokenizer {
 
 PEFT_INLINE void Split::apply(Pieces& pieces) const {
-  struct Part {
+  struct Stretch {
     Pieces::Span span;
     bool match;
   };
   std::vector<Pieces::Span>& cut = pieces.spare_spans;
-  std::vector<Part> parts;
+  std::vector<Stretch> parts;
   cut.clear();
   for (std::size_t i = 0; i < pieces.spans.size(); i++) {
     const Pieces::Span whole = pieces.spans[i];
@@ -48,7 +48,7 @@ PEFT_INLINE void Split::apply(Pieces& pieces) const {
       std::reverse(cut.begin() + static_cast<std::ptrdiff_t>(first), cut.end());
       continue;
     }
-    for (const Part& part : parts) {
+    for (const Stretch& part : parts) {
       const bool joins = behavior_ == SplitBehavior::contiguous             ? part.match == previous
                          : behavior_ == SplitBehavior::merged_with_previous ? part.match && !previous
                                                                             : false;

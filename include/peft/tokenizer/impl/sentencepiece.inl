@@ -17,7 +17,7 @@ namespace detail {
 /// The fields of a protobuf message, one after the other.
 class Protobuf {
  public:
-  Protobuf(std::string_view bytes, std::string_view path) : bytes_(bytes), path_(path) {}
+  Protobuf(std::string_view message_bytes, std::string_view path) : bytes_(message_bytes), path_(path) {}
 
   /// False at the end. Then `field` and one of `number` (varints, and fixed numbers as their bits) and `bytes` are set.
   bool next() {

@@ -243,7 +243,8 @@ PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_parts(std::span<const
   for (std::string_view text : texts) {
     std::string repaired;
     if (!unicode::is_valid(text)) repaired = unicode::to_valid(text), text = repaired;
-    Part part{.type_id = static_cast<std::int32_t>(parts.size())};
+    Part part;
+    part.type_id = static_cast<std::int32_t>(parts.size());
     part.ids.reserve(text.size() / 3 + 8);
     std::vector<Origin> origins;
     tokenizer::detail::encode_text(*state_, text, options.split_special_tokens, scratch, part.ids, aligned ? &origins : nullptr);

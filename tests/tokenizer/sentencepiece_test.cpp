@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Expected ids and texts are those of the sentencepiece library 0.2.3 on the same models.
+#include "peft/tokenizer/sentencepiece.hpp"
+
+#include <catch2/catch.hpp>
+#include <cstring>
+
+#include "peft/core/error.hpp"
+#include "small_tokenizer.hpp"
+
+namespace {
+
+using PieceIds = std::vector<std::int32_t>;
+
+/// A protobuf message.
+struct Message {
+  std::string bytes;
+  void varint(std::uint64_t value) {
+    for (; value > 127; value >>= 7) bytes += static_cast<char>(static_cast<unsigned char>(value | 128));
+    bytes += static_cast<char>(static_cast<unsigned char>(value));
+  }
+  Message& number(unsigned field, std::uint64_t value) { return varint(field << 3), varint(value), *this; }
+  Message& text(unsigned field, std::string_view value) { return varint(field << 3 | 2), varint(value.size()), bytes += value, *this; }
+  Message& real(unsigned field, float value) {
+    char raw[4];
+    std::memcpy(raw, &value, 4);
+    varint(field << 3 | 5);
+    bytes.append(raw, 4);
+    return *this;
+  }
+};
+
+struct Settings {
+  bool bpe = false, byte_fallback = false, remove_extra_whitespaces = true, add_dummy_prefix = true, suffix = false;
+};
+
+std::string model_bytes(Settings settings) {
+  struct Piece {
+    std::string text;
+    float score;
+    unsigned type;
+  };
+  std::vector<Piece> pieces = {{"<unk>", 0, 2}, {"<s>", 0, 3}, {"</s>", 0, 3}, {"<xy>", 0, 4}};
+  const std::vector<Piece> unigram = {{"▁", -2, 1}, {"a", -1.5f, 1}, {"b", -1.5f, 1}, {"ab", -2, 1}, {"▁a", -2.5f, 1}, {"abb", -0.5f, 5}};
+  const std::vector<Piece> bpe = {{"▁", -9, 1}, {"a", -9, 1}, {"b", -9, 1}, {"ab", -1, 5}, {"▁a", -3, 1}, {"abb", -2, 1}, {"bb", -2.5f, 1}};
+  pieces.insert(pieces.end(), (settings.bpe ? bpe : unigram).begin(), (settings.bpe ? bpe : unigram).end());
+  for (unsigned byte = 0; settings.byte_fallback && byte < 256; byte++) {
+    char name[8];
+    std::snprintf(name, sizeof name, "<0x%02X>", byte);
+    pieces.push_back({name, 0, 6});
+  }
+  Message model, trainer, normalizer;
+  for (const Piece& piece : pieces) model.text(1, Message().text(1, piece.text).real(2, piece.score).number(3, piece.type).bytes);
+  trainer.number(3, settings.bpe ? 2 : 1).number(24, settings.suffix).number(35, settings.byte_fallback);
+  normalizer.number(3, settings.add_dummy_prefix).number(4, settings.remove_extra_whitespaces);
+  return model.text(2, trainer.bytes).text(3, normalizer.bytes).bytes;
+}
+
+peft::Tokenizer load_pieces(Settings settings) {
+  const small::Folder folder;
+  return peft::load_tokenizer(folder.write("tokenizer.model", model_bytes(settings)));
+}
+
+void check_both_ways(const peft::Tokenizer& t, std::string_view text, const PieceIds& ids, std::string_view decoded) {
+  CHECK(t.encode(text) == ids);
+  CHECK(t.encode_full(text).ids == ids);
+  CHECK(t.decode(ids) == decoded);
+}
+
+}  // namespace
+
+TEST_CASE("a sentencepiece unigram model", "[tokenizer]") {
+  const peft::Tokenizer t = load_pieces({});
+  check_both_ways(t, "abb ab", {4, 7, 6, 4, 7}, "abb ab");  // "abb" is unused
+  check_both_ways(t, "  a  b ", {8, 4, 6}, "a b");
+  check_both_ways(t, "a<xy>b", {8, 3, 6}, "a<xy>b");
+  check_both_ways(t, "éé a</s>", {4, 0, 8, 0}, " \xE2\x81\x87  a \xE2\x81\x87 ");  // texts cannot spell control pieces
+  check_both_ways(t, " ", {}, "");
+  CHECK(t.is_special(2));
+  CHECK(t.eos_id() == 2);
+  const peft::Tokenizer plain = load_pieces({.remove_extra_whitespaces = false, .add_dummy_prefix = false});
+  check_both_ways(plain, "  a  b ", {4, 8, 4, 4, 6, 4}, "  a  b ");
+  check_both_ways(plain, "a<xy>b", {5, 3, 6}, "a<xy>b");
+  check_both_ways(load_pieces({.byte_fallback = true}), "éé a</s>", {4, 205, 179, 205, 179, 8, 70, 57, 125, 72}, "éé a</s>");
+  CHECK(load_pieces({.suffix = true}).encode("  a  b ") == PieceIds{5, 4, 6, 4});
+}
+
+TEST_CASE("a sentencepiece BPE model", "[tokenizer]") {
+  const peft::Tokenizer t = load_pieces({.bpe = true});
+  check_both_ways(t, "abb ab", {4, 9, 4, 5, 6}, "abb ab");  // "ab" is unused: it leads to abb, and is else taken apart
+  check_both_ways(t, "  a  b ", {8, 4, 6}, "a b");
+  check_both_ways(t, "a<xy>b", {8, 3, 6}, "a<xy>b");
+  check_both_ways(t, "éé a</s>", {4, 0, 8, 0}, " \xE2\x81\x87  a \xE2\x81\x87 ");
+  check_both_ways(t, "abab", {4, 5, 6, 5, 6}, "abab");
+  const peft::Tokenizer bytes = load_pieces({.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false});
+  check_both_ways(bytes, "  a  b ", {4, 4, 8, 4, 4, 6, 4}, "  a  b ");
+  check_both_ways(bytes, "éé a</s>", {4, 206, 180, 206, 180, 8, 71, 58, 126, 73}, "éé a</s>");
+  const peft::Tokenizer strict = load_pieces({.bpe = true, .byte_fallback = true});
+  CHECK(strict.decode(PieceIds{5, 11 + 0xC3, 11 + 0xA9, 11 + 0xC3, 5}) ==
+        "aé\xEF\xBF\xBD"
+        "a");
+  CHECK(strict.decode(PieceIds{1, 8, 5, 2}) == "aa");
+  CHECK(strict.decode(PieceIds{4, 4, 5}) == "a");
+}
+
+TEST_CASE("offsets through sentencepiece's normalizer", "[tokenizer]") {
+  const peft::Encoding e = load_pieces({}).encode_full("  éa  b");
+  CHECK(e.ids == PieceIds{4, 0, 5, 4, 6});
+  CHECK(e.offsets == std::vector<peft::Offsets>{{2, 3}, {2, 3}, {3, 4}, {4, 5}, {6, 7}});
+}
+
+TEST_CASE("who reads a sentencepiece file says what stands around a text", "[tokenizer]") {
+  const small::Folder folder;
+  folder.write("spiece.model", model_bytes({}));
+  CHECK(peft::load_tokenizer(folder.path()).encode("a") == PieceIds{8});
+  folder.write("tokenizer_config.json", R"({"tokenizer_class":"T5Tokenizer"})");
+  CHECK(peft::load_tokenizer(folder.path()).encode("a") == PieceIds{8, 2});
+  folder.write("tokenizer_config.json", R"({"tokenizer_class":"LlamaTokenizer","add_eos_token":true})");
+  CHECK(peft::load_tokenizer(folder.path()).encode("a") == PieceIds{1, 8, 2});
+}
+
+TEST_CASE("what is no sentencepiece model is refused", "[tokenizer]") {
+  using peft::tokenizer::SentencepieceModel;
+  const std::string good = model_bytes({});
+  CHECK(SentencepieceModel::parse(good, "f").pieces.size() == 10);
+  CHECK_THROWS_WITH(SentencepieceModel::parse("", "f"), Catch::Contains("no pieces"));
+  CHECK_THROWS_WITH(SentencepieceModel::parse(good.substr(0, good.size() - 1), "f"), Catch::Contains("ends within a field"));
+  CHECK_THROWS_WITH(SentencepieceModel::parse(Message().text(1, Message().text(1, "a").number(3, 9).bytes).bytes, "f"), Catch::Contains("type 9"));
+  CHECK_THROWS_AS(SentencepieceModel::parse(std::string(20, '\xFF'), "f"), peft::FormatError);
+  const small::Folder folder;
+  CHECK_THROWS_WITH(peft::load_tokenizer(folder.write("a.model", Message().text(1, Message().text(1, "a").bytes).bytes)), Catch::Contains("unknown piece"));
+}
