@@ -74,7 +74,7 @@ struct Attention {
       if (!pass->caches.empty()) {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
-        const std::int64_t keys = cache.length() + s.length();
+        const std::int64_t keys = cache.rows() + s.length();
         span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
       }
       in.spans.push_back(std::move(span));
