@@ -59,7 +59,11 @@ template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}) {
   using T = scalar_of<M>;
   Pass<T> pass = pass_of(model, nullptr);
-  const BatchRows rows = rows_of(batch, options.share_beginning && pass.past.empty());
+  BatchRows rows = rows_of(batch, options.share_beginning && pass.fronts.empty());
+  if (!pass.fronts.empty()) {
+    FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
+    rows = {std::move(fronted.sequences), std::move(fronted.ids), std::move(fronted.targets)};
+  }
   pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);

@@ -137,9 +137,11 @@ class Trainer {
       double loss = 0;
       for (const Batch& batch : batches) {
         Tape tape;
-        const Variable<T> part = lm_loss(model_, batch, double(std::max<std::int64_t>(labels, 1)),
-                                         {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)});
+        Variable<T> part = lm_loss(model_, batch, double(std::max<std::int64_t>(labels, 1)),
+                                   {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)});
         loss += double(part.value()[0]);
+        if constexpr (requires { model_.penalty(); })  // of a method; once a step, and no part of the loss that is reported
+          if (const Variable<T> penalty = model_.penalty()) part = add(std::move(part), scale(penalty, T(1) / T(batches.size())));
         if (part.needs_grad()) tape.backward(part);
         result.tokens += batch.tokens();
       }
@@ -154,6 +156,7 @@ class Trainer {
       if (!std::isfinite(progress.grad_norm)) refuse("gradient", "norm " + std::to_string(progress.grad_norm));
       progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
       optimizer.step(progress.learning_rate);
+      if constexpr (requires { model_.after_step(step); }) model_.after_step(step);
       zero_grad(optimizer.trainables());
       step++;
       result.losses.push_back(loss);
