@@ -4,13 +4,16 @@
 namespace parity {
 
 GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden) {
-  const auto all_ids = golden.read<std::int32_t>("input_ids"), mask = golden.read<std::int32_t>("attention_mask");
+  const auto all_ids = golden.read<std::int32_t>("input_ids");
+  mask = golden.read<std::int32_t>("attention_mask");
+  const auto tasks = golden.find("task_ids") ? golden.read<std::int32_t>("task_ids") : peft::Tensor<std::int32_t>();
   const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
   rows = all_ids.rows(), length = all_ids.cols();
   std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
   for (std::int64_t b = 0; b < rows; b++) {
     peft::Sequence s;
     s.begin = std::int64_t(ids.size()), s.id = std::uint64_t(b), s.first_position = -1;
+    if (tasks) s.task = tasks[b];
     for (std::int64_t t = 0; t < length; t++) {
       if (!mask(b, t)) continue;
       if (s.first_position < 0) s.first_position = t;

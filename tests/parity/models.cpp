@@ -36,7 +36,7 @@ void check_one(Report& report, const std::string& name, const fs::path& folder) 
     peft::freeze(model, peft::Everything{});
     peft::Tape tape;
     const auto run = begin_run(model, batch);
-    tape.backward(loss_of(model, batch));
+    tape.backward(loss_of(model, *run));
     Difference all;
     std::size_t found = 0;
     peft::for_each_parameter(model, [&](const std::string& path, const peft::Parameter<T>& parameter) {
