@@ -65,12 +65,12 @@ peft::TargetModules targets_of(const std::string& text) {
   return CLI::detail::split(text, ',');
 }
 
-std::int64_t training_memory(const Opened& opened, const peft::LoraConfig& lora, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {
+std::int64_t training_memory(const Opened& opened, const peft::TargetModules& targets, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {
   const auto& c = opened.base.config;
   const std::int64_t hidden = c.hidden_size, inner = c.mlp.intermediate_size, heads = c.attention.num_attention_heads;
   const std::int64_t q = heads * c.attention.head_dim, kv = c.attention.num_key_value_heads * c.attention.head_dim;
   const auto on = [&](std::initializer_list<const char*> names) {
-    return std::any_of(names.begin(), names.end(), [&](const char* n) { return lora.target_modules.matches(std::string("model.layers.0.") + n); });
+    return std::any_of(names.begin(), names.end(), [&](const char* n) { return targets.matches(std::string("model.layers.0.") + n); });
   };
   // Kept of a token in a layer: the residual stream twice, q and the context, k, v, gate and up; and what enters a LoRA, where nothing else keeps it.
   std::int64_t layer = 2 * hidden + 2 * q + 2 * kv + heads + 2 * inner;

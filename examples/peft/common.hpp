@@ -42,7 +42,7 @@ peft::TargetModules targets_of(const std::string& text);
 
 /// Bytes that the process holds at most while a batch of so many tokens goes forward and backward: the mapped file, what forward keeps for
 /// backward, the optimiser, and scratch.
-std::int64_t training_memory(const Opened& opened, const peft::LoraConfig& lora, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
+std::int64_t training_memory(const Opened& opened, const peft::TargetModules& targets, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
 
 /// 94 MiB, 1.2 GiB
 std::string bytes_text(std::int64_t bytes);

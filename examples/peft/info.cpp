@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "method_options.hpp"
 
 namespace tool {
 
@@ -25,15 +26,20 @@ void info(const Options& o) {
                                    c.mlp.intermediate_size, c.vocab_size, c.head.tied ? "tied" : "own"));
   line("context", fmt::format("{} tokens, rope theta {}", c.max_position_embeddings, c.attention.rope ? c.attention.rope->theta : 0));
   for (const std::string& name : opened.tuned.adapter_names()) {
-    const auto* lora = std::any_cast<peft::LoraConfig>(&opened.tuned.entry(name).config);
-    if (lora) line("adapter", fmt::format("LoRA r={} alpha={} on {}", lora->r, lora->lora_alpha, lora->target_modules.text()));
+    const auto& entry = opened.tuned.entry(name);
+    if (const auto* lora = std::any_cast<peft::LoraConfig>(&entry.config))
+      line("adapter", fmt::format("LoRA r={} alpha={} on {}", lora->r, lora->lora_alpha, lora->target_modules.text()));
+    else
+      line("adapter", method_name(entry.peft_type));
   }
   if (opened.tuned.adapter_names().empty()) {
     opened.tuned.add_adapter("default", peft::LoraConfig{.r = o.r, .lora_alpha = double(2 * o.r), .target_modules = targets_of(o.targets)});
     const auto count = opened.tuned.count_parameters();
     const auto& lora = std::any_cast<const peft::LoraConfig&>(opened.tuned.entry("default").config);
     line("LoRA", fmt::format("r={} on {}   {}", lora.r, lora.target_modules.text(), peft::to_string(count)));
-    const auto memory = [&](bool checkpointing) { return bytes_text(training_memory(opened, lora, o.batch * o.length, count.trainable, checkpointing)); };
+    const auto memory = [&](bool checkpointing) {
+      return bytes_text(training_memory(opened, lora.target_modules, o.batch * o.length, count.trainable, checkpointing));
+    };
     line("memory", fmt::format("training it on {} x {} tokens takes about {}, {} with --checkpointing", o.batch, o.length, memory(false), memory(true)));
   } else {
     line("parameters", opened.tuned.trainable_parameters());
