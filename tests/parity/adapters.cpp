@@ -258,6 +258,50 @@ void check_residual_case(Report& report, const std::string& name, const fs::path
   });
 }
 
+// Combinations of LoRAs: their change at one module, and what they compute.
+void check_weighted(Report& report, const std::string& name, const fs::path& folder, const fs::path& base_folder) {
+  const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
+  const GoldenBatch batch(golden);
+  const auto index = peft::Json::read((folder / "index.json").string());
+  auto base = peft::load_model<float>(base_folder.string());
+  for (const auto& [title, entry] : index.object()) {
+    const std::string combination = title;
+    const peft::Json& how = entry;
+    report.check(name + "/" + combination, [&] {
+      peft::PeftModel tuned{base};
+      std::vector<std::string> adapters;
+      std::vector<double> weights;
+      for (const auto& adapter : how.at("adapters").array()) {
+        adapters.push_back(adapter.string());
+        peft::load_adapter(tuned, adapters.back(), (folder / adapters.back()).string());
+      }
+      for (const auto& weight : how.at("weights").array()) weights.push_back(weight.number());
+      peft::WeightedAdapterOptions options;
+      for (const auto& [key, value] : how.object()) {
+        if (key == "combination_type") options.combination_type = value.string();
+        if (key == "svd_rank" && value.is_integer()) options.svd_rank = value.integer();
+        if (key == "density" && value.is_number()) options.density = value.number();
+        if (key == "majority_sign_method" && value.is_string()) options.majority_sign_method = value.string();
+      }
+      peft::add_weighted_adapter(tuned, adapters, weights, "golden", options);
+      tuned.set_adapter("golden");
+      // An SVD of float32 numbers, cut off, against one of doubles.
+      Difference d = compare_rows(batch, run_logits(tuned, batch), golden.read<float>(combination + ".logits"), 1e-3, 1e-4);
+      peft::for_each_site(tuned.model(), [&]<class S>(const std::string& path, const S& site) {
+        if constexpr (std::same_as<S, peft::Linear<float>>) {
+          const auto* lora = site.adapters.template get<peft::Lora<float>>(tuned.entry("golden").id);
+          const std::string wanted = combination + ".delta." + path;
+          if (!lora || !golden.find(wanted)) return;
+          peft::Tensor<float> delta({site.out_features(), site.in_features()});
+          peft::ops::gemm<float>(lora->scaling, lora->B.value().view(), false, lora->A.value().view(), false, 0, delta.view());
+          merge(d, compare(delta, golden.read<float>(wanted), 1e-4, 1e-4), path);
+        }
+      });
+      return d;
+    });
+  }
+}
+
 }  // namespace
 
 void check_adapters(Report& report, const fs::path& root) {
@@ -280,8 +324,12 @@ void check_adapters(Report& report, const fs::path& root) {
         guarded(report, name, [&] { check_residual_case(report, name, folder, base); });
         continue;
       }
+      if (fs::exists(folder / "index.json")) {
+        guarded(report, name, [&] { check_weighted(report, name, folder, base); });
+        continue;
+      }
       if (!fs::exists(folder / "adapter_config.json")) {
-        report.skip(name + "/logits", "combinations of adapters");
+        report.skip(name + "/logits", "a folder without an adapter_config.json");
         continue;
       }
       try {

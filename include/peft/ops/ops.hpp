@@ -14,5 +14,6 @@
 #include "peft/ops/norm.hpp"
 #include "peft/ops/quantized.hpp"
 #include "peft/ops/rope.hpp"
+#include "peft/ops/task_arithmetic.hpp"
 #include "peft/ops/update.hpp"
 #include "peft/ops/weight_view.hpp"
