@@ -10,21 +10,21 @@ using Catch::Contains;
 
 namespace {
 
-Array map_of(const Array& x, const Array& W, const Array& b) { return times(x, transposed(W)) + b; }
+Array map_of(const Array& x, const Array& W, const Array& bias) { return times(x, transposed(W)) + bias; }
 const TargetModules map_name = {"map"};
 
 // Block-diagonal (blocks · b, blocks · b) of (blocks, b, b).
 Array block_diagonal(const std::vector<Array>& blocks) {
-  const std::size_t b = blocks[0].shape()[0];
-  Array all = xt::zeros<double>({blocks.size() * b, blocks.size() * b});
-  for (std::size_t k = 0; k < blocks.size(); k++) xt::view(all, xt::range(k * b, (k + 1) * b), xt::range(k * b, (k + 1) * b)) = blocks[k];
+  const std::size_t size = blocks[0].shape()[0];
+  Array all = xt::zeros<double>({blocks.size() * size, blocks.size() * size});
+  for (std::size_t k = 0; k < blocks.size(); k++) xt::view(all, xt::range(k * size, (k + 1) * size), xt::range(k * size, (k + 1) * size)) = blocks[k];
   return all;
 }
-Array skew(const Array& triangles, std::size_t block, std::size_t b) {
-  Array Q = xt::zeros<double>({b, b});
+Array skew(const Array& triangles, std::size_t block, std::size_t size) {
+  Array Q = xt::zeros<double>({size, size});
   std::size_t k = 0;
-  for (std::size_t i = 0; i < b; i++)
-    for (std::size_t j = i + 1; j < b; j++, k++) Q(i, j) = triangles(block, k), Q(j, i) = -triangles(block, k);
+  for (std::size_t i = 0; i < size; i++)
+    for (std::size_t j = i + 1; j < size; j++, k++) Q(i, j) = triangles(block, k), Q(j, i) = -triangles(block, k);
   return Q;
 }
 // X with X (I + Q) = I − Q, by the geometric series of a small Q: (I − Q) Σ (−Q)ᵏ.
@@ -39,9 +39,9 @@ Array cayley_by_series(const Array& Q) {
 
 TEST_CASE("IA3 scales outputs, bias included, or the inputs of feed-forward modules", "[adapters][gradcheck]") {
   check_method(IA3Config{.init_ia3_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) { return Array(map_of(x, W, b) * xt::flatten(t["ia3_l"])); });
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) { return Array(map_of(x, W, bias) * xt::flatten(t["ia3_l"])); });
   check_method(IA3Config{.feedforward_modules = map_name, .init_ia3_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) { return map_of(Array(x * t["ia3_l"]), W, b); });
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) { return map_of(Array(x * t["ia3_l"]), W, bias); });
   check_fresh(IA3Config{.target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(IA3Config{.feedforward_modules = {"wo"}, .target_modules = map_name}),
                     Contains("feedforward_modules names \"wo\"") && Contains("(map)"));
@@ -81,13 +81,13 @@ TEST_CASE("DoRA keeps the length of each row apart from its direction", "[adapte
       for (double& m : p.value().span()) m *= 1.3;
     t.all[path.substr(13)] = array(p.value()), trained.push_back(p);
   });
-  const Array W = array(base.map.weight.value()), b = array(base.map.bias.value());
+  const Array W = array(base.map.weight.value()), bias = array(base.map.bias.value());
   const Array turned = W + 2.0 * times(t["lora_B.weight"], t["lora_A.weight"]);
-  const Array lengths = xt::sqrt(xt::sum(turned * turned, {1}));
-  CHECK_THAT(Array(t["lora_magnitude_vector"] / 1.3), is_near<double>(lengths, 50));  // began as the lengths
-  const Array gain = t["lora_magnitude_vector"] / lengths;
+  const Array row_lengths = xt::sqrt(xt::sum(turned * turned, {1}));
+  CHECK_THAT(Array(t["lora_magnitude_vector"] / 1.3), is_near<double>(row_lengths, 50));  // began as the lengths
+  const Array gain = t["lora_magnitude_vector"] / row_lengths;
   const Variable<double> x(normal({5, 12}, 3));
-  const Array expected = times(array(x.value()), transposed(turned)) * gain + b;
+  const Array expected = times(array(x.value()), transposed(turned)) * gain + bias;
   CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
   tuned.merge_adapter();
   CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
@@ -133,13 +133,15 @@ TEST_CASE("PiSSA and OLoRA begin as the base, and train its leading part", "[ada
 }
 
 TEST_CASE("VeRA scales two frozen projections that all sites share", "[adapters][gradcheck]") {
-  check_method(VeraConfig{.r = 4, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+  check_method(VeraConfig{.r = 4, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     const Array h = times(x, transposed(t["vera_A"])) * t["vera_lambda_d"];
-    return Array(map_of(x, W, b) + times(h, transposed(t["vera_B"])) * t["vera_lambda_b"]);
+    return Array(map_of(x, W, bias) + times(h, transposed(t["vera_B"])) * t["vera_lambda_b"]);
   });
   check_fresh(VeraConfig{.r = 4, .target_modules = map_name}, 1);
   // As torch.empty(2, 3).uniform_(-√2, √2, generator seed 0) draws: the bound is √(6 / 3).
-  const auto shared = shared_part<float>(VeraConfig{.r = 2, .target_modules = map_name}, ModelInfo{.linears = {{"map", 3, 2, false}}}, Random());
+  ModelInfo info;
+  info.linears = {{"map", 3, 2, false}};
+  const auto shared = shared_part<float>(VeraConfig{.r = 2, .target_modules = map_name}, info, Random());
   CHECK(shared.A.value()[0] == Approx((2 * 0.496256589889526367f - 1) * std::sqrt(2.0f)).epsilon(1e-6));
   CHECK(shared.A.value()[1] == Approx((2 * 0.768221795558929443f - 1) * std::sqrt(2.0f)).epsilon(1e-6));
   CHECK_THROWS_WITH(validate(VeraConfig{.r = 0}), Contains("[VeraConfig] r is 0"));
@@ -147,23 +149,23 @@ TEST_CASE("VeRA scales two frozen projections that all sites share", "[adapters]
 
 TEST_CASE("LoHa is the product of two low-rank matrices, entry by entry", "[adapters][gradcheck]") {
   check_method(LoHaConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  const Array delta = 2.0 * times(t["hada_w1_a"], t["hada_w1_b"]) * times(t["hada_w2_a"], t["hada_w2_b"]);
-                 return map_of(x, Array(W + delta), b);
+                 return map_of(x, Array(W + delta), bias);
                });
   check_fresh(LoHaConfig{.target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(LoHaConfig{.r = -1}), Contains("[LoHaConfig] r is -1"));
 }
 
 TEST_CASE("LoKr is a Kronecker product, its factors low-rank where that is smaller", "[adapters][gradcheck]") {
-  const auto oracle = [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+  const auto oracle = [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     const Array w1 = t.all.contains("lokr_w1") ? t["lokr_w1"] : times(t["lokr_w1_a"], t["lokr_w1_b"]);
     const Array w2 = t.all.contains("lokr_w2") ? t["lokr_w2"] : times(t["lokr_w2_a"], t["lokr_w2_b"]);
     Array delta = xt::zeros<double>(W.shape());
     for (std::size_t o = 0; o < W.shape()[0]; o++)
       for (std::size_t i = 0; i < W.shape()[1]; i++) delta(o, i) = w1(o / w2.shape()[0], i / w2.shape()[1]) * w2(o % w2.shape()[0], i % w2.shape()[1]);
     const double r = t.all.contains("lokr_w2_a") ? double(t["lokr_w2_b"].shape()[0]) : 3;
-    return map_of(x, Array(W + 6 / r * delta), b);
+    return map_of(x, Array(W + 6 / r * delta), bias);
   };
   check_method(LoKrConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = map_name}, oracle);
   check_method(LoKrConfig{.r = 1, .alpha = 6, .decompose_both = true, .decompose_factor = 4, .init_weights = false, .target_modules = map_name}, oracle);
@@ -183,17 +185,18 @@ TEST_CASE("OFT turns the input in blocks, by the series or exactly", "[adapters]
       for (std::size_t k = 0; k < 3; k++) blocks.push_back(rotation(skew(triangles, share ? 0 : k, 4)));
       return block_diagonal(blocks);
     };
-    check_method(
-        OFTConfig{.oft_block_size = 4, .block_share = share, .use_cayley_neumann = false, .init_weights = false, .target_modules = map_name},
-        [&](const Array& x, const Array& W, const Array& b, const Tensors& t) { return map_of(times(x, rotated(t["oft_R.weight"], cayley_by_series)), W, b); });
+    check_method(OFTConfig{.oft_block_size = 4, .block_share = share, .use_cayley_neumann = false, .init_weights = false, .target_modules = map_name},
+                 [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+                   return map_of(times(x, rotated(t["oft_R.weight"], cayley_by_series)), W, bias);
+                 });
     check_method(OFTConfig{.r = 3, .oft_block_size = 0, .block_share = share, .init_weights = false, .target_modules = map_name},
-                 [&](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+                 [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                    return map_of(times(x, rotated(t["oft_R.weight"],
                                                   [](const Array& Q) {
                                                     const Array Q2 = times(Q, Q);
                                                     return Array(xt::eye<double>(4) + 2 * Q + 2 * Q2 + 2 * times(Q2, Q) + times(Q2, Q2));
                                                   })),
-                                 W, b);
+                                 W, bias);
                  });
   }
   check_fresh(OFTConfig{.oft_block_size = 4, .target_modules = map_name}, 4);
@@ -204,13 +207,13 @@ TEST_CASE("OFT turns the input in blocks, by the series or exactly", "[adapters]
 
 TEST_CASE("BOFT turns the input exactly and scales what comes out, but not the bias", "[adapters][gradcheck]") {
   check_method(BOFTConfig{.boft_block_size = 4, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  std::vector<Array> blocks;
                  for (std::size_t k = 0; k < 3; k++) {
                    const Array P = xt::view(t["boft_R"], 0, k);
                    blocks.push_back(cayley_by_series(Array(0.5 * (P - transposed(P)))));
                  }
-                 return Array(times(times(x, block_diagonal(blocks)), transposed(W)) * xt::flatten(t["boft_s"]) + b);
+                 return Array(times(times(x, block_diagonal(blocks)), transposed(W)) * xt::flatten(t["boft_s"]) + bias);
                });
   check_fresh(BOFTConfig{.boft_block_size = 4, .target_modules = map_name}, 4);
   CHECK_THROWS_WITH(validate(BOFTConfig{.boft_block_size = 4, .boft_block_num = 2}), Contains("boft_block_size is 4 and boft_block_num is 2"));
@@ -221,13 +224,13 @@ TEST_CASE("BOFT turns the input exactly and scales what comes out, but not the b
 }
 
 TEST_CASE("HRA reflects the input", "[adapters][gradcheck]") {
-  check_method(HRAConfig{.r = 3, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+  check_method(HRAConfig{.r = 3, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     Array M = xt::eye<double>(12);
     for (std::size_t i = 0; i < 3; i++) {
       const Array u = xt::view(t["hra_u"], xt::all(), xt::range(i, i + 1));
       M = times(M, Array(xt::eye<double>(12) - 2 * times(u, transposed(u)) / xt::sum(u * u)()));
     }
-    return map_of(x, times(W, M), b);
+    return map_of(x, times(W, M), bias);
   });
   check_fresh(HRAConfig{.r = 4, .target_modules = map_name});
   CHECK_THROWS_WITH(validate(HRAConfig{.r = 0}), Contains("[HRAConfig] r is 0"));
@@ -237,14 +240,14 @@ TEST_CASE("FourierFT is the inverse transform of few coefficients", "[adapters][
   // torch.randperm(96, generator seed 777)[:5]
   const std::vector<std::int64_t> places = torch_randperm(96, 5, 777);
   check_method(FourierFTConfig{.n_frequency = 5, .scaling = 30, .target_modules = map_name},
-               [&](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  Array delta = xt::zeros<double>(W.shape());
                  for (std::size_t k = 0; k < 5; k++)
                    for (std::size_t p = 0; p < 8; p++)
                      for (std::size_t q = 0; q < 12; q++)
                        delta(p, q) += 30.0 / 96 * t["fourierft_spectrum"](k) *
                                       std::cos(2 * 3.14159265358979323846 * (double(places[k] / 12) * double(p) / 8 + double(places[k] % 12) * double(q) / 12));
-                 return map_of(x, Array(W + delta), b);
+                 return map_of(x, Array(W + delta), bias);
                });
   check_fresh(FourierFTConfig{.n_frequency = 5, .init_weights = true, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(FourierFTConfig{.n_frequency = 0}), Contains("n_frequency is 0"));
@@ -254,12 +257,13 @@ TEST_CASE("FourierFT is the inverse transform of few coefficients", "[adapters][
 TEST_CASE("MiSS shares one shard between blocks of inputs", "[adapters][gradcheck]") {
   for (const std::int64_t r : {4, 5}) {  // the last block may be short
     CAPTURE(r);
-    check_method(MissConfig{.r = r, .init_weights = false, .target_modules = map_name}, [r](const Array& x, const Array& W, const Array& b, const Tensors& t) {
-      Array delta = xt::zeros<double>(W.shape());
-      for (std::size_t o = 0; o < 8; o++)
-        for (std::size_t i = 0; i < 12; i++) delta(o, i) = t["miss_block"](i % std::size_t(r), o);
-      return map_of(x, Array(W + delta), b);
-    });
+    check_method(MissConfig{.r = r, .init_weights = false, .target_modules = map_name},
+                 [r](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+                   Array delta = xt::zeros<double>(W.shape());
+                   for (std::size_t o = 0; o < 8; o++)
+                     for (std::size_t i = 0; i < 12; i++) delta(o, i) = t["miss_block"](i % std::size_t(r), o);
+                   return map_of(x, Array(W + delta), bias);
+                 });
   }
   check_fresh(MissConfig{.r = 4, .target_modules = map_name}, 1);
   check_fresh(MissConfig{.r = 4, .init_weights = "bat", .target_modules = map_name}, 1);
@@ -300,8 +304,8 @@ TEST_CASE("RoAd turns and stretches pairs of outputs", "[adapters][gradcheck]") 
     CAPTURE(variant);
     const std::string v = variant;
     check_method(RoadConfig{.variant = variant, .group_size = 4, .init_weights = false, .target_modules = map_name},
-                 [v](const Array& x, const Array& W, const Array& b, const Tensors& t) {
-                   const Array y = map_of(x, W, b), &theta = t["road_theta"], &alpha = t["road_alpha"];
+                 [v](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+                   const Array y = map_of(x, W, bias), &theta = t["road_theta"], &alpha = t["road_alpha"];
                    Array turned = y;
                    for (std::size_t o = 0; o < 8; o++) {
                      const std::size_t g = o / 4, k = o % 4;
@@ -318,11 +322,11 @@ TEST_CASE("RoAd turns and stretches pairs of outputs", "[adapters][gradcheck]") 
 }
 
 TEST_CASE("C3A has circulant blocks", "[adapters][gradcheck]") {
-  check_method(C3AConfig{.block_size = 4, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+  check_method(C3AConfig{.block_size = 4, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     Array delta = xt::zeros<double>(W.shape());
     for (std::size_t o = 0; o < 8; o++)
       for (std::size_t i = 0; i < 12; i++) delta(o, i) = t["c3a_kernel"](o / 4, i / 4, (i % 4 + 4 - o % 4) % 4) / 12;
-    return map_of(x, Array(W + delta), b);
+    return map_of(x, Array(W + delta), bias);
   });
   check_fresh(C3AConfig{.block_size = 4, .init_weights = true, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(check_fresh(C3AConfig{.block_size = 5, .target_modules = map_name}), Contains("block_size is 5, which does not divide the 12"));
@@ -331,8 +335,8 @@ TEST_CASE("C3A has circulant blocks", "[adapters][gradcheck]") {
 TEST_CASE("VB-LoRA mixes the vectors of a shared bank", "[adapters][gradcheck]") {
   check_method(
       VBLoRAConfig{.r = 2, .num_vectors = 6, .vector_length = 4, .topk = 2, .init_vector_bank_bound = 1, .init_logits_std = 1, .target_modules = map_name},
-      [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
-        const Array& bank = t["vblora_vector_bank"];
+      [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+        const Array& biasank = t["vblora_vector_bank"];
         const auto mix = [&](const Array& logits, std::size_t i, std::size_t j) {
           std::vector<std::size_t> order = {0, 1, 2, 3, 4, 5};
           std::sort(order.begin(), order.end(), [&](std::size_t p, std::size_t q) { return logits(i, j, p) > logits(i, j, q); });
@@ -344,36 +348,37 @@ TEST_CASE("VB-LoRA mixes the vectors of a shared bank", "[adapters][gradcheck]")
           for (std::size_t k = 0; k < 3; k++) xt::view(A, j, xt::range(4 * k, 4 * k + 4)) = mix(t["vblora_logits_A"], j, k);
           for (std::size_t k = 0; k < 2; k++) xt::view(B, xt::range(4 * k, 4 * k + 4), j) = mix(t["vblora_logits_B"], k, j);
         }
-        return map_of(x, Array(W + times(B, A)), b);
+        return map_of(x, Array(W + times(B, A)), bias);
       });
   CHECK_THROWS_WITH(validate(VBLoRAConfig{.num_vectors = 4, .topk = 5}), Contains("topk is 5; allowed are 1 to num_vectors (4)"));
 }
 
 TEST_CASE("SHiRA trains few entries of the weight", "[adapters][gradcheck]") {
-  check_method(ShiraConfig{.r = 1, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+  check_method(ShiraConfig{.r = 1, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     Array changed = W;
     REQUIRE(t["shira_weight"].size() == 20);
     for (std::size_t k = 0; k < 20; k++) changed(std::size_t(t["shira_indices"](0, k)), std::size_t(t["shira_indices"](1, k))) += t["shira_weight"](k);
-    return map_of(x, changed, b);
+    return map_of(x, changed, bias);
   });
   check_fresh(ShiraConfig{.r = 1, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(check_fresh(ShiraConfig{.r = 5, .target_modules = map_name}), Contains("r is 5, so that 100 entries"));
 }
 
 TEST_CASE("HiRA scales the entries of the weight", "[adapters][gradcheck]") {
-  check_method(HiraConfig{.r = 3, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) { return map_of(x, Array(W + W * times(t["hira_B"], t["hira_A"])), b); });
+  check_method(HiraConfig{.r = 3, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+    return map_of(x, Array(W + W * times(t["hira_B"], t["hira_A"])), bias);
+  });
   check_fresh(HiraConfig{.r = 3, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(HiraConfig{.hira_dropout = 1}), Contains("hira_dropout is 1"));
 }
 
 TEST_CASE("DeLoRA bounds the change by lambda", "[adapters][gradcheck]") {
   check_method(DeloraConfig{.r = 3, .delora_lambda = 6, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  const Array &A = t["delora_A"], &B = t["delora_B"];
-                 const Array lengths = xt::sqrt(xt::sum(A * A, {1})) * xt::sqrt(xt::sum(B * B, {0})), columns = xt::sqrt(xt::sum(W * W, {0}));
-                 const Array delta = times(Array(B * (6.0 / 3 / lengths)), A) * columns;
-                 return map_of(x, Array(W + delta), b);
+                 const Array row_lengths = xt::sqrt(xt::sum(A * A, {1})) * xt::sqrt(xt::sum(B * B, {0})), columns = xt::sqrt(xt::sum(W * W, {0}));
+                 const Array delta = times(Array(B * (6.0 / 3 / row_lengths)), A) * columns;
+                 return map_of(x, Array(W + delta), bias);
                });
   check_fresh(DeloraConfig{.r = 3, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(DeloraConfig{.r = 0}), Contains("[DeloraConfig] r is 0"));
@@ -381,13 +386,13 @@ TEST_CASE("DeLoRA bounds the change by lambda", "[adapters][gradcheck]") {
 
 TEST_CASE("GraLoRA has a low rank in each block of its own", "[adapters][gradcheck]") {
   check_method(GraloraConfig{.r = 4, .alpha = 8, .gralora_k = 2, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  Array delta = xt::zeros<double>(W.shape());  // block (m, n): columns m r/k … of A[n], rows n r/k … of B[m]
                  for (std::size_t o = 0; o < 8; o++)
                    for (std::size_t i = 0; i < 12; i++)
                      for (std::size_t j = 0; j < 2; j++)
                        delta(o, i) += 2.0 * t["gralora_A"](i / 6, i % 6, o / 4 * 2 + j) * t["gralora_B"](o / 4, i / 6 * 2 + j, o % 4);
-                 return map_of(x, Array(W + delta), b);
+                 return map_of(x, Array(W + delta), bias);
                });
   check_fresh(GraloraConfig{.r = 4, .target_modules = map_name}, 1);
   CHECK_THROWS_WITH(validate(GraloraConfig{.r = 5}), Contains("r is 5, which gralora_k (2) does not divide"));
@@ -395,9 +400,9 @@ TEST_CASE("GraLoRA has a low rank in each block of its own", "[adapters][gradche
 
 TEST_CASE("AdaLoRA is a singular value decomposition with a penalty, and gives up triplets", "[adapters][gradcheck]") {
   check_method(AdaLoraConfig{.init_r = 3, .lora_alpha = 6, .init_lora_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& b, const Tensors& t) {
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  const Array delta = 6 / (3 + 1e-5) * times(t["lora_B"], Array(t["lora_A"] * t["lora_E"]));
-                 return map_of(x, Array(W + delta), b);
+                 return map_of(x, Array(W + delta), bias);
                });
   check_fresh(AdaLoraConfig{.target_modules = map_name}, 1);
 

@@ -24,9 +24,9 @@ struct OneLinear {
   static void describe(auto& self, auto&& visit) { visit("map", self.map); }
 };
 
-/// a bᵀ and a b of matrices.
-inline Array times(const Array& a, const Array& b) {
-  return xt::sum(xt::view(a, xt::all(), xt::all(), xt::newaxis()) * xt::view(b, xt::newaxis(), xt::all(), xt::all()), {1});
+/// The product of two matrices.
+inline Array times(const Array& left, const Array& right) {
+  return xt::sum(xt::view(left, xt::all(), xt::all(), xt::newaxis()) * xt::view(right, xt::newaxis(), xt::all(), xt::all()), {1});
 }
 inline Array transposed(const Array& a) { return xt::eval(xt::transpose(a)); }
 
@@ -40,7 +40,7 @@ struct Tensors {
   }
 };
 
-/// oracle(x, W, b, tensors) is what the Linear gives with the adapter.
+/// oracle(x, W, bias, tensors) is what the Linear gives with the adapter.
 template <class Config, class Oracle>
 void check_method(const Config& config, const Oracle& oracle, const OneLinear& base = OneLinear(), bool mergeable = true) {
   OneLinear model = base;
@@ -60,8 +60,8 @@ void check_method(const Config& config, const Oracle& oracle, const OneLinear& b
   };
   const Variable<double> x(normal({5, base.map.in_features()}, 3));
   const Tensor<double> found = run(x).value();
-  const Array W = array(base.map.weight.value()), b = array(base.map.bias.value());
-  CHECK_THAT(array(found), is_near<double>(oracle(array(x.value()), W, b, tensors), 50));
+  const Array W = array(base.map.weight.value()), bias = array(base.map.bias.value());
+  CHECK_THAT(array(found), is_near<double>(oracle(array(x.value()), W, bias, tensors), 50));
   CHECK_FALSE(same_bits(found, base.map.forward(x).value()));  // or the formula was not put to the test
   CHECK(gradcheck([&](const Variables& v) { return run(v[0]); }, {x.value()}, trained));
   if (mergeable) {

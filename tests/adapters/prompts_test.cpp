@@ -16,18 +16,18 @@ using Catch::Contains;
 
 namespace {
 
-using Tuned = PeftModel<Transformer<double>>;
+using TunedDouble = PeftModel<Transformer<double>>;
 
 struct Fed {
   std::vector<std::int32_t> ids, targets;
   std::shared_ptr<const Sequences> sequences;
 };
-Fed fed_to(const Tuned& tuned, const std::vector<std::int64_t>& lengths, Pass<double>& pass, const std::vector<int>& tasks = {}) {
+Fed fed_to(const TunedDouble& tuned, const std::vector<std::int64_t>& sizes, Pass<double>& pass, const std::vector<int>& tasks = {}) {
   std::vector<Sequence, PoolAllocator<Sequence>> all;
   std::int64_t n = 0;
-  for (std::size_t i = 0; i < lengths.size(); i++) {
+  for (std::size_t i = 0; i < sizes.size(); i++) {
     Sequence s;
-    s.begin = n, s.end = n += lengths[i], s.id = i, s.task = tasks.empty() ? 0 : tasks[i];
+    s.begin = n, s.end = n += sizes[i], s.id = i, s.task = tasks.empty() ? 0 : tasks[i];
     all.push_back(s);
   }
   Fed fed{random_ids(n, 11), random_labels(n, 11), std::make_shared<Sequences>(std::move(all))};
@@ -36,13 +36,13 @@ Fed fed_to(const Tuned& tuned, const std::vector<std::int64_t>& lengths, Pass<do
   pass.sequences = rows.sequences;
   return {rows.ids, {rows.targets.begin(), rows.targets.end()}, rows.sequences};
 }
-Variable<double> loss_of_tuned(const Tuned& tuned, const std::vector<int>& tasks = {}) {
+Variable<double> loss_of_tuned(const TunedDouble& tuned, const std::vector<int>& tasks = {}) {
   Pass<double> pass;
   const Fed fed = fed_to(tuned, {4, 3}, pass, tasks);
   const PassScope<double> scope(pass);
   return tuned.model().loss(tuned.model().hidden_states(fed.ids), fed.targets);
 }
-std::vector<Parameter<double>> parameters_of(const Tuned& tuned) {
+std::vector<Parameter<double>> parameters_of(const TunedDouble& tuned) {
   std::vector<Parameter<double>> all;
   tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) {
     if (p.requires_grad()) all.push_back(p);
@@ -52,7 +52,7 @@ std::vector<Parameter<double>> parameters_of(const Tuned& tuned) {
 template <class Config>
 void check_gradients(const Config& config, const std::vector<int>& tasks = {}, const TinyShape& shape = {}) {
   auto base = tiny_transformer<double>(shape);
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", config, 5);
   const auto parameters = parameters_of(tuned);
   REQUIRE(!parameters.empty());
@@ -85,7 +85,7 @@ TEST_CASE("gradients of norms, biases, tokens, embeddings and adaption prompts",
 
 TEST_CASE("a virtual token is a row of the prompt where an embedded token would be", "[adapters]") {
   auto base = tiny_transformer<double>();
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", PromptTuningConfig{.num_virtual_tokens = 3, .prompt_tuning_init = "TEXT", .init_ids = {4, 9}});
   // Begun as the tokens 4, 9, 4, the prompt is these tokens.
   Pass<double> pass;
@@ -102,7 +102,7 @@ TEST_CASE("a virtual token is a row of the prompt where an embedded token would 
 TEST_CASE("a prefix that holds a text's keys and values stands for the text", "[adapters]") {
   // Keys of a prefix have no rotary position of their own: with one layer they are read off a cache, rotated as the text has them.
   auto base = tiny_transformer<double>({.layers = 1});
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 3});
   const auto ids = random_ids(7, 11);
   KvCache<double> cache(1, 4);
@@ -124,14 +124,14 @@ TEST_CASE("a prefix that holds a text's keys and values stands for the text", "[
 
 TEST_CASE("what stands in front of sequences is not merged, and there is one of it", "[adapters]") {
   auto base = tiny_transformer<double>();
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", PromptTuningConfig{.num_virtual_tokens = 3});
   tuned.add_adapter("b", PromptEncoderConfig{.num_virtual_tokens = 2});
   tuned.add_adapter("c", PrefixTuningConfig{.num_virtual_tokens = 2});
   CHECK_THROWS_WITH(tuned.merge_adapter(), Contains("\"a\" (PROMPT_TUNING) puts something in front of sequences"));
-  tuned.set_adapter({"a", "b"});
+  tuned.set_adapter(std::vector<std::string>{"a", "b"});
   CHECK_THROWS_WITH(tuned.pass(), Contains("two active adapters both put virtual tokens in front"));
-  tuned.set_adapter({"a", "c"});  // a prompt behind a prefix
+  tuned.set_adapter(std::vector<std::string>{"a", "c"});  // a prompt behind a prefix
   CHECK(tuned.pass().fronts[0].tokens == 3);
   CHECK(tuned.pass().fronts[0].past == 2);
   CHECK_THROWS_WITH(tuned.add_adapter("d", PromptTuningConfig{.token_dim = 9}), Contains("token_dim is 9, this model's is 8"));
@@ -143,7 +143,7 @@ TEST_CASE("what stands in front of sequences is not merged, and there is one of 
 
 TEST_CASE("a task that a prompt does not have is refused", "[adapters]") {
   auto base = tiny_transformer<double>();
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 2});
   Pass<double> pass;
   CHECK_THROWS_WITH(fed_to(tuned, {3, 3}, pass, {0, 2}), Contains("a sequence of task 2; the adapter has tasks 0 to 1"));
@@ -151,7 +151,7 @@ TEST_CASE("a task that a prompt does not have is refused", "[adapters]") {
 
 TEST_CASE("trained tokens answer at the embedding and at a tied head with the same rows, and stay when merged", "[adapters]") {
   auto base = tiny_transformer<double>({.tied = true});
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", TrainableTokensConfig{.token_indices = {2, 5}});
   const Parameter<double> rows = parameters_of(tuned)[0];
   rows.assign(normal({2, 8}, 6));
@@ -179,7 +179,7 @@ TEST_CASE("trained tokens answer at the embedding and at a tied head with the sa
 TEST_CASE("tuned norms and saved modules replace the base's, and merge exactly", "[adapters]") {
   auto base = tiny_transformer<double>();
   for (const bool norms : {true, false}) {
-    Tuned tuned{base};
+    TunedDouble tuned{base};
     if (norms)
       tuned.add_adapter("a", LNTuningConfig{.target_modules = {"input_layernorm"}});
     else
@@ -194,7 +194,7 @@ TEST_CASE("tuned norms and saved modules replace the base's, and merge exactly",
     auto merged = tuned.merge_and_unload();
     CHECK(same_bits(hidden_states(merged, ids, pass_over<double>({5})), changed));
   }
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   CHECK_THROWS_WITH(tuned.add_adapter("a", LoraConfig{.target_modules = {"q_proj"}, .modules_to_save = {"lm_haed"}}),
                     Contains("\"lm_haed\" is no module of this model") && Contains("lm_head"));
   CHECK_THROWS_WITH(tuned.add_adapter("a", LNTuningConfig{.target_modules = {"ln_1"}}), Contains("target_modules \"ln_1\" matches no Norm of this model"));
@@ -203,7 +203,7 @@ TEST_CASE("tuned norms and saved modules replace the base's, and merge exactly",
 
 TEST_CASE("an adaption prompt adds what its own softmax finds, behind a gate", "[adapters]") {
   auto base = tiny_transformer<double>({.layers = 1});
-  Tuned tuned{base};
+  TunedDouble tuned{base};
   tuned.add_adapter("a", AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
   const auto ids = random_ids(5, 11);
   const auto pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{5}));

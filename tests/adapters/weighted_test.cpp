@@ -48,10 +48,10 @@ TEST_CASE("cat is exact, and so is svd of a rank that is large enough, whatever 
 TEST_CASE("linear adds A and B apart, with a sign on one side alone; one adapter is itself", "[adapters]") {
   Two two(3, 3);
   add_weighted_adapter(two.tuned, {"a", "b"}, {0.7, -0.4}, "linear", {.combination_type = "linear"});
-  const auto* a = two.tuned.model().map.adapters.get<Lora<double>>(two.tuned.entry("a").id);
-  const auto* b = two.tuned.model().map.adapters.get<Lora<double>>(two.tuned.entry("b").id);
-  const double wa = std::sqrt(0.7 * a->scaling), wb = std::sqrt(0.4 * b->scaling);
-  const Array A = wa * array(a->A.value()) - wb * array(b->A.value()), B = wa * array(a->B.value()) + wb * array(b->B.value());
+  const auto* one = two.tuned.model().map.adapters.get<Lora<double>>(two.tuned.entry("a").id);
+  const auto* other = two.tuned.model().map.adapters.get<Lora<double>>(two.tuned.entry("b").id);
+  const double wa = std::sqrt(0.7 * one->scaling), wb = std::sqrt(0.4 * other->scaling);
+  const Array A = wa * array(one->A.value()) - wb * array(other->A.value()), B = wa * array(one->B.value()) + wb * array(other->B.value());
   CHECK_THAT(two.change("linear"), is_near<double>(times(B, A), 100));
   add_weighted_adapter(two.tuned, {"a"}, {1}, "alone", {.combination_type = "ties", .density = 0.2});
   CHECK_THAT(two.change("alone"), is_near<double>(two.change("a"), 100));
