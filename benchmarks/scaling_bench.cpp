@@ -3,15 +3,15 @@
 // of 1.2 and 7 billion weights. Their weights are random and written to a temporary file, which is mapped as a user's would be. Each
 // measurement is a process of its own, so that its peak memory is its own.
 #include <fmt/core.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <peft/adapters/lora/lora.hpp>
 #include <peft/checkpoint/load.hpp>
 #include <peft/core/parallel.hpp>
 #include <peft/ops/isa.hpp>
 #include <peft/ops/quantized.hpp>
 #include <peft/train/trainer.hpp>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
@@ -128,7 +128,8 @@ Result measure(const Setting& s, const std::string& folder) {
   std::vector<peft::Example> rows(std::size_t(s.batch));
   peft::Random ids(1);
   for (peft::Example& row : rows)
-    for (std::int64_t t = 0; t < s.seq; t++) row.input_ids.push_back(std::int32_t(ids.below(std::uint64_t(s.vocab)))), row.labels.push_back(row.input_ids.back());
+    for (std::int64_t t = 0; t < s.seq; t++)
+      row.input_ids.push_back(std::int32_t(ids.below(std::uint64_t(s.vocab)))), row.labels.push_back(row.input_ids.back());
   const peft::Dataset data(std::move(rows));
   std::vector<std::size_t> all(std::size_t(s.batch));
   for (std::size_t i = 0; i < all.size(); i++) all[i] = i;
@@ -196,8 +197,12 @@ int main(int argc, char** argv) {
   CLI::App app{"Shows how a LoRA step's time and memory grow; one line of JSON a measurement"};
   std::string vary = "all", shape, folder = std::filesystem::temp_directory_path().string();
   int threads = 2;
-  app.add_option("--vary", vary, "seq, batch, layers, rank, vocab or all")->capture_default_str()->check(CLI::IsMember({"seq", "batch", "layers", "rank", "vocab", "all"}));
-  app.add_option("--shape", shape, "instead: one step at 256 tokens with checkpointing of 1.2b (hidden 1024, as many layers as 24 + 24 of an encoder-decoder weigh, F16) or 7b (Llama's, Q4_0)")
+  app.add_option("--vary", vary, "seq, batch, layers, rank, vocab or all")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"seq", "batch", "layers", "rank", "vocab", "all"}));
+  app.add_option("--shape", shape,
+                 "instead: one step at 256 tokens with checkpointing of 1.2b (hidden 1024, as many layers as 24 + 24 of an encoder-decoder weigh, F16) or 7b "
+                 "(Llama's, Q4_0)")
       ->check(CLI::IsMember({"1.2b", "7b"}));
   app.add_option("--folder", folder, "where the random weights go; 7b wants 4 GB")->capture_default_str()->check(CLI::ExistingDirectory);
   app.add_option("--threads", threads)->capture_default_str()->check(CLI::PositiveNumber);

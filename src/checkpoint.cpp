@@ -5,6 +5,8 @@
 #include "peft/checkpoint/impl/training_state.inl"
 
 namespace peft {
+template void save_adapter(const PeftModel<Transformer<float>>&, const std::string&, const std::string&, std::string);
+template void load_adapter(PeftModel<Transformer<float>>&, const std::string&, const std::string&, bool);
 template Transformer<float> build_model<float>(const ModelFile&);
 template Transformer<double> build_model<double>(const ModelFile&);
 template void save_model<float>(const Transformer<float>&, const std::string&, DType);

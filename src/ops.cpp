@@ -3,6 +3,7 @@
 #include "peft/ops/impl/attention.inl"
 #include "peft/ops/impl/elementwise.inl"
 #include "peft/ops/impl/embedding.inl"
+#include "peft/ops/impl/factorise.inl"
 #include "peft/ops/impl/linear_cross_entropy.inl"
 #include "peft/ops/impl/low_rank.inl"
 #include "peft/ops/impl/norm.inl"
@@ -43,6 +44,8 @@ namespace peft::ops {
   template void rope<T>(View<T>, std::span<const std::int32_t>, View<const T>, View<const T>, std::int64_t, bool, bool);                                     \
   template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);                                                                                 \
   template void adamw_update<T>(View<T>, View<T>, View<T>, View<const T>, const AdamwStep&);                                                                 \
+  template void split_by_svd<T>(View<T>, View<T>, View<const T>, double);                                                                                    \
+  template void split_by_qr<T>(View<T>, View<T>, View<const T>);                                                                                             \
   template void sgd_update<T>(View<T>, View<T>, View<const T>, double, double, double);
 PEFT_INSTANTIATE(float)
 PEFT_INSTANTIATE(double)

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "method_options.hpp"
 
 namespace tool {
 
@@ -26,8 +27,11 @@ void info(const Options& o) {
                                    c.mlp.intermediate_size, c.vocab_size, c.head.tied ? "tied" : "own"));
   line("context", fmt::format("{} tokens, rope theta {}", c.max_position_embeddings, c.attention.rope ? c.attention.rope->theta : 0));
   for (const std::string& name : opened.tuned.adapter_names()) {
-    const auto* lora = std::any_cast<peft::LoraConfig>(&opened.tuned.entry(name).config);
-    if (lora) line("adapter", fmt::format("LoRA r={} alpha={} on {}", lora->r, lora->lora_alpha, lora->target_modules.text()));
+    const auto& entry = opened.tuned.entry(name);
+    if (const auto* lora = std::any_cast<peft::LoraConfig>(&entry.config))
+      line("adapter", fmt::format("LoRA r={} alpha={} on {}", lora->r, lora->lora_alpha, lora->target_modules.text()));
+    else
+      line("adapter", method_name(entry.peft_type));
   }
   if (opened.tuned.adapter_names().empty()) {
     opened.tuned.add_adapter("default", peft::LoraConfig{.r = o.r, .lora_alpha = double(2 * o.r), .target_modules = targets_of(o.targets)});

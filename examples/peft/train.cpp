@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "method_options.hpp"
 #include "progress.hpp"
 
 namespace tool {
@@ -29,13 +30,26 @@ struct Options {
   double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
   std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   std::uint64_t seed = 42;
+  std::vector<std::string> set;
   bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false;
 };
 
-peft::LoraConfig lora_config(const Options& o) {
-  peft::LoraConfig config{.r = o.r, .lora_alpha = o.alpha > 0 ? o.alpha : double(2 * o.r), .target_modules = targets_of(o.targets)};
-  config.lora_dropout = o.dropout, config.use_rslora = o.rslora, config.bias = o.bias;
-  return config;
+// The method's config: the options of LoRA's names where they were given, then --set.
+peft::AnyAdapterConfig adapter_config(const Options& o) {
+  Settings settings;
+  if (o.method == "lora") {
+    settings = {{"r", std::to_string(o.r)}, {"lora_alpha", fmt::format("{}", o.alpha > 0 ? o.alpha : double(2 * o.r))}};
+    settings.emplace_back("lora_dropout", fmt::format("{}", o.dropout));
+    settings.emplace_back("use_rslora", o.rslora ? "true" : "false");
+    settings.emplace_back("bias", o.bias);
+  }
+  if (!o.targets.empty()) settings.emplace_back("target_modules", o.targets);
+  for (const std::string& one : o.set) {
+    const std::size_t equals = one.find('=');
+    if (equals == std::string::npos) throw peft::ConfigError("train", "--set " + one + "; OPTION=VALUE is wanted");
+    settings.emplace_back(one.substr(0, equals), one.substr(equals + 1));
+  }
+  return method_config(o.method, settings);
 }
 
 peft::TrainingArguments training_arguments(const Options& o) {
@@ -83,24 +97,31 @@ struct Extent {
 };
 
 void train(const Options& o) {
-  if (o.method != "lora") {
-    const std::vector<std::string> known = {"lora"};
-    throw peft::ConfigError("train", "method \"" + o.method + "\" is not known" + peft::did_you_mean(o.method, known, "methods here"));
-  }
+  const peft::AnyAdapterConfig config = adapter_config(o);
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
-  opened.tuned.add_adapter("default", lora_config(o), o.seed);
+  std::visit([&](const auto& c) { opened.tuned.add_adapter("default", c, o.seed); }, config);
   const peft::Dataset data = peft::load_dataset(o.data, tokenizer, {.max_length = o.max_length});
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : peft::load_dataset(o.eval_data, tokenizer, {.max_length = o.max_length});
   claim_out(o);
 
   const auto count = opened.tuned.count_parameters();
-  const auto& lora = std::any_cast<const peft::LoraConfig&>(opened.tuned.entry("default").config);
+  const auto& entry = opened.tuned.entry("default");
+  peft::TargetModules targets;
+  std::string title = o.method;
+  std::visit(
+      [&]<class C>(const C&) {
+        const C& c = std::any_cast<const C&>(entry.config);
+        if constexpr (std::same_as<C, peft::LoraConfig>) title = fmt::format("LoRA r={}", c.r);
+        if constexpr (requires { c.target_modules; }) targets = c.target_modules;
+      },
+      config);
+  if (!targets.empty()) title += " on " + targets.text();
   const Extent extent(data, o);
   fmt::print("{}\n", describe(opened));
-  fmt::print("LoRA r={} on {}   {}\n", lora.r, lora.target_modules.text(), peft::to_string(count));
+  fmt::print("{}   {}\n", title, peft::to_string(count));
   fmt::print("Data   {}, {} a batch   estimate: {}\n", data.summary(), o.batch,
              bytes_text(training_memory(opened, extent.largest_forward, count.trainable, o.checkpointing)));
   if (data.report().truncated) fmt::print("       {} examples are longer than --max-length {} and were cut\n", data.report().truncated, o.max_length);
@@ -152,10 +173,13 @@ void add_train(CLI::App& app) {
       ->check(CLI::ExistingFile);
   command->add_option("--eval-data", o->eval_data, "the same for held-out rows: loss before and after")->check(CLI::ExistingFile);
   command->add_option("--out,-o", o->out, "where the adapter goes")->capture_default_str();
-  command->add_option("--method", o->method, "lora")->capture_default_str();
+  std::string methods;
+  for (const std::string& name : method_names()) methods += (methods.empty() ? "" : ", ") + name;
+  command->add_option("--method", o->method, methods)->capture_default_str();
+  command->add_option("--set", o->set, "an option of the method, named as PEFT names it: --set num_virtual_tokens=20 --set init_weights=zero");
   command->add_option("--r", o->r, "rank")->capture_default_str()->group("LoRA");
   command->add_option("--alpha", o->alpha, "lora_alpha (2 r); the update is scaled by alpha / r")->check(CLI::PositiveNumber)->group("LoRA");
-  command->add_option("--targets", o->targets, "modules: q_proj,v_proj, or all-linear (PEFT's choice for the architecture)")->group("LoRA");
+  command->add_option("--targets", o->targets, "modules: q_proj,v_proj, or all-linear (PEFT's choice for the architecture)");
   command->add_option("--dropout", o->dropout, "lora_dropout")->capture_default_str()->group("LoRA");
   command->add_option("--bias", o->bias, "none, all or lora_only")->capture_default_str()->group("LoRA");
   command->add_flag("--rslora", o->rslora, "scale by alpha / √r")->group("LoRA");
@@ -183,6 +207,7 @@ void add_train(CLI::App& app) {
   command->footer(
       "Examples:\n"
       "  peft train --model SmolLM2.gguf --data service.jsonl --r 16 --epochs 6 --out service-desk\n"
+      "  peft train --model SmolLM2.gguf --data service.jsonl --method prefix_tuning --set num_virtual_tokens=20 --lr 1e-2\n"
       "  peft train --model llama/ --data chats.jsonl --targets all-linear --lr 2e-4 --checkpointing\n"
       "Ctrl-C ends a run in good order and says how to go on with it.");
   command->callback([=] { train(*o); });

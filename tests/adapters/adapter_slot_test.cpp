@@ -45,7 +45,7 @@ struct ScalesInput {
   }
   static void describe(auto& self, auto&& visit) { visit("l", self.l); }
 };
-struct OwnTensors {
+struct LendsTensors {
   Map own;
   const Map& stand_in(const Map&) const { return own; }
   static void describe(auto& self, auto&& visit) { visit("own", self.own); }
@@ -72,7 +72,7 @@ void attach_all(Map& site) {
   site.adapters.attach(b, lora(30));
   site.adapters.attach(scales_output, ScalesOutput{frozen({5}, 40)});
   site.adapters.attach(scales_input, ScalesInput{frozen({6}, 50)});
-  site.adapters.attach(own, OwnTensors{linear_site(60)});
+  site.adapters.attach(own, LendsTensors{linear_site(60)});
 }
 Pass<double> with_lists(std::vector<Active> lists, std::vector<Sequence> sequences = {}) {
   Pass<double> pass;
@@ -293,7 +293,7 @@ TEST_CASE("what a slot cannot do is said", "[adapters]") {
   attach_all(site);
   const Double x(normal({4, 6}, 70));
   CHECK_THROWS_WITH(site.adapters.attach(a, lora(1)), "[attach] adapter number 3 sits on this site already");
-  site.adapters.attach(10, OwnTensors{linear_site(80)});
+  site.adapters.attach(10, LendsTensors{linear_site(80)});
   CHECK_THROWS_WITH(forward(site, x, {own, 10}), "[forward] two active adapters both replace the tensors of q_proj; deactivate one of them");
   CHECK_NOTHROW(forward(site, x, {own, a}));
   site.adapters.attach(11, Squares{});

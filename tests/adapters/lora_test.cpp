@@ -173,7 +173,7 @@ TEST_CASE("the three ways to begin have the statistics that they promise", "[ada
     CHECK(largest(array(lora.B.value())) <= 1 / std::sqrt(double(r)));
   }
   CHECK_THROWS_WITH(InitLoraWeights("gausian"),
-                    "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian");
+                    "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora");
 }
 
 TEST_CASE("an adapter's numbers follow from seed and path", "[adapters]") {
@@ -310,11 +310,21 @@ TEST_CASE("targets that are not named are the architecture's, or asked for", "[a
                     "[lora.attach] target_modules is not set, and there is no default for model_type \"mamba\"; name the modules, or say \"all-linear\"");
 }
 
-TEST_CASE("an embedding as a target is refused, not passed over", "[adapters]") {
-  Embedding<float> embedding;
-  embedding.weight = Parameter<float>(random_normal<float>({9, 4})), embedding.path = "model.embed_tokens";
+TEST_CASE("on an embedding, LoRA adds columns of A through B", "[adapters]") {
+  Embedding<double> embedding;
+  embedding.weight = Parameter<double>(normal({9, 4})), embedding.path = "model.embed_tokens", embedding.scale = 3;
   const AttachContext context{.id = 0, .path = embedding.path, .random = Random(1)};
-  CHECK_THROWS_AS(attach_adapter(LoraConfig{.target_modules = {"embed_tokens"}}, embedding, context), NotSupported);
   CHECK_FALSE(attach_adapter(LoraConfig{.target_modules = "all-linear"}, embedding, context));
   CHECK_FALSE(attach_adapter(LoraConfig{.target_modules = {"q_proj"}}, embedding, context));
+  REQUIRE(attach_adapter(LoraConfig{.r = 2, .lora_alpha = 4, .target_modules = {"embed_tokens"}, .init_lora_weights = false}, embedding, context));
+  const auto* lora = embedding.adapters.get<LoraEmbedding<double>>(0);
+  REQUIRE(lora);
+  const std::vector<std::int32_t> ids = {7, 0, 7};
+  const Array delta = 2.0 * times_transposed(array(lora->B.value()), Array(xt::transpose(array(lora->A.value()))));  // (embedding_dim, tokens)
+  Array expected = xt::zeros<double>({3, 4});
+  for (std::size_t n = 0; n < 3; n++)
+    for (std::size_t c = 0; c < 4; c++) expected(n, c) = 3 * (embedding.weight.value()(ids[n], std::int64_t(c)) + delta(c, std::size_t(ids[n])));
+  CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected, 50));
+  embedding.adapters.merge(embedding, {0});
+  CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected, 50));
 }

@@ -223,11 +223,11 @@ TEST_CASE("what would change the result and is not done here is refused by key a
     return std::string("read");
   };
   CHECK(text("") == "read");
-  CHECK(text(R"(, "use_dora": false, "modules_to_save": [], "layer_replication": null, "kasa_config": {})") == "read");
-  CHECK_THAT(text(R"(, "use_dora": true)"), Contains("use_dora = true is not supported"));
-  CHECK_THAT(text(R"(, "modules_to_save": ["lm_head"])"), Contains(R"(modules_to_save = ["lm_head"] is not supported)"));
+  CHECK(text(R"(, "use_dora": true, "modules_to_save": ["lm_head"], "layer_replication": null, "kasa_config": {})") == "read");
+  CHECK_THAT(text(R"(, "use_qalora": true)"), Contains("use_qalora = true is not supported"));
+  CHECK_THAT(text(R"(, "layer_replication": [[0, 2]])"), Contains("layer_replication = [[0, 2]] is not supported"));
   CHECK_THAT(text(R"(, "alora_invocation_tokens": [5])"), Contains("alora_invocation_tokens = [5]"));
-  CHECK_THAT(text(R"(, "init_lora_weights": "pissa")"), Contains("init_lora_weights \"pissa\"") && Contains("path_initial_model_for_weight_conversion"));
+  CHECK_THAT(text(R"(, "init_lora_weights": "corda")"), Contains("init_lora_weights \"corda\"") && Contains("path_initial_model_for_weight_conversion"));
   CHECK_THAT(text(R"(, "r": "eight")"), Contains("adapter_config.json") && Contains("r: ") && Contains("found a string (\"eight\"), wanted an integer"));
   CHECK_THAT(text(R"(, "r": 0)"), Contains("r is 0"));
   CHECK_THAT(text(R"(, "lora_dropout": 1.5)"), Contains("lora_dropout is 1.5"));
@@ -235,8 +235,8 @@ TEST_CASE("what would change the result and is not done here is refused by key a
   CHECK_THAT(text(R"(, "rank_pattern": {"q_proj": "4"})"), Contains("rank_pattern"));
   CHECK_THAT(text(R"(, "task_type": "CAUSAL")"), Contains("task_type \"CAUSAL\" is not known"));
   CHECK_THAT(text(R"(, "target_modules": [])"), Contains("the key \"target_modules\" stands twice"));
-  write_file(folder / "adapter_config.json", R"({"peft_type": "LOHA"})");
-  CHECK_THROWS_WITH(read_adapter_config(folder.path()), Contains("peft_type \"LOHA\" is not supported"));
+  write_file(folder / "adapter_config.json", R"({"peft_type": "POLY"})");
+  CHECK_THROWS_WITH(read_adapter_config(folder.path()), Contains("peft_type \"POLY\" is not supported"));
   CHECK_THROWS_AS(read_adapter_config(folder.path()), NotSupported);
   for (const char* whole : {"[]", "{}", "{", R"({"peft_type": 5})"}) {
     write_file(folder / "adapter_config.json", whole);

@@ -4,7 +4,9 @@
 namespace parity {
 
 GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config) {
-  const auto all_ids = golden.read<std::int32_t>("input_ids"), mask = golden.read<std::int32_t>("attention_mask");
+  const auto all_ids = golden.read<std::int32_t>("input_ids");
+  mask = golden.read<std::int32_t>("attention_mask");
+  const auto tasks = golden.find("task_ids") ? golden.read<std::int32_t>("task_ids") : peft::Tensor<std::int32_t>();
   const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
   const auto types = golden.find("token_type_ids") ? golden.read<std::int32_t>("token_type_ids") : peft::Tensor<std::int32_t>();
   rows = all_ids.rows(), length = all_ids.cols();
@@ -14,6 +16,7 @@ GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::Transf
   for (std::int64_t b = 0; b < rows; b++) {
     peft::Sequence s;
     s.begin = std::int64_t(ids.size()), s.id = std::uint64_t(b), s.first_position = -1;
+    if (tasks) s.task = tasks[b];
     for (std::int64_t t = 0; t < length; t++) {
       if (!mask(b, t)) continue;
       if (s.first_position < 0) s.first_position = config.embedding.padding_has_position ? t : 0;

@@ -10,6 +10,7 @@
 #include <peft/models/config.hpp>
 
 #include <cstdlib>
+#include <optional>
 
 #include "parity.hpp"
 
@@ -39,6 +40,7 @@ struct GoldenBatch {
   std::vector<std::int32_t> targets;           // packed and, of a causal model, already shifted; or one a sequence
   std::vector<std::int64_t> places;            // of each packed row in the padded (B · T)
   std::shared_ptr<const peft::Sequences> sequences;
+  peft::Tensor<std::int32_t> mask;  // (rows, length)
 
   explicit GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config = {});
 };
@@ -96,37 +98,64 @@ auto pass_of(const peft::PeftModel<M>& model, const GoldenBatch& batch) {
   return model.pass(batch.sequences);
 }
 
+/// A forward over a batch, with what the model puts in front of it.
 template <class T>
 struct Run {
   peft::Pass<T> pass;
-  peft::PassScope<T> scope;
-  explicit Run(peft::Pass<T> p) : pass(std::move(p)), scope(pass) {}
+  std::vector<std::int32_t> ids, token_types, targets;
+  std::optional<peft::PassScope<T>> scope;
+  template <class M>
+  Run(const M& model, const GoldenBatch& batch) : pass(pass_of(model, batch)), ids(batch.ids), token_types(batch.token_types), targets(batch.targets) {
+    if (!pass.fronts.empty()) {
+      const bool by_row = batch.targets.size() == batch.ids.size();
+      const peft::FrontedRows rows =
+          peft::with_fronts(pass.fronts, *batch.sequences, batch.ids, by_row ? std::span<const std::int32_t>(batch.targets) : std::span<const std::int32_t>());
+      pass.sequences = rows.sequences, ids = rows.ids;
+      if (by_row) targets.assign(rows.targets.begin(), rows.targets.end());
+      if (!token_types.empty()) {
+        token_types.assign(ids.size(), 0);
+        for (std::size_t i = 0; i < rows.place.size(); i++) token_types[std::size_t(rows.place[i])] = batch.token_types[i];
+      }
+    }
+    scope.emplace(pass);
+  }
 };
 template <class M>
 auto begin_run(const M& model, const GoldenBatch& batch) {
   using T = typename std::remove_cvref_t<decltype(transformer_of(model))>::Scalar_;
-  return std::make_unique<Run<T>>(pass_of(model, batch));
+  return std::make_unique<Run<T>>(model, batch);
 }
-template <class M>
-auto loss_of(const M& model, const GoldenBatch& batch) {
+template <class M, class R>
+auto loss_of(const M& model, const R& run) {
   const auto& t = transformer_of(model);
-  return t.loss(t.hidden_states(batch.ids, batch.token_types), batch.targets);
+  return t.loss(t.hidden_states(run.ids, run.token_types), run.targets);
+}
+/// The padded batch as the outputs have it: `tokens` virtual tokens in front of each row.
+inline GoldenBatch with_virtual_tokens(const GoldenBatch& batch, std::int64_t tokens) {
+  GoldenBatch wide = batch;
+  wide.length += tokens, wide.places.clear();
+  for (std::int64_t b = 0; b < batch.rows; b++) {
+    for (std::int64_t i = 0; i < tokens; i++) wide.places.push_back(b * wide.length + i);
+    for (std::int64_t t = 0; t < batch.length; t++)
+      if (batch.mask(b, t)) wide.places.push_back(b * wide.length + tokens + t);
+  }
+  return wide;
 }
 template <class M>
 auto run_hidden(const M& model, const GoldenBatch& batch) {
   const auto run = begin_run(model, batch);
-  return transformer_of(model).hidden_states(batch.ids, batch.token_types).value();
+  return transformer_of(model).hidden_states(run->ids, run->token_types).value();
 }
 template <class M>
 auto run_logits(const M& model, const GoldenBatch& batch) {
   const auto run = begin_run(model, batch);
   const auto& t = transformer_of(model);
-  return t.logits(t.hidden_states(batch.ids, batch.token_types)).value();
+  return t.logits(t.hidden_states(run->ids, run->token_types)).value();
 }
 template <class M>
 auto run_loss(const M& model, const GoldenBatch& batch) {
   const auto run = begin_run(model, batch);
-  return loss_of(model, batch).value();
+  return loss_of(model, *run).value();
 }
 
 }  // namespace parity

@@ -3,6 +3,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/lora/weighted.hpp"
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
 #include "peft/adapters/target_modules.hpp"

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "peft/adapters/adapter.hpp"
+#include "peft/adapters/own_tensors.hpp"
 #include "peft/adapters/target_modules.hpp"
 
 namespace peft {
@@ -21,7 +22,7 @@ struct ScalarOf<M> {
 };
 /// Throws ConfigError, with the nearest name, if a wanted name (`every_name`) or all of them are nowhere among the candidates.
 void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched,
-                      bool every_name);
+                      bool every_name, std::string_view kind = "Linear");
 }  // namespace detail
 
 /// Checks a name for an adapter: letters, digits, '_', '-' and '.', not empty.
@@ -40,6 +41,7 @@ class PeftModel {
     std::string name, peft_type;
     std::any config;                           // the method's, resolved
     std::map<std::string, std::string> extra;  // keys of its file that this library does not know, as JSON text: kept for saving
+    std::shared_ptr<SharedPart<T>> shared;     // what belongs to the adapter and to no site; null for most methods
   };
 
   explicit PeftModel(M& base) : model_(base) {
@@ -59,25 +61,60 @@ class PeftModel {
   void add_adapter(const std::string& name, const Config& wanted, std::uint64_t seed = 0, bool every_name = true) {
     validate_adapter_name(name);
     if (find(name)) throw AdapterError("add_adapter", "an adapter named \"" + name + "\" exists already; delete_adapter it first, or choose another name");
-    std::string model_type;
-    if constexpr (requires { model_.config.model_type; }) model_type = model_.config.model_type;
-    const Config config = resolved(wanted, model_type);
+    const ModelInfo info = this->info();
+    Config config = resolved(wanted, info.model_type);
+    if constexpr (requires { complete(config, info); }) complete(config, info);
     AttachContext context;
     context.id = next_id_++, context.random = Random(seed);
-    std::vector<std::string> candidates, matched;
+    std::shared_ptr<SharedPart<T>> shared;
+    std::vector<std::string> candidates, matched, saved;
     try {
-      for_each_site(model_, [&]<class S>(const std::string& path, S& site) {
-        context.path = path, context.is_head = is_head(&site);
-        if constexpr (requires { attachable(config, site); }) candidates.push_back(path);
-        if constexpr (requires { attach_adapter(config, site, std::as_const(context)); })
-          if (attach_adapter(config, site, std::as_const(context))) matched.push_back(path);
-      });
-      if constexpr (requires { config.target_modules; }) detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name);
+      const auto attach_all = [&](const auto& attach) {
+        for_each_site(model_, [&]<class S>(const std::string& path, S& site) {
+          context.path = path, context.is_head = is_head(&site);
+          if constexpr (requires { config.modules_to_save; })
+            if (attach_modules_to_save(config.modules_to_save, site, std::as_const(context))) {
+              saved.push_back(path);
+              return;
+            }
+          if constexpr (requires { attachable(config, site); }) candidates.push_back(path);
+          if (!attach(site)) return;
+          matched.push_back(path);
+          if (candidates.empty() || candidates.back() != path) candidates.push_back(path);
+        });
+      };
+      if constexpr (requires { shared_part<T>(config, info, context.random); }) {
+        using Part = decltype(shared_part<T>(config, info, context.random));
+        auto holder = std::make_shared<SharedPartOf<T, Part>>(shared_part<T>(config, info, context.random.fork(name_hash("shared"))));
+        shared = holder;
+        attach_all([&](auto& site) {
+          if constexpr (requires { attach_adapter(config, holder->part, site, std::as_const(context)); })
+            return attach_adapter(config, holder->part, site, std::as_const(context));
+          else
+            return false;
+        });
+      } else {
+        attach_all([&](auto& site) {
+          if constexpr (requires { attach_adapter(config, site, std::as_const(context)); })
+            return attach_adapter(config, site, std::as_const(context));
+          else
+            return false;
+        });
+      }
+      if constexpr (requires { config.target_modules; }) {
+        std::string_view kind = "Linear";
+        if constexpr (requires { Config::sits_on; }) kind = Config::sits_on;
+        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name, kind);
+      }
+      if constexpr (requires { config.modules_to_save; })
+        if (saved.empty() && !config.modules_to_save.empty())
+          throw ConfigError("modules_to_save", "\"" + config.modules_to_save[0] + "\" is no module of this model" +
+                                                   did_you_mean(config.modules_to_save[0], site_paths(), "modules here"));
     } catch (...) {
       for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.detach(context.id); });
       throw;
     }
-    entries_.push_back({context.id, name, Config::peft_type, config, {}});
+    entries_.push_back({context.id, name, Config::peft_type, config, {}, shared});
     if (entries_.size() == 1) {
       for_each_parameter(model_, [](const std::string&, auto& parameter) { parameter.set_requires_grad(false); });
       set_adapter(name);
@@ -111,6 +148,25 @@ class PeftModel {
     return names;
   }
   const Active& active() const { return (*active_)[0]; }
+
+  /// The base in numbers, as methods see it.
+  ModelInfo info() const {
+    ModelInfo info;
+    if constexpr (requires { model_.config.model_type; }) info.model_type = model_.config.model_type;
+    if constexpr (requires { model_.config.attention.num_attention_heads; }) {
+      const auto& c = model_.config;
+      info.vocab_size = c.vocab_size, info.hidden_size = c.hidden_size, info.num_layers = c.num_hidden_layers;
+      info.num_attention_heads = c.attention.num_attention_heads, info.num_key_value_heads = c.attention.num_key_value_heads;
+      info.head_dim = c.attention.head_dim;
+    }
+    if constexpr (requires { model_.embed_tokens.path; }) info.embedding = model_.embed_tokens.path;
+    if constexpr (requires { model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity(); })
+      info.head = model_.lm_head.path, info.head_is_tied = model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity();
+    for_each_site(model_, [&]<class S>(const std::string& path, const S& site) {
+      if constexpr (requires { site.in_features(); }) info.linears.push_back({path, site.in_features(), site.out_features(), is_head(&site)});
+    });
+    return info;
+  }
 
   void delete_adapter(std::string_view name) {
     const int id = entry(name).id;
@@ -175,10 +231,16 @@ class PeftModel {
     return merged;
   }
 
-  /// What one forward over `sequences` fixes, with the default active list. Keep it alive behind a PassScope.
-  Pass<T> pass(std::shared_ptr<const Sequences> sequences = nullptr, bool training = false) const {
+  /// What one forward over `sequences` fixes, with the default active list. Keep it alive behind a PassScope. Where an active method puts
+  /// something in front of sequences, `fronts` says what: whoever runs the pass applies them (with_fronts). Call it on the forward's tape.
+  /// `lists`: active lists of its own, of which each sequence names one.
+  Pass<T> pass(std::shared_ptr<const Sequences> sequences = nullptr, bool training = false, std::shared_ptr<const std::vector<Active>> lists = nullptr) const {
     Pass<T> p;
-    p.sequences = std::move(sequences), p.lists = active_, p.training = training;
+    p.sequences = std::move(sequences), p.lists = lists ? std::move(lists) : active_, p.training = training;
+    for (std::size_t list = 0; list < p.lists->size(); list++)
+      for (int id : (*p.lists)[list])
+        for (const Entry& e : entries_)
+          if (e.id == id && e.shared) e.shared->prepare(p, list, id);
     return p;
   }
 
@@ -199,6 +261,32 @@ class PeftModel {
       auto visit = [&](const std::string& inner, Parameter<T>& parameter) { f(path.empty() ? inner : path + "." + inner, parameter); };
       site.adapters.for_each_parameter(id, visit);
     });
+    if (const auto& shared = entry(name).shared) shared->visit([&](const std::string& path, Parameter<T>& parameter) { f(path, parameter); });
+  }
+  /// The same by the names that the tensors have in a file: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight".
+  template <class F>
+  void for_each_adapter_tensor(std::string_view name, F f) const {
+    const Entry& e = entry(name);
+    for_each_site(model_, [&](const std::string& path, const auto& site) {
+      auto visit = [&](const std::string& inner, Parameter<T>& parameter) { f("base_model.model." + (path.empty() ? inner : path + "." + inner), parameter); };
+      site.adapters.for_each_parameter(e.id, visit);
+    });
+    if (e.shared) e.shared->visit([&](const std::string& path, Parameter<T>& parameter) { f(e.shared->file_prefix() + path, parameter); });
+  }
+  /// What active methods add to the loss; without a value if nothing. Record it on the forward's tape.
+  Variable<T> penalty() const {
+    Variable<T> sum;
+    for (int id : active())
+      for (const Entry& e : entries_)
+        if (e.id == id && e.shared)
+          if (Variable<T> one = e.shared->penalty()) sum = sum ? add(std::move(sum), one) : std::move(one);
+    return sum;
+  }
+  /// To be called behind each optimiser step (0, 1, …), while its gradients are still there.
+  void after_step(std::int64_t step) {
+    for (int id : active())
+      for (const Entry& e : entries_)
+        if (e.id == id && e.shared) e.shared->after_step(step);
   }
   ParameterCount count_parameters() { return peft::count_parameters(*this); }
   /// As PEFT prints it.
@@ -211,6 +299,11 @@ class PeftModel {
       if (e.name == name) return &e;
     return nullptr;
   }
+  std::vector<std::string> site_paths() const {
+    std::vector<std::string> paths;
+    for_each_site(model_, [&](const std::string& path, const auto&) { paths.push_back(path); });
+    return paths;
+  }
   template <class S>
   bool is_head(const S* site) const {
     if constexpr (requires {
@@ -221,6 +314,15 @@ class PeftModel {
       return false;
   }
   void check_mergeable() {
+    for (int id : active())
+      for (const Entry& e : entries_)
+        if (e.id == id && e.shared) {
+          Pass<T> p;
+          e.shared->prepare(p, 0, id);
+          if (!p.fronts.empty() && !p.fronts[0].empty())
+            throw AdapterError("merge_adapter",
+                               "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
+        }
     for (int id : active())
       for_each_site(model_, [&](const std::string& path, auto& site) {
         if (!site.adapters.mergeable(id)) throw AdapterError("merge_adapter", "the adapter at " + path + " is no change of a weight, so it cannot be merged");

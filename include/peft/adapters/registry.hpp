@@ -3,12 +3,40 @@
 
 #include <variant>
 
-#include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/adalora/adalora.hpp"                                  // AdaLoraConfig
+#include "peft/adapters/adaption_prompt/adaption_prompt.hpp"                  // AdaptionPromptConfig
+#include "peft/adapters/bitfit/bitfit.hpp"                                    // BitFitConfig
+#include "peft/adapters/boft/boft.hpp"                                        // BOFTConfig
+#include "peft/adapters/c3a/c3a.hpp"                                          // C3AConfig
+#include "peft/adapters/delora/delora.hpp"                                    // DeloraConfig
+#include "peft/adapters/fourierft/fourierft.hpp"                              // FourierFTConfig
+#include "peft/adapters/gralora/gralora.hpp"                                  // GraloraConfig
+#include "peft/adapters/hira/hira.hpp"                                        // HiraConfig
+#include "peft/adapters/hra/hra.hpp"                                          // HRAConfig
+#include "peft/adapters/ia3/ia3.hpp"                                          // IA3Config
+#include "peft/adapters/ln_tuning/ln_tuning.hpp"                              // LNTuningConfig
+#include "peft/adapters/loha/loha.hpp"                                        // LoHaConfig
+#include "peft/adapters/lokr/lokr.hpp"                                        // LoKrConfig
+#include "peft/adapters/lora/lora.hpp"                                        // LoraConfig
+#include "peft/adapters/miss/miss.hpp"                                        // MissConfig
+#include "peft/adapters/multitask_prompt_tuning/multitask_prompt_tuning.hpp"  // MultitaskPromptTuningConfig
+#include "peft/adapters/oft/oft.hpp"                                          // OFTConfig
+#include "peft/adapters/p_tuning/p_tuning.hpp"                                // PromptEncoderConfig
+#include "peft/adapters/prefix_tuning/prefix_tuning.hpp"                      // PrefixTuningConfig
+#include "peft/adapters/prompt_tuning/prompt_tuning.hpp"                      // PromptTuningConfig
+#include "peft/adapters/road/road.hpp"                                        // RoadConfig
+#include "peft/adapters/shira/shira.hpp"                                      // ShiraConfig
+#include "peft/adapters/trainable_tokens/trainable_tokens.hpp"                // TrainableTokensConfig
+#include "peft/adapters/vblora/vblora.hpp"                                    // VBLoRAConfig
+#include "peft/adapters/vera/vera.hpp"                                        // VeraConfig
 
 namespace peft {
 
-/// Every method that a file may name, by its config. Only the reader of adapter files needs this list; `add_adapter` takes any config that
-/// has an `attach_adapter`, a user's own included.
-using AnyAdapterConfig = std::variant<LoraConfig>;
+/// Every method that a file or a command may name, by its config: an include above and a name here make one known. Only readers of adapter files
+/// need this list; `add_adapter` takes any config that has an `attach_adapter`, a user's own included.
+using AnyAdapterConfig =
+    std::variant<LoraConfig, AdaLoraConfig, AdaptionPromptConfig, BitFitConfig, BOFTConfig, C3AConfig, DeloraConfig, FourierFTConfig, GraloraConfig, HiraConfig,
+                 HRAConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, MissConfig, MultitaskPromptTuningConfig, OFTConfig, PromptEncoderConfig,
+                 PrefixTuningConfig, PromptTuningConfig, RoadConfig, ShiraConfig, TrainableTokensConfig, VBLoRAConfig, VeraConfig>;
 
 }  // namespace peft

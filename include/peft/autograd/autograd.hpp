@@ -9,6 +9,7 @@
 #include "peft/autograd/functions/embedding.hpp"
 #include "peft/autograd/functions/linear.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
+#include "peft/autograd/functions/matrix.hpp"
 #include "peft/autograd/functions/norm.hpp"
 #include "peft/autograd/functions/rope.hpp"
 #include "peft/autograd/functions/target_loss.hpp"

@@ -20,10 +20,13 @@ class LanguageModel {
   explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) { check(); }
 
   const TransformerConfig& config() const { return model_->config; }
-  /// Tokens that a sequence may have; unlimited if the model does not say.
+  /// Tokens that a sequence may have behind its front; unlimited if the model does not say.
   std::int64_t context_length() const;
   /// The adapters that are active on sequences of list `active`.
   const Active& active(int active) const;
+
+  /// What stands in front of sequences of list `active`.
+  Front front(int active) const;
 
   /// An empty cache with room for `capacity` tokens; it grows where more come.
   KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;

@@ -81,7 +81,7 @@ struct Attention {
       if (!pass->caches.empty()) {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
-        const std::int64_t keys = cache.length() + s.length();
+        const std::int64_t keys = cache.rows() + s.length();
         if (cache.dtype() == DType::f16)
           span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
         else

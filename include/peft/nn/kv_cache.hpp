@@ -25,7 +25,11 @@ class KvCache {
   }
 
   DType dtype() const { return dtype_; }
-  std::int64_t length() const { return length_; }
+  /// Tokens that it holds.
+  std::int64_t length() const { return rows_ - front_; }
+  /// Keys that it holds: virtual tokens in front of the first token included.
+  std::int64_t rows() const { return rows_; }
+  std::int64_t front() const { return front_; }
   std::int64_t capacity() const { return capacity_; }
   /// Room for `n` keys; what is there stays.
   void reserve(std::int64_t n) {
@@ -39,33 +43,36 @@ class KvCache {
   }
   /// Puts new rows behind layer's keys and values. `advance` makes them count, once all layers have theirs.
   void append(std::int64_t layer, View<const T> k, View<const T> v) {
-    reserve(length_ + k.rows);
+    reserve(rows_ + k.rows);
     Layer& to = layers_[std::size_t(layer)];
     if (dtype_ == DType::f16)
       put(to.half_k, k), put(to.half_v, v);
     else
       put(to.k, k), put(to.v, v);
   }
-  void advance(std::int64_t rows) { length_ += rows; }
-  /// Forgets what lies behind the first n keys.
-  void truncate(std::int64_t n) { length_ = std::min(n, length_); }
-  /// Makes this cache hold what `from` holds, of the same shape and dtype, given that their first `common` entries are equal already.
+  void advance(std::int64_t rows) { rows_ += rows; }
+  /// Forgets what lies behind the first n tokens; virtual tokens in front of them stay.
+  void truncate(std::int64_t n) { rows_ = std::min(front_ + n, rows_); }
+  /// Forgets everything; the first `front` rows to come will be virtual tokens.
+  void restart(std::int64_t front) { rows_ = 0, front_ = front; }
+  /// Makes this cache hold what `from` holds, of the same shape and dtype, given that their first `common` tokens are equal already.
   void copy_from(const KvCache& from, std::int64_t common = 0) {
     if (from.dtype_ != dtype_ || from.width_ != width_ || from.layers_.size() != layers_.size())
       throw ShapeError("KvCache", "a copy of a cache of another shape or dtype");
+    if (made_by != from.made_by || front_ != from.front_) restart(from.front_);
     made_by = from.made_by;
     truncate(common);
-    if (from.length_ <= length_) return;
-    reserve(from.length_);
+    if (from.rows_ <= rows_) return;
+    reserve(from.rows_);
     const auto rest = [&](auto& to, const auto& source) {
-      if (to) std::copy(source.data() + length_ * width_, source.data() + from.length_ * width_, to.data() + length_ * width_);
+      if (to) std::copy(source.data() + rows_ * width_, source.data() + from.rows_ * width_, to.data() + rows_ * width_);
     };
     for (std::size_t i = 0; i < layers_.size(); i++) {
       Layer& to = layers_[i];
       const Layer& source = from.layers_[i];
       rest(to.k, source.k), rest(to.v, source.v), rest(to.half_k, source.half_k), rest(to.half_v, source.half_v);
     }
-    length_ = from.length_;
+    rows_ = from.rows_;
   }
   Tensor<T> keys(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].k.row_range(0, n); }
   Tensor<T> values(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].v.row_range(0, n); }
@@ -83,13 +90,13 @@ class KvCache {
   template <class U>
   void grow(Tensor<U>& old) {
     Tensor<U> grown({capacity_, width_});
-    if (old) std::copy_n(old.data(), length_ * width_, grown.data());
+    if (old) std::copy_n(old.data(), rows_ * width_, grown.data());
     old = std::move(grown);
   }
   template <class U>
   void put(const Tensor<U>& to, View<const T> rows) {
     for (std::int64_t i = 0; i < rows.rows; i++) {
-      U* const at = to.data() + (length_ + i) * width_;
+      U* const at = to.data() + (rows_ + i) * width_;
       if constexpr (std::is_same_v<U, T>)
         std::copy_n(rows.row(i), width_, at);
       else
@@ -97,7 +104,7 @@ class KvCache {
     }
   }
   std::vector<Layer> layers_;
-  std::int64_t width_ = 0, capacity_ = 0, length_ = 0;
+  std::int64_t width_ = 0, capacity_ = 0, rows_ = 0, front_ = 0;
   DType dtype_ = dtype_of<T>;
 };
 

@@ -11,7 +11,7 @@ namespace peft {
 
 namespace detail {
 struct AnyVisitor {
-  void operator()(const char*, auto&&) const {}
+  void operator()(std::string_view, auto&&) const {}
 };
 }  // namespace detail
 

@@ -5,6 +5,7 @@
 #include "peft/nn/attention.hpp"
 #include "peft/nn/block.hpp"
 #include "peft/nn/embedding.hpp"
+#include "peft/nn/front.hpp"
 #include "peft/nn/head.hpp"
 #include "peft/nn/kv_cache.hpp"
 #include "peft/nn/linear.hpp"

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "peft/nn/front.hpp"
 #include "peft/nn/kv_cache.hpp"
 #include "peft/nn/sequences.hpp"
 
@@ -30,10 +31,18 @@ struct Pass {
   std::shared_ptr<const std::vector<Active>> lists;           // Sequence::active picks one (without sequences: the first); null: everything attached is active
   std::vector<KvCache<T>*> caches;                            // one a sequence, or none
   std::vector<std::shared_ptr<const PastKeyValues<T>>> past;  // one an active list, or none
+  std::vector<Front> fronts;                                  // one an active list, or none: who runs the pass applies them (with_fronts)
+  std::vector<std::pair<int, Variable<T>>> prepared;          // what an adapter computed once for the whole pass, by the adapter's number
   bool training = false;
   bool checkpointing = false;
   std::uint64_t seed = 0, forward = 0;
 
+  /// What adapter `id` has prepared; null if nothing.
+  const Variable<T>* prepared_by(int id) const {
+    for (const auto& [who, what] : prepared)
+      if (who == id) return &what;
+    return nullptr;
+  }
   /// Neighbouring sequences with the same list, as one range of rows.
   std::vector<Rows, PoolAllocator<Rows>> ranges() const {
     std::vector<Rows, PoolAllocator<Rows>> all;

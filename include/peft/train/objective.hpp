@@ -61,7 +61,11 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
   Pass<T> pass = pass_of(model, nullptr);
   const Transformer<T>& transformer = transformer_of(model);
   // What is shared must not depend on what follows it.
-  const BatchRows rows = rows_of(batch, options.share_beginning && pass.past.empty() && transformer.config.attention.causal);
+  BatchRows rows = rows_of(batch, options.share_beginning && pass.fronts.empty() && transformer.config.attention.causal);
+  if (!pass.fronts.empty()) {
+    FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
+    rows = {std::move(fronted.sequences), std::move(fronted.ids), std::move(fronted.targets)};
+  }
   pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);
@@ -69,14 +73,20 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
 }
 
 /// Forward and backward over a batch in parts of about `tokens_per_forward` tokens (0: in one): the activations of one part are there at
-/// a time. Gradients add up in the parameters; returns the loss. Whatever the parts are, the result is that of the whole batch.
+/// a time. Gradients add up in the parameters; returns the loss. Whatever the parts are, the result is that of the whole batch. `penalty_share`: how
+/// much of what methods add to the loss of a step belongs to this batch.
 template <class M>
-double accumulate_gradients(const M& model, const Batch& batch, double denominator, const ForwardOptions& options, std::int64_t tokens_per_forward) {
+double accumulate_gradients(const M& model, const Batch& batch, double denominator, const ForwardOptions& options, std::int64_t tokens_per_forward,
+                            double penalty_share = 1) {
   double loss = 0;
-  for (const Batch& part : split(batch, tokens_per_forward)) {
+  const std::vector<Batch> parts = split(batch, tokens_per_forward);
+  for (const Batch& part : parts) {
     Tape tape;
-    const auto value = lm_loss(model, part, denominator, options);
+    auto value = lm_loss(model, part, denominator, options);
     loss += double(value.value()[0]);
+    if constexpr (requires { model.penalty(); })  // of a method; once a batch, and no part of the loss that is reported
+      if (penalty_share > 0 && &part == &parts.front())
+        if (const auto penalty = model.penalty()) value = add(std::move(value), scale(penalty, scalar_of<M>(penalty_share)));
     if (value.needs_grad()) tape.backward(value);
   }
   return loss;

@@ -139,7 +139,7 @@ class Trainer {
       for (const Batch& batch : batches) {
         loss += accumulate_gradients(model_, batch, double(std::max<std::int64_t>(labels, 1)),
                                      {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)},
-                                     args_.tokens_per_forward);
+                                     args_.tokens_per_forward, 1 / double(batches.size()));
         result.tokens += batch.tokens();
       }
       const auto refuse = [&](const std::string& what, const std::string& value) {
@@ -153,6 +153,7 @@ class Trainer {
       if (!std::isfinite(progress.grad_norm)) refuse("gradient", "norm " + std::to_string(progress.grad_norm));
       progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
       optimizer.step(progress.learning_rate);
+      if constexpr (requires { model_.after_step(step); }) model_.after_step(step);
       zero_grad(optimizer.trainables());
       step++;
       result.losses.push_back(loss);

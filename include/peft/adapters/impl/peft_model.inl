@@ -15,7 +15,7 @@ PEFT_INLINE void validate_adapter_name(std::string_view name) {
 }
 
 PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates,
-                                          const std::vector<std::string>& matched, bool every_name) {
+                                          const std::vector<std::string>& matched, bool every_name, std::string_view kind) {
   // The last part of each path is how people name modules: q_proj, v_proj, …
   std::vector<std::string> names;
   for (const std::string& path : candidates) {
@@ -26,7 +26,8 @@ PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetM
   std::ranges::transform(operation, operation.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
   operation += ".attach";
   const auto refuse = [&](const std::string& name) {
-    throw ConfigError(operation, "target_modules \"" + name + "\" matches no Linear of this model" + did_you_mean(name, names, "Linear modules here"));
+    throw ConfigError(operation, "target_modules \"" + name + "\" matches no " + std::string(kind) + " of this model" +
+                                     did_you_mean(name, names, std::string(kind) + " modules here"));
   };
   if (wanted.is_list()) {
     for (const std::string& name : wanted.names())

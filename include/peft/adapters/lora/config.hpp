@@ -6,28 +6,27 @@
 #include <utility>
 #include <vector>
 
-#include "peft/adapters/target_modules.hpp"
+#include "peft/adapters/config_fields.hpp"
 
 namespace peft {
 
 /// How a fresh LoRA begins. true: A uniform in ±1/√in, B zero. gaussian: A ~ N(0, 1/r²), B zero. false: both uniform, so that the adapter
-/// changes the model at once (for tests).
+/// changes the model at once (for tests). pissa (arXiv:2404.02948), olora (arXiv:2406.01775): A and B begin as the base's leading part, by its
+/// singular values or its QR, which is taken off the base.
 class InitLoraWeights {
  public:
-  enum Kind { zero_b, random, gaussian };
+  enum Kind { zero_b, random, gaussian, pissa, olora };
   InitLoraWeights(bool on) : kind_(on ? zero_b : random) {}
   InitLoraWeights(const char* name) : InitLoraWeights(std::string(name)) {}
   InitLoraWeights(const std::string& name);
+  InitLoraWeights(const Toggle& value) : InitLoraWeights(value.name.empty() ? InitLoraWeights(value.on) : InitLoraWeights(value.name)) {}
   Kind kind() const { return kind_; }
+  Toggle toggle() const;
   bool operator==(const InitLoraWeights&) const = default;
 
  private:
   Kind kind_;
 };
-
-/// Pattern → value, the first match in this order wins; a pattern matches the end of a module's path as a regular expression.
-template <class V>
-using Patterns = std::vector<std::pair<std::string, V>>;
 
 /// LoRA's options, named and defaulted as PEFT's LoraConfig.
 struct LoraConfig {
@@ -44,7 +43,33 @@ struct LoraConfig {
   std::vector<std::string> layers_pattern = {};        // what the list of layers is called in a path, if not found by itself
   Patterns<std::int64_t> rank_pattern = {};
   Patterns<double> alpha_pattern = {};
+  std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own
+  TokenIndices trainable_token_indices = {};      // rows of embeddings that train
+  bool use_dora = false;                          // weights by magnitude and direction (arXiv:2402.09353)
+  bool lora_bias = false;                         // B has a bias
   std::string task_type = "CAUSAL_LM";
+
+  static void describe(auto& self, auto&& field) {
+    field("r", self.r);
+    field.whole("lora_alpha", self.lora_alpha);
+    detail::describe_targets(self, field);
+    field("lora_dropout", self.lora_dropout);
+    field("use_rslora", self.use_rslora);
+    field("bias", self.bias);
+    field("init_lora_weights", self.init_lora_weights), field.as_written("init_lora_weights");
+    field("rank_pattern", self.rank_pattern);
+    field.whole("alpha_pattern", self.alpha_pattern);
+    field("trainable_token_indices", self.trainable_token_indices);
+    field("use_dora", self.use_dora);
+    field("lora_bias", self.lora_bias);
+    for (const char* key : {"target_parameters", "layer_replication", "alora_invocation_tokens", "use_bdlora", "arrow_config", "kasa_config", "velora_config",
+                            "monteclora_config"})
+      field.only(key, "null");
+    for (const char* key : {"use_qalora", "ensure_weight_tying"}) field.only(key, "false");
+    for (const char* key : {"megatron_config", "eva_config", "corda_config", "lora_ga_config"}) field.keep(key, "null");
+    field.keep("fan_in_fan_out", "false"), field.keep("megatron_core", "\"megatron.core\"");
+    field.keep("loftq_config", "{}"), field.keep("qalora_group_size", "16");
+  }
 };
 
 /// Throws ConfigError naming the field, its value and what is allowed.
@@ -56,9 +81,6 @@ struct LoraScale {
   double alpha, scaling;
 };
 LoraScale lora_scale(const LoraConfig& config, std::string_view path);
-
-/// True if the options select the module at `path` (a Linear; `is_head`: the output head, which "all-linear" leaves out).
-bool targets(const LoraConfig& config, std::string_view path, bool is_head);
 
 }  // namespace peft
 

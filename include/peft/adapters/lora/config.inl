@@ -3,48 +3,47 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
-#include <regex>
 
 #include "peft/adapters/lora/config.hpp"
 
 namespace peft {
 
-namespace detail {
-// The number of the layer that a path names: the first segment of digits behind two others, or behind `pattern`.
-PEFT_INLINE std::int64_t layer_index(std::string_view path, const std::vector<std::string>& patterns) {
-  const auto number_after = [&](const std::string& expression) -> std::int64_t {
-    std::match_results<std::string_view::const_iterator> found;
-    try {
-      if (!std::regex_search(path.begin(), path.end(), found, std::regex("^" + expression))) return -1;
-    } catch (const std::regex_error& error) {
-      throw ConfigError("layers_pattern", "\"" + expression + "\" is not a regular expression: " + error.what());
-    }
-    return std::stoll(found[1].str());
-  };
-  if (patterns.empty()) return number_after(R"(.*?\.[^.]*\.(\d{1,9})\.)");
-  for (const std::string& pattern : patterns)
-    if (const std::int64_t n = number_after(R"(.*?\.)" + pattern + R"(\.(\d{1,9})\.)"); n >= 0) return n;
-  return -1;
-}
-
-template <class V>
-const V* find_pattern(std::string_view field, const Patterns<V>& patterns, std::string_view path) {
-  for (const auto& [pattern, value] : patterns)
-    if (full_match(field, R"((.*\.)?()" + pattern + ")", path)) return &value;
-  return nullptr;
-}
-}  // namespace detail
-
 PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(zero_b) {
-  const std::array<std::string, 3> known = {"true", "false", "gaussian"};
+  const std::array<std::string, 5> known = {"true", "false", "gaussian", "pissa", "olora"};
+  // Those below begin elsewhere and leave an ordinary LoRA; corda, lora_ga and loftq change the base in a way that a loader cannot repeat.
+  const std::array<std::string_view, 4> changes_base = {"corda", "lora_ga", "loftq", "kasa"};
+  if (std::ranges::find(changes_base, name) != changes_base.end() || name.starts_with("pissa_niter"))
+    throw NotSupported("LoraConfig", "init_lora_weights \"" + name +
+                                         "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the "
+                                         "adapter with PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it");
   if (name == "gaussian")
     kind_ = gaussian;
+  else if (name == "pissa")
+    kind_ = pissa;
+  else if (name == "olora")
+    kind_ = olora;
+  else if (name == "eva" || name == "orthogonal")
+    kind_ = zero_b;
   else if (name == "false")
     kind_ = random;
   else if (name != "true")
     throw ConfigError("LoraConfig", "init_lora_weights \"" + name + "\" is not known" + did_you_mean(name, known, "known here"));
+}
+
+PEFT_INLINE Toggle InitLoraWeights::toggle() const {
+  switch (kind_) {
+    case gaussian:
+      return "gaussian";
+    case pissa:
+      return "pissa";
+    case olora:
+      return "olora";
+    case random:
+      return false;
+    default:
+      return true;
+  }
 }
 
 PEFT_INLINE void validate(const LoraConfig& c) {
@@ -64,6 +63,14 @@ PEFT_INLINE void validate(const LoraConfig& c) {
   if (!c.layers_to_transform.empty() && !c.target_modules.empty() && !c.target_modules.is_list())
     refuse("layers_to_transform goes with a list of target_modules, not with the pattern \"" + c.target_modules.pattern() + "\"");
   if (!c.layers_pattern.empty() && c.layers_to_transform.empty()) refuse("layers_pattern without layers_to_transform");
+  const bool on_residual = c.init_lora_weights.kind() == InitLoraWeights::pissa || c.init_lora_weights.kind() == InitLoraWeights::olora;
+  if (c.lora_bias && c.use_dora) refuse("lora_bias = true does not go with use_dora = true");
+  if (on_residual && (c.lora_bias || c.use_dora))
+    refuse("init_lora_weights \"" + c.init_lora_weights.toggle().name + "\" goes with neither lora_bias nor use_dora");
+  if (c.bias != "none" && (c.lora_bias || c.use_dora || on_residual))
+    throw NotSupported("LoraConfig", "bias \"" + c.bias + "\" together with lora_bias, use_dora, pissa or olora");
+  for (const auto& [module, ids] : c.trainable_token_indices)
+    if (ids.empty()) refuse("trainable_token_indices names no token" + (module.empty() ? "" : " for \"" + module + "\""));
 }
 
 PEFT_INLINE LoraScale lora_scale(const LoraConfig& config, std::string_view path) {
@@ -72,14 +79,6 @@ PEFT_INLINE LoraScale lora_scale(const LoraConfig& config, std::string_view path
   if (const auto* alpha = detail::find_pattern("alpha_pattern", config.alpha_pattern, path)) s.alpha = *alpha;
   s.scaling = s.alpha / (config.use_rslora ? std::sqrt(double(s.r)) : double(s.r));
   return s;
-}
-
-PEFT_INLINE bool targets(const LoraConfig& config, std::string_view path, bool is_head) {
-  if (config.target_modules.all_linear() && is_head) return false;
-  if (!config.target_modules.matches(path) || config.exclude_modules.matches(path)) return false;
-  if (config.layers_to_transform.empty()) return true;
-  const std::int64_t layer = detail::layer_index(path, config.layers_pattern);
-  return std::ranges::find(config.layers_to_transform, layer) != config.layers_to_transform.end();
 }
 
 }  // namespace peft

@@ -5,10 +5,13 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/lora/config.hpp"
+#include "peft/adapters/own_tensors.hpp"
+#include "peft/adapters/trainable_tokens/token_rows.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
 #include "peft/nn/embedding.hpp"
 #include "peft/nn/linear.hpp"
 #include "peft/nn/norm.hpp"
+#include "peft/ops/factorise.hpp"
 #include "peft/ops/gemm.hpp"
 
 namespace peft {
@@ -44,14 +47,6 @@ struct Lora {
 };
 static_assert(Adapter<Lora<float>, Linear<float>> && Mergeable<Lora<float>, Linear<float>>);
 
-/// A site with a bias of its own that trains, and the weight shared: `bias` = "all".
-template <class S>
-struct OwnBias {
-  S own;  // the weight's handle, and a copy of the bias
-  const S& stand_in(const S&) const { return own; }
-  static void describe(auto& self, auto&& visit) { visit("bias", self.own.bias); }
-};
-
 /// LoRA together with the site's own bias: `bias` = "all" or "lora_only". PEFT keeps the bias under the wrapped layer's name.
 template <Scalar T>
 struct LoraWithBias {
@@ -63,6 +58,133 @@ struct LoraWithBias {
   static void describe(auto& self, auto&& visit) {
     Lora<T>::describe(self.lora, visit);
     visit("base_layer.bias", self.own.bias);
+  }
+};
+
+/// LoRA whose B has a bias:  y += s · (B A x + b_B)
+template <Scalar T>
+struct LoraWithBiasOfB {
+  Lora<T> lora;
+  Parameter<T> bias;  // (out_features)
+  Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, Variable<T> y) const {
+    return add_row(lora(base, x, std::move(y)), lora.scaling, bias.variable());
+  }
+  /// A base without a bias gets one.
+  void merge_into(Linear<T>& fused, const Linear<T>& base) const {
+    lora.merge_into(fused, base);
+    if (!fused.bias) fused.bias = Parameter<T>(Tensor<T>::zeros(bias.shape()));
+    ops::axpy<T>(fused.bias.value().view(), lora.scaling, bias.value().view());
+    fused.bias.touch();
+  }
+  static void describe(auto& self, auto&& visit) {
+    Lora<T>::describe(self.lora, visit);
+    visit("lora_B.bias", self.bias);
+  }
+};
+
+/// DoRA (Liu et al. 2024, arXiv:2402.09353): the direction W + s B A of each row, with a length m of its own that trains.
+///
+///     y = b + (m / n) ∘ (W x + s B A x),   n = ‖W + s B A‖ by rows, taken as a constant
+///
+/// n² = ‖W‖² + 2 s Σ B ∘ (A Wᵀ)ᵀ + s² Σ B ∘ (B A Aᵀ): products with the packed weight, no dense W. Under dropout the base sees the dropped x, too,
+/// which costs one more product.
+template <Scalar T>
+struct Dora {
+  Lora<T> lora;
+  Parameter<T> magnitude;         // (out_features)
+  std::vector<double> w_squares;  // ‖W‖² by rows
+
+  /// n for the base's weight.
+  Tensor<T> norms(const Linear<T>& base) const {
+    const std::int64_t r = lora.A.shape()[0], out = base.out_features();
+    const double s = double(lora.scaling);
+    Tensor<T> aw({r, out}), aa({r, r}), n({out});
+    const View<T> A = lora.A.value().view(), B = lora.B.value().view();
+    ops::linear_forward<T>(aw.view(), A, base.weight.view());
+    ops::gemm<T>(T(1), A, false, A, true, T(0), aa.view());
+    for (std::int64_t o = 0; o < out; o++) {
+      double square = w_squares[std::size_t(o)];
+      for (std::int64_t k = 0; k < r; k++) {
+        double baa = 0;
+        for (std::int64_t l = 0; l < r; l++) baa += double(B(o, l)) * double(aa(l, k));
+        square += double(B(o, k)) * (2 * s * double(aw(k, o)) + s * s * baa);
+      }
+      n[o] = T(std::sqrt(std::max(square, 0.0)));
+    }
+    return n;
+  }
+  Variable<T> gain(const Linear<T>& base) const {  // m / n
+    Tensor<T> inverse = norms(base);
+    for (T& n : inverse.span()) n = 1 / n;
+    return multiply(magnitude.variable(), Variable<T>(std::move(inverse)));
+  }
+  Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, Variable<T> y) const {
+    const Variable<T> g = gain(base);
+    const Pass<T>* pass = Pass<T>::current();
+    if (const Dropping drop = pass ? pass->dropping(lora.dropout, lora.site) : Dropping{}) {
+      const Variable<T> dropped = dropout(x, drop);
+      const Variable<T> u = linear(dropped, base.weight);
+      const Variable<T> v = low_rank_update(u, dropped, lora.A, lora.B, lora.scaling);
+      return add(add(std::move(y), scale(u, T(-1))), scale_columns(v, g));
+    }
+    if (base.bias) y = add_constant_row(std::move(y), T(-1), base.bias.value());
+    y = scale_columns(low_rank_update(std::move(y), x, lora.A, lora.B, lora.scaling), g);
+    return base.bias ? add_constant_row(std::move(y), T(1), base.bias.value()) : y;
+  }
+  /// W ← (m / n) ∘ (W + s B A)
+  void merge_into(Linear<T>& fused, const Linear<T>& base) const {
+    lora.merge_into(fused, base);
+    const Tensor<T> g = gain(base).value();
+    ops::scale_rows<T>(fused.weight.value().view(), fused.weight.value().view(), g.data());
+    if (fused.bias && base.bias)  // what inner adapters added to the bias is scaled, the base's own is not
+      for (std::int64_t o = 0; o < g.size(); o++) {
+        const T b = base.bias.value()[o];
+        fused.bias.value()[o] = b + g[o] * (fused.bias.value()[o] - b);
+      }
+  }
+  static void describe(auto& self, auto&& visit) {
+    Lora<T>::describe(self.lora, visit);
+    visit("lora_magnitude_vector", self.magnitude);
+  }
+};
+
+/// LoRA on what is left of the base when A₀ and B₀ have been taken off it (PiSSA, OLoRA):  y = W x + s B A x − s B₀ A₀ x. The base stays as it is;
+/// A₀ and B₀ follow from W, so that a file has A and B alone.
+template <Scalar T>
+struct LoraOnResidual {
+  Lora<T> lora;
+  Parameter<T> A0, B0;  // frozen
+  Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, Variable<T> y) const {
+    y = low_rank_update(std::move(y), x, A0, B0, -lora.scaling);  // never dropped: it is part of the base
+    return lora(base, x, std::move(y));
+  }
+  void merge_into(Linear<T>& fused, const Linear<T>& base) const {
+    ops::gemm<T>(-lora.scaling, B0.value().view(), false, A0.value().view(), false, T(1), fused.weight.value().view());
+    lora.merge_into(fused, base);
+  }
+  static void describe(auto& self, auto&& visit) { Lora<T>::describe(self.lora, visit); }
+};
+
+/// LoRA on an embedding:  y row n += s · scale · B A[:, ids[n]]. A begins at zero. As in torch, the padding id leaves no gradient. A file has the
+/// base's table, too.
+template <Scalar T>
+struct LoraEmbedding {
+  Parameter<T> A;  // (r, num_embeddings)
+  Parameter<T> B;  // (embedding_dim, r)
+  T scaling = 1;
+  Parameter<T> table;  // the base's
+  Variable<T> operator()(const Embedding<T>& base, const typename Embedding<T>::Input& ids, Variable<T> y) const {
+    return add_product(std::move(y), embed_columns(ids, A.variable(), base.padding_idx), B.variable(), scaling * base.scale);
+  }
+  /// W ← W + s (B A)ᵀ
+  void merge_into(Embedding<T>& fused, const Embedding<T>&) const {
+    ops::gemm<T>(scaling, A.value().view(), true, B.value().view(), true, T(1), fused.weight.value().view());
+    fused.weight.touch();
+  }
+  static void describe(auto& self, auto&& visit) {
+    visit("lora_embedding_A", self.A);
+    visit("lora_embedding_B", self.B);
+    visit("base_layer.weight", self.table);
   }
 };
 
@@ -78,6 +200,35 @@ Lora<T> make_lora(const LoraConfig& config, const Linear<T>& site, std::string_v
   if (init == InitLoraWeights::random)
     for (T& b : B.span()) b = T(random.uniform(-1, 1) / std::sqrt(double(scale.r)));
   return {Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), config.lora_dropout, name_hash(path)};
+}
+template <Scalar T>
+Dora<T> make_dora(Lora<T> lora, const Linear<T>& site) {
+  Dora<T> dora{std::move(lora), {}, {}};
+  const Tensor<T> W = site.weight.dense();
+  for (std::int64_t o = 0; o < W.rows(); o++) {
+    double square = 0;
+    for (std::int64_t i = 0; i < W.cols(); i++) square += double(W(o, i)) * double(W(o, i));
+    dora.w_squares.push_back(square);
+  }
+  dora.magnitude = Parameter<T>(dora.norms(site), true);
+  return dora;
+}
+
+/// PiSSA and OLoRA begin with the leading part of the base: s B₀ A₀ by its r largest singular values, or by the first r columns of its QR.
+template <Scalar T>
+LoraOnResidual<T> on_residual(Lora<T> lora, const Linear<T>& site, InitLoraWeights::Kind init) {
+  const std::int64_t r = lora.A.shape()[0], out = site.out_features(), in = site.in_features();
+  if (r > std::min(out, in))
+    throw ConfigError("lora.attach", "r is " + std::to_string(r) + "; " + site.path + " has a rank of at most " + std::to_string(std::min(out, in)));
+  Tensor<T> A({r, in}), B({out, r});
+  const Tensor<T> W = site.weight.dense();
+  if (init == InitLoraWeights::pissa)
+    ops::split_by_svd<T>(B.view(), A.view(), W.view(), double(lora.scaling));
+  else
+    ops::split_by_qr<T>(B.view(), A.view(), W.view());
+  LoraOnResidual<T> all{std::move(lora), Parameter<T>(A.clone()), Parameter<T>(B.clone())};
+  all.lora.A.assign(std::move(A)), all.lora.B.assign(std::move(B));
+  return all;
 }
 
 // The method's part in add_adapter: what it puts on each kind of site.
@@ -98,38 +249,84 @@ template <Scalar T>
 bool attach_adapter(const LoraConfig& config, Linear<T>& site, const AttachContext& context) {
   const bool chosen = targets(config, context.path, context.is_head);
   const bool own_bias = site.bias && (config.bias == "all" || (config.bias == "lora_only" && chosen));
-  const auto with_own_bias = [&] { return Linear<T>(site.weight, Parameter<T>(site.bias.dense(), true), site.path); };
   if (chosen) {
-    Lora<T> lora = make_lora(config, site, context.path, context.random.fork(name_hash(context.path)));
-    if (own_bias)
-      site.adapters.attach(context.id, LoraWithBias<T>{std::move(lora), with_own_bias()});
+    Lora<T> lora = make_lora(config, site, context.path, context.at_site());
+    const auto init = config.init_lora_weights.kind();
+    if (init == InitLoraWeights::pissa || init == InitLoraWeights::olora)
+      site.adapters.attach(context.id, on_residual(std::move(lora), site, init));
+    else if (config.use_dora)
+      site.adapters.attach(context.id, make_dora(std::move(lora), site));
+    else if (config.lora_bias)
+      site.adapters.attach(context.id, LoraWithBiasOfB<T>{std::move(lora), Parameter<T>(Tensor<T>::zeros({site.out_features()}), true)});
+    else if (own_bias)
+      site.adapters.attach(context.id, LoraWithBias<T>{std::move(lora), with_own_bias(site).own});
     else
       site.adapters.attach(context.id, std::move(lora));
   } else if (own_bias) {
-    site.adapters.attach(context.id, OwnBias<Linear<T>>{with_own_bias()});
+    site.adapters.attach(context.id, with_own_bias(site));
   }
   return chosen;
 }
 template <Scalar T>
 bool attach_adapter(const LoraConfig& config, Norm<T>& site, const AttachContext& context) {
-  if (config.bias == "all" && site.bias) {
-    Norm<T> own = site;
-    own.bias = Parameter<T>(site.bias.dense(), true);
-    site.adapters.attach(context.id, OwnBias<Norm<T>>{std::move(own)});
-  }
+  if (config.bias == "all" && site.bias) site.adapters.attach(context.id, with_own_bias(site));
   return false;
 }
 template <Scalar T>
-bool attach_adapter(const LoraConfig& config, Embedding<T>&, const AttachContext& context) {
-  if (!config.target_modules.all_linear() && targets(config, context.path, false))
+bool attach_adapter(const LoraConfig& config, Embedding<T>& site, const AttachContext& context) {
+  if (config.target_modules.all_linear() || !targets(config, context.path, false)) return false;
+  if (config.use_dora || config.lora_bias)
     throw NotSupported("lora.attach",
-                       "target_modules (" + config.target_modules.text() + ") names " + context.path + ", an Embedding; LoRA on an embedding is not supported");
-  return false;
+                       "use_dora or lora_bias on " + context.path + ", an Embedding; leave it out of target_modules (" + config.target_modules.text() + ")");
+  const LoraScale scale = lora_scale(config, context.path);
+  Random random = context.at_site();
+  Tensor<T> A = Tensor<T>::zeros({scale.r, site.num_embeddings()}), B({site.embedding_dim(), scale.r});
+  for (T& b : B.span()) b = T(random.normal());
+  if (config.init_lora_weights.kind() == InitLoraWeights::random)
+    for (T& a : A.span()) a = T(random.normal());
+  site.adapters.attach(context.id, LoraEmbedding<T>{Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), site.weight});
+  return true;
 }
 /// What LoRA can sit on: for error messages.
 template <Scalar T>
 bool attachable(const LoraConfig&, const Linear<T>&) {
   return true;
+}
+
+/// Rows of embeddings that train along with a LoRA (trainable_token_indices).
+template <Scalar T>
+struct LoraTokens {
+  std::string embedding, head;  // paths; a head that is not tied is ""
+  TokenRows<T> rows = {};
+  static void describe(auto&, auto&&) {}  // visited where they sit
+};
+template <Scalar T>
+LoraTokens<T> shared_part(const LoraConfig& config, const ModelInfo& info, Random) {
+  for (const auto& [module, ids] : config.trainable_token_indices)
+    if (!module.empty() && !is_suffix_of(module, info.embedding))
+      throw NotSupported("lora.attach",
+                         "trainable_token_indices of \"" + module + "\"; only those of the input embedding (" + info.embedding + ") are supported");
+  return {info.embedding, info.head_is_tied ? info.head : ""};
+}
+template <Scalar T, class S>
+bool attach_adapter(const LoraConfig& config, LoraTokens<T>& tokens, S& site, const AttachContext& context) {
+  if constexpr (std::same_as<S, Embedding<T>>)
+    if (!config.trainable_token_indices.empty() && context.path == tokens.embedding) {
+      tokens.rows = make_token_rows("lora.attach", site, config.trainable_token_indices[0].second);
+      site.adapters.attach(context.id, TokenEmbedding<T>{tokens.rows, "token_adapter.trainable_tokens_delta"});
+      return false;
+    }
+  if constexpr (std::same_as<S, Linear<T>>)
+    if (tokens.rows.rows && !tokens.head.empty() && context.path == tokens.head) {
+      if (targets(config, context.path, context.is_head))
+        throw NotSupported("lora.attach", "LoRA on " + context.path + " whose tokens train along with the embedding's");
+      site.adapters.attach(context.id, TokenHead<T>{tokens.rows, ""});
+      return false;
+    }
+  if constexpr (requires { attach_adapter(config, site, context); })
+    return attach_adapter(config, site, context);
+  else
+    return false;
 }
 
 }  // namespace peft

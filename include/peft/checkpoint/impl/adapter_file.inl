@@ -65,12 +65,15 @@ class AdapterFields {
     for (const Json& item : v.array()) all.emplace_back(item.string());
     return all;
   }
-  /// An option that changes the result and is not done here: anything but null, false, or empty is refused.
-  void refuse_if_set(const char* key) {
+  /// An option of which one value is supported: other ones are refused, except null and what is empty.
+  void refuse_unless(const char* key, const char* only) {
     const Json* value = find(key);
     if (!value) return;
-    const bool off = (value->is_boolean() && !value->boolean()) || (value->is_array() && value->size() == 0) || (value->is_object() && value->size() == 0);
-    if (!off) throw NotSupported("read_adapter_config", path_ + ": " + key + " = " + value->dump() + " is not supported");
+    const Json wanted = Json::parse(only, key);
+    const bool off = (value->is_boolean() && !value->boolean() && wanted.is_null()) || (value->is_array() && value->size() == 0) ||
+                     (value->is_object() && value->size() == 0);
+    const bool same = *value == wanted || (value->is_number() && wanted.is_number() && value->number() == wanted.number());
+    if (!off && !same) throw NotSupported("read_adapter_config", path_ + ": " + key + " = " + value->dump() + " is not supported");
   }
   /// A key whose value is handed on as the file has it.
   void keep(const char* key) {
@@ -91,157 +94,252 @@ class AdapterFields {
   std::map<std::string, std::string> kept_;
 };
 
-PEFT_INLINE LoraConfig lora_config_from(AdapterFields& f, const std::string& path) {
-  LoraConfig c;
-  f.read("r", c.r);
-  f.read("lora_alpha", c.lora_alpha);
-  f.read("target_modules", c.target_modules);
-  f.read("exclude_modules", c.exclude_modules);
-  f.read("lora_dropout", c.lora_dropout);
-  f.read("use_rslora", c.use_rslora);
-  f.read("bias", c.bias);
-  f.read("init_lora_weights", [&](const Json& v) {
-    if (v.is_boolean()) {
-      c.init_lora_weights = v.boolean();
-      return;
-    }
-    const std::string kind(v.string());
-    // These begin elsewhere and leave an ordinary LoRA; the others change the base, and a loader would have to change it again.
-    if (kind == "gaussian")
-      c.init_lora_weights = InitLoraWeights("gaussian");
-    else if (kind != "eva" && kind != "orthogonal")
-      throw NotSupported("read_adapter_config",
-                         "init_lora_weights \"" + kind +
-                             "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the adapter with "
-                             "PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it");
-  });
-  f.read("layers_to_transform", [&](const Json& v) {
-    if (v.is_array()) {
-      for (const Json& layer : v.array()) c.layers_to_transform.push_back(layer.integer());
-    } else {
-      c.layers_to_transform = {v.integer()};
-    }
-  });
-  f.read("layers_pattern",
-         [&](const Json& v) { c.layers_pattern = v.is_string() ? std::vector<std::string>{std::string(v.string())} : AdapterFields::strings(v); });
-  f.read("rank_pattern", [&](const Json& v) {
-    for (const auto& [pattern, r] : v.object()) c.rank_pattern.emplace_back(pattern, r.integer());
-  });
-  f.read("alpha_pattern", [&](const Json& v) {
-    for (const auto& [pattern, alpha] : v.object()) c.alpha_pattern.emplace_back(pattern, alpha.number());
-  });
-  for (const char* key : {"use_dora", "lora_bias", "modules_to_save", "trainable_token_indices", "target_parameters", "layer_replication", "use_qalora",
-                          "alora_invocation_tokens", "use_bdlora", "arrow_config", "kasa_config", "velora_config", "monteclora_config", "ensure_weight_tying"})
-    f.refuse_if_set(key);
-  for (const char* key : {"fan_in_fan_out", "megatron_config", "megatron_core", "loftq_config", "eva_config", "corda_config", "lora_ga_config",
-                          "qalora_group_size", "layers_pattern", "layers_to_transform", "init_lora_weights"})
-    f.keep(key);
-  try {
-    validate(c);
-  } catch (const ConfigError& error) {
-    throw FormatError(path, -1, error.what());
+/// A config's `describe`, reading.
+class FieldReader {
+ public:
+  explicit FieldReader(AdapterFields& f) : f_(f) {}
+  void operator()(const char* key, std::optional<std::string>& to) {
+    f_.read(key, [&](const Json& v) { to = v.string(); });
   }
-  return c;
-}
+  void operator()(const char* key, std::vector<std::int64_t>& to) {
+    f_.read(key, [&](const Json& v) { to = integers(v); });
+  }
+  void operator()(const char* key, std::vector<std::string>& to) {
+    f_.read(key, [&](const Json& v) { to = v.is_string() ? std::vector<std::string>{v.string()} : AdapterFields::strings(v); });
+  }
+  void operator()(const char* key, Toggle& to) {
+    f_.read(key, [&](const Json& v) { to = v.is_boolean() ? Toggle(v.boolean()) : Toggle(v.string()); });
+  }
+  void operator()(const char* key, Patterns<std::int64_t>& to) {
+    f_.read(key, [&](const Json& v) {
+      for (const auto& [pattern, value] : v.object()) to.emplace_back(pattern, value.integer());
+    });
+  }
+  void operator()(const char* key, Patterns<double>& to) {
+    f_.read(key, [&](const Json& v) {
+      for (const auto& [pattern, value] : v.object()) to.emplace_back(pattern, value.number());
+    });
+  }
+  void operator()(const char* key, TokenIndices& to) {
+    f_.read(key, [&](const Json& v) {
+      if (v.is_array()) {
+        to.emplace_back("", integers(v));
+      } else {
+        for (const auto& [module, ids] : v.object()) to.emplace_back(module, integers(ids));
+      }
+    });
+  }
+  void operator()(const char* key, RowPatterns& to) {
+    f_.read(key, [&](const Json& v) {
+      for (const auto& [tensor, rows] : v.object()) {
+        to.emplace_back(tensor, std::vector<bool>());
+        for (const Json& row : rows.array()) to.back().second.push_back(row.boolean());
+      }
+    });
+  }
+  template <class V>
+  requires requires(const V& v) {
+    { v.toggle() } -> std::same_as<Toggle>;
+  }
+  void operator()(const char* key, V& to) {
+    f_.read(key, [&](const Json& v) { to = V(v.is_boolean() ? Toggle(v.boolean()) : Toggle(v.string())); });
+  }
+  template <class V>
+  requires std::same_as<V, std::int64_t> || std::same_as<V, double> || std::same_as<V, bool> || std::same_as<V, std::string> || std::same_as<V, TargetModules>
+  void operator()(const char* key, V& to) { f_.read(key, to); }
+  template <class V>
+  void whole(const char* key, V& to) {
+    (*this)(key, to);
+  }
+  void as_written(const char* key) { f_.keep(key); }
+  void keep(const char* key, const char*) { f_.keep(key); }
+  void only(const char* key, const char* value) { f_.refuse_unless(key, value); }
 
-PEFT_INLINE Json target_json(const TargetModules& targets) {
-  if (targets.empty()) return Json();
-  if (!targets.is_list()) return Json(targets.pattern());
-  Json list = Json::make_array();
-  for (const std::string& name : targets.names()) list.push_back(Json(name));
-  return list;
-}
+ private:
+  static std::vector<std::int64_t> integers(const Json& v) {
+    std::vector<std::int64_t> all;
+    if (!v.is_array()) return {v.integer()};
+    for (const Json& item : v.array()) all.push_back(item.integer());
+    return all;
+  }
+  AdapterFields& f_;
+};
 
-PEFT_INLINE Json lora_config_json(const LoraConfig& c) {
-  Json j = Json::make_object();
-  for (const char* key : {"alora_invocation_tokens", "arrow_config", "auto_mapping", "corda_config", "eva_config", "kasa_config", "layer_replication",
-                          "layers_pattern", "layers_to_transform", "lora_ga_config", "megatron_config", "modules_to_save", "monteclora_config", "revision",
-                          "target_parameters", "trainable_token_indices", "use_bdlora", "velora_config"})
-    j.set(key, Json());
-  for (const char* key : {"ensure_weight_tying", "fan_in_fan_out", "lora_bias", "use_dora", "use_qalora"}) j.set(key, Json(false));
-  j.set("loftq_config", Json::make_object());
-  j.set("megatron_core", Json("megatron.core"));
-  j.set("qalora_group_size", Json(std::int64_t{16}));
-  j.set("peft_type", Json("LORA"));
-  j.set("r", Json(c.r));
+/// A config's `describe`, writing.
+class FieldWriter {
+ public:
+  explicit FieldWriter(Json& json) : json_(json) {}
+  void operator()(const char* key, std::int64_t value) { json_.set(key, Json(value)); }
+  void operator()(const char* key, double value) { json_.set(key, Json(value)); }
+  void operator()(const char* key, bool value) { json_.set(key, Json(value)); }
+  void operator()(const char* key, const std::string& value) { json_.set(key, Json(value)); }
+  void operator()(const char* key, const std::optional<std::string>& value) { json_.set(key, value ? Json(*value) : Json()); }
+  void operator()(const char* key, const Toggle& value) { json_.set(key, value.name.empty() ? Json(value.on) : Json(value.name)); }
+  void operator()(const char* key, const TargetModules& targets) {
+    if (targets.empty())
+      json_.set(key, Json());
+    else if (!targets.is_list())
+      json_.set(key, Json(targets.pattern()));
+    else
+      (*this)(key, targets.names());
+  }
+  void operator()(const char* key, const std::vector<std::int64_t>& values) { json_.set(key, values.empty() ? Json() : list(values)); }
+  void operator()(const char* key, const std::vector<std::string>& values) { json_.set(key, values.empty() ? Json() : list(values)); }
+  void operator()(const char* key, const Patterns<std::int64_t>& patterns) {
+    Json object = Json::make_object();
+    for (const auto& [pattern, value] : patterns) object.set(pattern, Json(value));
+    json_.set(key, std::move(object));
+  }
+  void operator()(const char* key, const Patterns<double>& patterns) {
+    Json object = Json::make_object();
+    for (const auto& [pattern, value] : patterns) object.set(pattern, Json(value));
+    json_.set(key, std::move(object));
+  }
+  void operator()(const char* key, const TokenIndices& tokens) {
+    Json object = tokens.empty() ? Json() : Json::make_object();
+    if (tokens.size() == 1 && tokens[0].first.empty())
+      object = list(tokens[0].second);
+    else
+      for (const auto& [module, ids] : tokens) object.set(module, list(ids));
+    json_.set(key, std::move(object));
+  }
+  void operator()(const char* key, const RowPatterns& patterns) {
+    Json object = patterns.empty() ? Json() : Json::make_object();
+    for (const auto& [tensor, rows] : patterns) {
+      Json flags = Json::make_array();
+      for (const bool row : rows) flags.push_back(Json(row));
+      object.set(tensor, std::move(flags));
+    }
+    json_.set(key, std::move(object));
+  }
+  template <class V>
+  requires requires(const V& v) {
+    { v.toggle() } -> std::same_as<Toggle>;
+  }
+  void operator()(const char* key, const V& value) { (*this)(key, value.toggle()); }
   // A whole number as PEFT's default is one; it may be a fraction.
-  j.set("lora_alpha", c.lora_alpha == std::floor(c.lora_alpha) && std::abs(c.lora_alpha) < 1e15 ? Json(std::int64_t(c.lora_alpha)) : Json(c.lora_alpha));
-  j.set("lora_dropout", Json(c.lora_dropout));
-  j.set("bias", Json(c.bias));
-  j.set("use_rslora", Json(c.use_rslora));
-  const auto init = c.init_lora_weights.kind();
-  j.set("init_lora_weights", init == InitLoraWeights::gaussian ? Json("gaussian") : Json(init == InitLoraWeights::zero_b));
-  j.set("target_modules", target_json(c.target_modules));
-  j.set("exclude_modules", target_json(c.exclude_modules));
-  if (!c.layers_to_transform.empty()) {
-    Json list = Json::make_array();
-    for (std::int64_t layer : c.layers_to_transform) list.push_back(Json(layer));
-    j.set("layers_to_transform", std::move(list));
+  void whole(const char* key, double value) { json_.set(key, number(value)); }
+  void whole(const char* key, const Patterns<double>& patterns) {
+    Json object = Json::make_object();
+    for (const auto& [pattern, value] : patterns) object.set(pattern, number(value));
+    json_.set(key, std::move(object));
   }
-  if (!c.layers_pattern.empty()) {
-    Json list = Json::make_array();
-    for (const std::string& pattern : c.layers_pattern) list.push_back(Json(pattern));
-    j.set("layers_pattern", std::move(list));
+  void as_written(const char*) {}
+  void keep(const char* key, const char* value) { only(key, value); }
+  void only(const char* key, const char* value) { json_.set(key, Json::parse(value, key)); }
+
+ private:
+  static Json number(double value) { return value == std::floor(value) && std::abs(value) < 1e15 ? Json(std::int64_t(value)) : Json(value); }
+  template <class V>
+  static Json list(const std::vector<V>& values) {
+    Json all = Json::make_array();
+    for (const V& value : values) all.push_back(Json(value));
+    return all;
   }
-  Json ranks = Json::make_object(), alphas = Json::make_object();
-  for (const auto& [pattern, r] : c.rank_pattern) ranks.set(pattern, Json(r));
-  for (const auto& [pattern, alpha] : c.alpha_pattern) alphas.set(pattern, alpha == std::floor(alpha) ? Json(std::int64_t(alpha)) : Json(alpha));
-  j.set("rank_pattern", std::move(ranks));
-  j.set("alpha_pattern", std::move(alphas));
-  j.set("task_type", c.task_type.empty() ? Json() : Json(c.task_type));
-  return j;
+  Json& json_;
+};
+
+template <class F>
+void for_each_method(F f) {
+  [&]<class... C>(std::type_identity<std::variant<C...>>) { (f(std::type_identity<C>()), ...); }(std::type_identity<AnyAdapterConfig>());
+}
+
+PEFT_INLINE std::optional<AnyAdapterConfig> registered(const std::any& config) {
+  std::optional<AnyAdapterConfig> found;
+  for_each_method([&]<class C>(std::type_identity<C>) {
+    if (const C* c = std::any_cast<C>(&config)) found = *c;
+  });
+  return found;
 }
 
 PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterConfig& config, const std::string& base_model,
-                               const std::map<std::string, std::string>& extra, const std::vector<NamedTensor>& tensors) {
+                               const std::map<std::string, std::string>& extra, const AdapterTensors& tensors) {
   namespace fs = std::filesystem;
   std::error_code failure;
   fs::create_directories(directory, failure);
   if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
-  Json json = std::visit([](const LoraConfig& c) { return lora_config_json(c); }, config);
+  Json json = Json::make_object();
+  std::visit(
+      [&]<class C>(const C& c) {
+        FieldWriter writer(json);
+        C::describe(c, writer);
+        json.set("peft_type", Json(C::peft_type));
+        json.set("task_type", c.task_type.empty() ? Json() : Json(c.task_type));
+      },
+      config);
+  for (const char* key : {"auto_mapping", "revision"}) json.set(key, Json());
   for (const auto& [key, text] : extra) json.set(key, Json::parse(text, "adapter_config.json"));
   json.set("base_model_name_or_path", base_model.empty() ? Json() : Json(base_model));
   json.set("inference_mode", Json(true));
   json.set("peft_version", Json(peft_format_version));
   std::vector<TensorToWrite> all;
-  for (const NamedTensor& t : tensors) all.push_back({t.name, DType::f32, t.shape, t.data});
+  std::vector<Tensor<std::int32_t>> integers;
+  for (const AdapterTensor& t : tensors) {
+    if (t.dtype == DType::i32) {
+      integers.emplace_back(t.values.shape());
+      for (std::int64_t i = 0; i < t.values.size(); i++) integers.back()[i] = std::int32_t(t.values[i]);
+      all.push_back({t.name, t.dtype, t.values.shape(), integers.back().data()});
+    } else {
+      all.push_back({t.name, DType::f32, t.values.shape(), t.values.data()});
+    }
+  }
   write_safetensors((fs::path(directory) / "adapter_model.safetensors").string(), all, {{"format", "pt"}});
   write_text_atomically((fs::path(directory) / "adapter_config.json").string(), json.dump(2, true));
 }
 
-PEFT_INLINE void read_adapter(const std::string& directory, const std::vector<NamedTensor>& wanted,
-                              const std::function<void(std::size_t, const Tensor<float>&)>& assign) {
+PEFT_INLINE AdapterTensors read_adapter_tensors(const std::string& directory) {
   namespace fs = std::filesystem;
   const std::string path = (fs::path(directory) / "adapter_model.safetensors").string();
   if (!fs::exists(path) && fs::exists(fs::path(directory) / "adapter_model.bin"))
     throw FormatError(directory, -1,
                       "only adapter_model.bin, a Python pickle, is here; load it with PEFT and save_pretrained it again, which writes safetensors");
   const SafetensorsFile file = SafetensorsFile::open(path);
+  AdapterTensors tensors;
+  for (const auto& entry : file.tensors()) {
+    AdapterTensor t{entry.name, {}, entry.dtype.value_or(DType::f32)};
+    if (t.dtype == DType::i32) {
+      const auto integers = file.read<std::int32_t>(entry.name);
+      t.values = Tensor<float>(entry.shape);
+      for (std::int64_t i = 0; i < integers.size(); i++) t.values[i] = float(integers[i]);
+    } else {
+      t.values = file.read<float>(entry.name);
+    }
+    tensors.push_back(std::move(t));
+  }
+  return tensors;
+}
+
+PEFT_INLINE bool is_the_same_table(const Tensor<float>& found, const Tensor<float>& base, bool rounded) {
+  float largest = 0, off = 0;
+  for (std::int64_t i = 0; i < base.size(); i++) largest = std::max(largest, std::abs(base[i])), off = std::max(off, std::abs(found[i] - base[i]));
+  return off <= (rounded ? 0.1f : 1e-6f) * largest;
+}
+
+PEFT_INLINE void check_adapter_tensors(const std::string& directory, const AdapterTensors& found, const std::vector<WantedTensor>& wanted) {
   std::vector<std::string> missing, unexpected, misshapen;
   std::set<std::string> names;
-  for (const NamedTensor& t : wanted) {
+  std::map<std::string, const AdapterTensor*> by_name;
+  for (const AdapterTensor& t : found) by_name[t.name] = &t;
+  for (const WantedTensor& t : wanted) {
     names.insert(t.name);
-    const auto* found = file.find(t.name);
-    if (!found)
+    const auto it = by_name.find(t.name);
+    if (it == by_name.end())
       missing.push_back(t.name);
-    else if (!(found->shape == t.shape))
-      misshapen.push_back(t.name + " is " + to_string(found->shape) + ", this model wants " + to_string(t.shape));
+    else if (!(it->second->values.shape() == t.shape))
+      misshapen.push_back(t.name + " is " + to_string(it->second->values.shape()) + ", this model wants " + to_string(t.shape));
   }
-  for (const auto& tensor : file.tensors())
-    if (!names.count(tensor.name)) unexpected.push_back(tensor.name);
-  if (!missing.empty() || !unexpected.empty() || !misshapen.empty()) {
-    const auto list = [](const std::vector<std::string>& all) {
-      std::string text;
-      for (std::size_t i = 0; i < all.size() && i < 4; i++) text += (i ? ", " : " (") + all[i];
-      return text + (all.empty() ? "" : all.size() > 4 ? ", …)" : ")");
-    };
-    throw CheckpointError("load_adapter", path + " does not fit: missing " + std::to_string(missing.size()) + " tensors" + list(missing) + ",\n  unexpected " +
-                                              std::to_string(unexpected.size()) + list(unexpected) + ", wrong shape " + std::to_string(misshapen.size()) +
-                                              list(misshapen) + ". Nothing was loaded.");
-  }
-  std::vector<Tensor<float>> values;  // all of them, before the first is assigned
-  for (const NamedTensor& t : wanted) values.push_back(file.read<float>(t.name));
-  for (std::size_t i = 0; i < wanted.size(); i++) assign(i, values[i]);
+  for (const AdapterTensor& t : found)
+    if (!names.count(t.name)) unexpected.push_back(t.name);
+  if (missing.empty() && unexpected.empty() && misshapen.empty()) return;
+  const auto list = [](const std::vector<std::string>& all) {
+    std::string text;
+    for (std::size_t i = 0; i < all.size() && i < 4; i++) text += (i ? ", " : " (") + all[i];
+    return text + (all.empty() ? "" : all.size() > 4 ? ", …)" : ")");
+  };
+  throw CheckpointError("load_adapter", (std::filesystem::path(directory) / "adapter_model.safetensors").string() + " does not fit: missing " +
+                                            std::to_string(missing.size()) + " tensors" + list(missing) + ",\n  unexpected " +
+                                            std::to_string(unexpected.size()) + list(unexpected) + ", wrong shape " + std::to_string(misshapen.size()) +
+                                            list(misshapen) + ". Nothing was loaded.");
 }
 
 }  // namespace detail
@@ -264,12 +362,28 @@ PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) 
   f.read("base_model_name_or_path", file.base_model_name_or_path);
   for (const char* key : {"peft_version", "inference_mode"}) f.find(key);
   for (const char* key : {"auto_mapping", "revision"}) f.keep(key);
-  const std::array<std::string, 1> methods = {"LORA"};
-  if (peft_type != "LORA")
-    throw NotSupported("read_adapter_config", path + ": peft_type \"" + peft_type + "\" is not supported" + did_you_mean(peft_type, methods, "supported are"));
-  LoraConfig config = detail::lora_config_from(f, path);
-  config.task_type = task_type;
-  file.config = std::move(config);
+  bool known = false;
+  std::vector<std::string> methods;
+  detail::for_each_method([&]<class C>(std::type_identity<C>) {
+    methods.push_back(C::peft_type);
+    if (peft_type != C::peft_type) return;
+    known = true;
+    C config;
+    detail::FieldReader reader(f);
+    C::describe(config, reader);
+    config.task_type = task_type;
+    try {
+      validate(config);
+    } catch (const ConfigError& error) {
+      throw FormatError(path, -1, error.what());
+    }
+    file.config = std::move(config);
+  });
+  if (!known) {
+    std::sort(methods.begin(), methods.end());
+    throw NotSupported("read_adapter_config",
+                       path + ": peft_type \"" + peft_type + "\" is not supported" + did_you_mean(peft_type, methods, "supported are", 64));
+  }
   file.extra = f.rest();
   return file;
 }

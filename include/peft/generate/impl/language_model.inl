@@ -11,13 +11,20 @@ namespace peft {
 
 template <Scalar T>
 std::int64_t LanguageModel<T>::context_length() const {
-  return config().max_position_embeddings > 0 ? config().max_position_embeddings : std::numeric_limits<std::int64_t>::max();
+  std::int64_t front = 0;
+  for (const Front& f : pass_.fronts) front = std::max(front, f.past + f.tokens);
+  return config().max_position_embeddings > 0 ? config().max_position_embeddings - front : std::numeric_limits<std::int64_t>::max();
 }
 
 template <Scalar T>
 const Active& LanguageModel<T>::active(int active) const {
   static const Active none;
   return pass_.lists ? (*pass_.lists)[std::size_t(active)] : none;
+}
+
+template <Scalar T>
+Front LanguageModel<T>::front(int active) const {
+  return std::size_t(active) < pass_.fronts.size() ? pass_.fronts[std::size_t(active)] : Front();
 }
 
 template <Scalar T>
@@ -36,6 +43,7 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
   sequences.reserve(all.size());
   pass_.caches.clear();
   ids_.clear();
+  std::int64_t virtual_rows = 0;
   for (const Continuation& c : all) {
     if (c.ids.empty()) throw ShapeError("generate", "a sequence without tokens; a prompt needs at least one");
     for (std::int32_t id : c.ids)
@@ -45,15 +53,30 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
     if (c.cache->made_by != active(c.active))
       throw Error("generate", "this cache holds what other active adapters computed; begin with an empty one after changing adapters");
     Sequence s;
-    s.begin = std::int64_t(ids_.size()), s.end = s.begin + std::int64_t(c.ids.size());
-    s.first_position = c.cache->length(), s.active = c.active, s.id = sequences.size();
+    const Front front = this->front(c.active);
+    s.begin = std::int64_t(ids_.size());
+    if (front.tokens > 0 && c.cache->rows() == 0) {  // virtual tokens are ordinary rows of the cache from here on
+      c.cache->restart(front.tokens), virtual_rows += front.tokens;
+      for (std::int64_t i = 0; i < front.tokens; i++) ids_.push_back(front.first_id + std::int32_t(i));
+    }
+    s.end = std::int64_t(ids_.size() + c.ids.size());
+    s.first_position = front.past + c.cache->rows(), s.active = c.active, s.id = sequences.size();
     sequences.push_back(s);
     pass_.caches.push_back(c.cache);
     ids_.insert(ids_.end(), c.ids.begin(), c.ids.end());
   }
   pass_.sequences = std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(sequences));
   const PassScope<T> scope(pass_);
-  return model_->hidden_states(ids_).value();
+  const Tensor<T> hidden = model_->hidden_states(ids_).value();
+  if (virtual_rows == 0) return hidden;
+  Tensor<T> tokens({hidden.rows() - virtual_rows, hidden.cols()});
+  std::int64_t row = 0;
+  for (std::size_t i = 0; i < all.size(); i++) {
+    const auto n = std::int64_t(all[i].ids.size()), end = (*pass_.sequences)[i].end;
+    ops::copy<T>(tokens.view().row_range(row, row + n), hidden.view().row_range(end - n, end));
+    row += n;
+  }
+  return tokens;
 }
 
 template <Scalar T>

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/adapters/adapter.hpp"
+#include "peft/adapters/config_fields.hpp"
+#include "peft/autograd/functions/linear.hpp"
+#include "peft/autograd/functions/matrix.hpp"
+#include "peft/nn/linear.hpp"
+
+namespace peft {
+
+// What methods that sit on Linears have in common.
+
+/// Attaches make(random) if the config selects the site.
+template <class C, Scalar T, class Make>
+bool attach_if_targeted(const C& config, Linear<T>& site, const AttachContext& context, Make make) {
+  if (!targets(config, context.path, context.is_head)) return false;
+  site.adapters.attach(context.id, make(context.at_site()));
+  return true;
+}
+
+/// Dropout at one site, as the current pass has it.
+template <Scalar T>
+struct SiteDropout {
+  double p = 0;
+  std::uint64_t site = 0;  // names the site
+  Variable<T> operator()(const Variable<T>& x) const {
+    const Pass<T>* pass = Pass<T>::current();
+    return pass && p > 0 ? dropout(x, pass->dropping(p, site)) : x;
+  }
+};
+
+/// W ← W + Δ
+template <Scalar T>
+void add_to_weight(Linear<T>& fused, const Variable<T>& delta) {
+  ops::add_into<T>(fused.weight.value().view(), delta.view());
+  fused.weight.touch();
+}
+/// W ← what f makes of it.
+template <Scalar T, class F>
+void change_weight(Linear<T>& fused, F f) {
+  const NoGrad guard;
+  fused.weight.assign(f(Variable<T>(fused.weight.value())).value().clone());
+}
+
+/// A tensor that trains, filled by draw().
+template <Scalar T, class F>
+Parameter<T> drawn(const Shape& shape, F draw) {
+  Tensor<T> values(shape);
+  for (T& value : values.span()) value = T(draw());
+  return Parameter<T>(std::move(values), true);
+}
+template <Scalar T>
+Parameter<T> constant(const Shape& shape, double value) {
+  return Parameter<T>(Tensor<T>(shape, T(value)), true);
+}
+/// U(−bound, bound)
+template <Scalar T>
+Parameter<T> drawn_uniform(const Shape& shape, double bound, Random& random) {
+  return drawn<T>(shape, [&] { return random.uniform(-bound, bound); });
+}
+template <Scalar T>
+Parameter<T> drawn_normal(const Shape& shape, double mean, double deviation, Random& random) {
+  return drawn<T>(shape, [&] { return mean + deviation * random.normal(); });
+}
+/// torch's kaiming_uniform_ with a = √5: U(±1/√fan_in), fan_in the size of a row.
+template <Scalar T>
+Parameter<T> kaiming(const Shape& shape, Random& random) {
+  std::int64_t fan_in = 1;
+  for (int axis = 1; axis < shape.rank(); axis++) fan_in *= shape[axis];
+  return drawn_uniform<T>(shape, 1 / std::sqrt(double(std::max<std::int64_t>(fan_in, 1))), random);
+}
+template <Scalar T>
+Parameter<T> kaiming_or_zero(const Shape& shape, bool zero, Random& random) {
+  return zero ? constant<T>(shape, 0) : kaiming<T>(shape, random);
+}
+
+inline void must_divide(std::string_view method, const std::string& what, std::int64_t part, std::string_view path, std::int64_t whole) {
+  if (part < 1 || whole % part != 0)
+    throw ConfigError(method,
+                      what + " is " + std::to_string(part) + ", which does not divide the " + std::to_string(whole) + " features of " + std::string(path));
+}
+
+}  // namespace peft

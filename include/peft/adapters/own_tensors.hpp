@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/adapters/adapter.hpp"
+#include "peft/adapters/target_modules.hpp"
+#include "peft/nn/embedding.hpp"
+#include "peft/nn/linear.hpp"
+#include "peft/nn/norm.hpp"
+
+namespace peft {
+
+/// A site with tensors of its own that train, in place of the base's: `modules_to_save`.
+template <class S>
+struct OwnTensors {
+  S own;  // a dense copy
+  const S& stand_in(const S&) const { return own; }
+  static void describe(auto& self, auto&& visit) { S::describe(self.own, visit); }
+};
+
+/// A site with a bias of its own that trains, and the weight shared.
+template <class S>
+struct OwnBias {
+  S own;  // the weight's handle, and a copy of the bias
+  const S& stand_in(const S&) const { return own; }
+  static void describe(auto& self, auto&& visit) { visit("bias", self.own.bias); }
+};
+template <class S>
+OwnBias<S> with_own_bias(const S& site) {
+  S own = site;  // a copied module starts bare
+  own.bias = Parameter<typename S::Scalar_>(site.bias.dense(), true);
+  return {std::move(own)};
+}
+
+/// Puts copies of their own into the slots of the modules that are named, and of all below them.
+template <class S>
+bool attach_modules_to_save(const std::vector<std::string>& names, S& site, const AttachContext& context) {
+  if constexpr (requires {
+                  site.weight;
+                  site.dense();
+                }) {
+    const auto names_it = [&](std::string_view path) {
+      for (const std::string& name : names)
+        if (is_suffix_of(name, path)) return true;
+      return false;
+    };
+    bool found = names_it(context.path);
+    for (std::size_t dot = context.path.rfind('.'); !found && dot != std::string::npos && dot > 0; dot = context.path.rfind('.', dot - 1))
+      found = names_it(std::string_view(context.path).substr(0, dot));
+    if (!found) return false;
+    S own = site.dense();
+    S::describe(own, [](std::string_view, auto& parameter) {
+      if (parameter) parameter.set_requires_grad(true);
+    });
+    site.adapters.attach(context.id, OwnTensors<S>{std::move(own)});
+    return true;
+  } else {
+    return false;
+  }
+}
+
+}  // namespace peft

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/adapters/adapter.hpp"
+#include "peft/adapters/on_linear.hpp"
+#include "peft/autograd/functions/activation.hpp"
+#include "peft/nn/embedding.hpp"
+
+namespace peft {
+
+// What prompt methods have in common. A virtual token is an id ≥ vocab_size; the adapter on the embedding answers with a row of a table that is
+// computed once a pass. Tokens that are not of the prompt, and everything behind the embedding, know nothing of it.
+
+/// Rows of the prompt's table for virtual ids, as they are (Gemma does not scale them); the base's for all others.
+template <Scalar T>
+struct VirtualTokens {
+  int id = 0;                 // of the adapter
+  std::int32_t first_id = 0;  // of the first virtual token
+  Variable<T> operator()(const Embedding<T>&, const typename Embedding<T>::Input& ids, const Next<Embedding<T>>& next) const {
+    if (std::ranges::none_of(ids, [&](std::int32_t i) { return i >= first_id; })) return next(ids);
+    const Pass<T>* pass = Pass<T>::current();
+    const Variable<T>* table = pass ? pass->prepared_by(id) : nullptr;
+    if (!table) throw Error("forward", "virtual tokens without their prompt: the pass is to be one that PeftModel::pass made");
+    Ids plain(ids.begin(), ids.end()), which(ids.size(), -1);
+    for (std::size_t n = 0; n < plain.size(); n++)
+      if (plain[n] >= first_id) {
+        which[n] = std::exchange(plain[n], 0) - first_id;
+        if (which[n] >= table->rows()) throw Error("forward", "there is no virtual token " + std::to_string(which[n]));
+      }
+    return replace_rows(next(std::span<const std::int32_t>(plain)), *table, std::move(which));
+  }
+  static void describe(auto&, auto&&) {}
+};
+
+/// Hands a prompt's table to the pass, and its tokens to the sequences of list `list`.
+template <Scalar T>
+void put_in_front(Pass<T>& pass, std::size_t list, int id, Variable<T> table, std::int64_t tasks, std::int64_t vocab_size) {
+  if (pass.fronts.size() <= list) pass.fronts.resize(std::max(list + 1, pass.lists ? pass.lists->size() : 0));
+  Front& front = pass.fronts[list];
+  if (front.tokens > 0) throw AdapterError("forward", "two active adapters both put virtual tokens in front of a sequence; deactivate one of them");
+  front.tokens = table.rows() / tasks, front.tasks = tasks, front.first_id = std::int32_t(vocab_size);
+  if (!pass.prepared_by(id)) pass.prepared.emplace_back(id, std::move(table));
+}
+
+/// Puts the adapter on the input embedding.
+template <Scalar T>
+bool attach_virtual_tokens(Embedding<T>& site, const std::string& embedding, std::int64_t vocab_size, const AttachContext& context) {
+  if (context.path != embedding) return false;
+  if (vocab_size < 1 || vocab_size != site.num_embeddings())
+    throw AdapterError("attach", context.path + " has " + std::to_string(site.num_embeddings()) + " rows, the model says " + std::to_string(vocab_size) +
+                                     " tokens; virtual tokens want both to agree");
+  site.adapters.attach(context.id, VirtualTokens<T>{context.id, std::int32_t(vocab_size)});
+  return true;
+}
+
+namespace detail {
+/// Fills in what PEFT stores of the model; throws ConfigError where a config says otherwise.
+template <class C>
+void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, std::int64_t heads) {
+  const auto fill = [](std::int64_t& value, const char* field, std::int64_t model) {
+    if (value != 0 && value != model)
+      throw ConfigError(C::peft_type, std::string(field) + " is " + std::to_string(value) + ", this model's is " + std::to_string(model));
+    value = model;
+  };
+  if (info.hidden_size == 0 || info.embedding.empty()) throw AdapterError(C::peft_type, "prompts want a Transformer; this model has no configuration");
+  fill(config.token_dim, "token_dim", token_dim);
+  fill(config.num_layers, "num_layers", info.num_layers);
+  fill(config.num_attention_heads, "num_attention_heads", heads);
+  fill(config.num_transformer_submodules, "num_transformer_submodules", 1);
+}
+
+/// A Linear's tensors as torch begins with them.
+template <Scalar T>
+struct EncoderLayer {
+  Parameter<T> weight, bias;
+  EncoderLayer() = default;
+  EncoderLayer(std::int64_t in, std::int64_t out, Random& random)
+      : weight(drawn_uniform<T>({out, in}, 1 / std::sqrt(double(in)), random)), bias(drawn_uniform<T>({out}, 1 / std::sqrt(double(in)), random)) {}
+  Variable<T> operator()(const Variable<T>& x) const { return linear(x, weight, bias); }
+  static void describe(auto& self, auto&& visit) {
+    visit("weight", self.weight);
+    visit("bias", self.bias);
+  }
+};
+
+/// A file has what an encoder gives, not the encoder: `table` under the name that PEFT uses.
+template <Scalar T>
+void replace_by_table(AdapterTensors& tensors, const Tensor<T>& table) {
+  AdapterTensor t{"prompt_embeddings", Tensor<float>(table.shape())};
+  for (std::int64_t i = 0; i < table.size(); i++) t.values[i] = float(table[i]);
+  tensors.clear();
+  tensors.push_back(std::move(t));
+}
+}  // namespace detail
+
+}  // namespace peft

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/adapters/ia3/ia3.hpp"
+#include "peft/adapters/peft_model.hpp"
+#include "peft/freeze/freeze.hpp"
+#include "peft/nn/nn.hpp"

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "peft/nn/sequences.hpp"
+
+namespace peft {
+
+/// What an active list puts in front of every sequence of its own. A virtual token is an id ≥ vocab_size: an adapter on the Embedding answers
+/// for it, everything else sees an ordinary row.
+struct Front {
+  std::int64_t past = 0;      // keys and values of a prefix; the positions of what follows begin behind them
+  std::int64_t tokens = 0;    // virtual tokens
+  std::int32_t first_id = 0;  // their ids: first_id + task · tokens + i
+  std::int64_t tasks = 1;     // allowed values of Sequence::task
+  bool empty() const { return past == 0 && tokens == 0; }
+};
+
+/// A packed batch with its fronts.
+struct FrontedRows {
+  std::shared_ptr<const Sequences> sequences;
+  std::vector<std::int32_t> ids;
+  Ids targets;                      // virtual tokens predict nothing
+  std::vector<std::int64_t> place;  // of each given row among the new ones
+};
+
+/// Puts the virtual tokens ahead of each sequence and moves positions behind prefixes; fronts[s.active] is a sequence's own. `targets` may be
+/// empty. Throws Error for a task that the front does not have, and for sequences that share a beginning.
+FrontedRows with_fronts(std::span<const Front> fronts, const Sequences& sequences, std::span<const std::int32_t> ids,
+                        std::span<const std::int32_t> targets = {});
+
+}  // namespace peft
+
+#if !defined(PEFT_COMPILED)
+#include "peft/nn/impl/front.inl"
+#endif

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every method of the registry through its file and back.
+#include <catch2/catch.hpp>
+#include <set>
+#include <string>
+
+#include "checkpoint/model_files.hpp"
+#include "peft/checkpoint/adapter_file.hpp"
+#include "peft/io/json.hpp"
+#include "support/tiny_transformer.hpp"
+
+using namespace peft;
+using namespace peft::testing;
+
+namespace {
+
+Tensor<float> fronted_logits(const PeftModel<Transformer<float>>& model) {
+  Pass<float> pass = model.pass();
+  const auto sequences = Sequences::of_lengths(std::vector<std::int64_t>{4, 2});
+  const FrontedRows rows = with_fronts(pass.fronts, *sequences, random_ids(6, 11));
+  pass.sequences = rows.sequences;
+  const PassScope<float> scope(pass);
+  return model.model().logits(model.model().hidden_states(rows.ids)).value();
+}
+
+template <class Config>
+void through_its_file(const Config& config) {
+  const Folder folder;
+  CAPTURE(Config::peft_type);
+  auto base = tiny_transformer<float>({.biases = std::same_as<Config, BitFitConfig>, .tied = true});
+  PeftModel model{base};
+  model.add_adapter("a", config, 3);
+  model.for_each_adapter_parameter("a", [](const std::string&, Parameter<float>& p) {
+    if (!p.requires_grad()) return;
+    for (std::int64_t i = 0; i < p.size(); i++) p.value()[i] += 0.05f * std::sin(float(i + 1));
+    p.touch();
+  });
+  const Tensor<float> expected = fronted_logits(model);
+  save_adapter(model, "a", folder / "out", "org/base");
+  auto again = tiny_transformer<float>({.biases = std::same_as<Config, BitFitConfig>, .tied = true});
+  PeftModel loaded{again};
+  load_adapter(loaded, "a", folder / "out");
+  CHECK(same_bits(fronted_logits(loaded), expected));
+  CHECK(loaded.count_parameters().trainable == 0);
+  save_adapter(loaded, "a", folder / "again", "org/base");
+  CHECK(read_file(folder / "again/adapter_config.json") == read_file(folder / "out/adapter_config.json"));
+  CHECK(read_file(folder / "again/adapter_model.safetensors") == read_file(folder / "out/adapter_model.safetensors"));
+}
+
+template <class... C>
+std::set<std::string> peft_types(std::type_identity<std::variant<C...>>) {
+  return {C::peft_type...};
+}
+
+}  // namespace
+
+TEST_CASE("an adapter of every method is the same after it went through its file", "[checkpoint]") {
+  through_its_file(AdaLoraConfig{.init_r = 3, .total_step = 10});
+  through_its_file(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
+  through_its_file(BitFitConfig{});
+  through_its_file(BOFTConfig{.boft_block_size = 4});
+  through_its_file(C3AConfig{.block_size = 4});
+  through_its_file(DeloraConfig{.r = 2});
+  through_its_file(FourierFTConfig{.n_frequency = 7});
+  through_its_file(GraloraConfig{.r = 4});
+  through_its_file(HiraConfig{.r = 2});
+  through_its_file(HRAConfig{.r = 2});
+  through_its_file(IA3Config{});
+  through_its_file(LNTuningConfig{});
+  through_its_file(LoHaConfig{.r = 2, .alpha_pattern = {{"q_proj", 4}}});
+  through_its_file(LoKrConfig{.r = 1, .decompose_both = true, .init_weights = "lycoris"});
+  through_its_file(LoraConfig{.r = 2, .use_dora = true});
+  through_its_file(LoraConfig{.r = 2, .lora_bias = true});
+  through_its_file(LoraConfig{.r = 2, .target_modules = {"embed_tokens", "q_proj"}});
+  through_its_file(LoraConfig{.r = 2, .modules_to_save = {"mlp"}, .trainable_token_indices = {{"", {1, 4}}}});
+  through_its_file(MissConfig{.r = 4, .init_weights = "bat"});
+  through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 3});
+  through_its_file(OFTConfig{.oft_block_size = 4, .use_cayley_neumann = false});
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3});
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true});
+  through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM"});
+  through_its_file(PromptTuningConfig{.num_virtual_tokens = 3});
+  through_its_file(RoadConfig{.group_size = 4});
+  through_its_file(ShiraConfig{.r = 1});
+  through_its_file(TrainableTokensConfig{.token_indices = {2, 5}});
+  through_its_file(VBLoRAConfig{.r = 2, .num_vectors = 6, .vector_length = 4});
+  through_its_file(VeraConfig{.r = 4});
+  through_its_file(VeraConfig{.r = 4, .save_projection = false});
+  CHECK(peft_types(std::type_identity<AnyAdapterConfig>()).size() == 26);  // a new method: one more line above
+}
+
+TEST_CASE("PiSSA's and OLoRA's files have A and B alone; the rest is taken off the base again", "[checkpoint]") {
+  for (const char* init : {"pissa", "olora"}) {
+    const Folder folder;
+    auto base = tiny_transformer<float>();
+    PeftModel model{base};
+    model.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj"}, .init_lora_weights = init});
+    std::size_t tensors = 0;
+    model.for_each_adapter_parameter("a", [&](const std::string&, Parameter<float>& p) {
+      tensors++;
+      for (float& value : p.value().span()) value *= 1.1f;
+    });
+    CHECK(tensors == 4);  // two layers
+    save_adapter(model, "a", folder / "out");
+    CHECK(Json::read(folder / "out/adapter_config.json").at("init_lora_weights").string() == init);
+    PeftModel loaded{base};
+    load_adapter(loaded, "a", folder / "out");
+    CHECK(same_bits(fronted_logits(loaded), fronted_logits(model)));
+  }
+}
+
+TEST_CASE("an embedding that a LoRA's file brings along must be the base's", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>();
+  PeftModel model{base};
+  model.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"embed_tokens"}});
+  save_adapter(model, "a", folder / "out");
+  auto other = tiny_transformer<float>({}, 8);
+  PeftModel wrong{other};
+  CHECK_THROWS_WITH(load_adapter(wrong, "a", folder / "out"), Catch::Contains("embed_tokens.base_layer.weight, which is not this base's"));
+  CHECK(wrong.adapter_names().empty());
+}
+
+TEST_CASE("what a method does not do is refused by key and value in its file, too", "[checkpoint]") {
+  const Folder folder;
+  const auto text = [&](const std::string& keys) {
+    write_file(folder / "adapter_config.json", "{" + keys + "}");
+    try {
+      read_adapter_config(folder.path());
+    } catch (const Error& error) {
+      return std::string(error.what());
+    }
+    return std::string("read");
+  };
+  CHECK(text(R"("peft_type": "LOHA", "rank_dropout": 0, "module_dropout": 0.0)") == "read");
+  CHECK_THAT(text(R"("peft_type": "LOHA", "rank_dropout": 0.1)"), Catch::Contains("rank_dropout = 0.1 is not supported"));
+  CHECK_THAT(text(R"("peft_type": "OFT", "coft": true)"), Catch::Contains("coft = true is not supported"));
+  CHECK_THAT(text(R"("peft_type": "BOFT", "boft_n_butterfly_factor": 2)"), Catch::Contains("boft_n_butterfly_factor = 2 is not supported"));
+  CHECK_THAT(text(R"("peft_type": "ROAD", "variant": "road_3")"), Catch::Contains("variant \"road_3\""));
+  CHECK_THAT(text(R"("peft_type": "VBLORA", "save_only_topk_weights": true)"), Catch::Contains("save_only_topk_weights = true"));
+  CHECK_THAT(text(R"("peft_type": "GRALORA", "hybrid_r": 4)"), Catch::Contains("hybrid_r is 4"));
+  CHECK_THAT(text(R"("peft_type": "POLY")"), Catch::Contains("peft_type \"POLY\" is not supported"));
+}
