@@ -212,32 +212,50 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
     check_training(report, name, golden, batch, tuned);
 }
 
-// Adapters that begin by taking a part off the base: the folders initial, trained (by their A and B alone) and trained-as-lora (of twice the rank).
+// Adapters that begin by taking a part off the base: the folders initial (A₀ and B₀ as an ordinary LoRA, for conversion), trained (by their A
+// and B alone) and trained-as-lora (of twice the rank).
 void check_residual_case(Report& report, const std::string& name, const fs::path& folder, const fs::path& base_folder) {
   const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
   auto base = peft::load_model<float>(base_folder.string());
   const GoldenBatch batch(golden, base.config);
-  report.check(name + "/begun", [&] {  // Δ at the beginning, and that it changes nothing
-    peft::PeftModel tuned{base};
-    std::visit([&](const auto& config) { tuned.add_adapter("golden", config); }, peft::read_adapter_config((folder / "initial").string()).config);
-    Difference d = compare_rows(batch, run_logits(tuned, batch), golden.read<float>("base_logits"), 1e-4, 1e-5);
+  // s B A at each module
+  const auto compare_deltas = [&](peft::PeftModel<Model>& tuned, auto lora_of) {
+    Difference d;
     peft::for_each_site(tuned.model(), [&]<class S>(const std::string& path, const S& site) {
       if constexpr (std::same_as<S, peft::Linear<float>>) {
-        const auto* adapter = site.adapters.template get<peft::LoraOnResidual<float>>(tuned.entry("golden").id);
-        if (!adapter) return;
+        const peft::Lora<float>* lora = lora_of(site, tuned.entry("golden").id);
+        if (!lora) return;
         peft::Tensor<float> delta({site.out_features(), site.in_features()});
-        peft::ops::gemm<float>(adapter->lora.scaling, adapter->lora.B.value().view(), false, adapter->lora.A.value().view(), false, 0, delta.view());
+        peft::ops::gemm<float>(lora->scaling, lora->B.value().view(), false, lora->A.value().view(), false, 0, delta.view());
         merge(d, compare(delta, golden.read<float>("init_delta." + path), 1e-4, 1e-4), path);
       }
     });
     return d;
+  };
+  report.check(name + "/begun", [&] {  // Δ at the beginning, and that it changes nothing
+    peft::PeftModel tuned{base};
+    std::visit([&](const auto& config) { tuned.add_adapter("golden", config); }, peft::read_adapter_config((folder / "trained").string()).config);
+    Difference d = compare_rows(batch, run_logits(tuned, batch), golden.read<float>("base_logits"), 1e-4, 1e-5);
+    merge(d,
+          compare_deltas(tuned,
+                         [](const auto& site, int id) {
+                           const auto* adapter = site.adapters.template get<peft::LoraOnResidual<float>>(id);
+                           return adapter ? &adapter->lora : nullptr;
+                         }),
+          "delta");
+    return d;
   });
-  for (const char* which : {"initial", "trained", "trained-as-lora"}) {
+  report.check(name + "/initial", [&] {
+    peft::PeftModel tuned{base};
+    peft::load_adapter(tuned, "golden", (folder / "initial").string());
+    return compare_deltas(tuned, [](const auto& site, int id) { return site.adapters.template get<peft::Lora<float>>(id); });
+  });
+  for (const char* which : {"trained", "trained-as-lora"}) {
     if (!fs::exists(folder / which / "adapter_config.json")) continue;
     report.check(name + "/" + which, [&] {
       peft::PeftModel tuned{base};
       peft::load_adapter(tuned, "golden", (folder / which).string());
-      const char* wanted = which == std::string("initial") ? "logits" : "after_training.logits";
+      const char* wanted = "after_training.logits";
       Difference d = compare_rows(batch, run_logits(tuned, batch), golden.read<float>(wanted), 1e-3, 1e-4);
       tuned.merge_adapter();
       merge(d, compare_rows(batch, run_logits(tuned, batch), golden.read<float>(wanted), 1e-3, 1e-4), "merged");
@@ -246,11 +264,13 @@ void check_residual_case(Report& report, const std::string& name, const fs::path
   }
   report.check(name + "/gradients", [&] {
     peft::PeftModel tuned{base};
-    peft::load_adapter(tuned, "golden", (folder / "initial").string(), true);
+    peft::load_adapter(tuned, "golden", (folder / "trained").string(), true);
+    const auto initial = peft::SafetensorsFile::open((folder / "initial" / "adapter_model.safetensors").string());
+    tuned.for_each_adapter_tensor("golden", [&](const std::string& file_name, const auto& parameter) { parameter.assign(initial.read<float>(file_name)); });
     peft::Tape tape;
     const auto run = begin_run(tuned, batch);
     tape.backward(loss_of(tuned, *run));
-    Difference d;
+    Difference d = compare_rows(batch, run_logits(tuned, batch), golden.read<float>("logits"), 1e-3, 1e-4);
     tuned.for_each_adapter_tensor("golden", [&](const std::string& file_name, const auto& parameter) {
       merge(d, compare_to_largest(parameter.grad(), golden.read<float>("grad." + file_name), 1e-3), file_name);
     });
