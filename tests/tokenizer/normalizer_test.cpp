@@ -98,6 +98,7 @@ TEST_CASE("a character map is a trie of bytes", "[tokenizer]") {
   CHECK(map.longest("B").length == 0);
   const peft::tokenizer::Precompiled normalizer(map);
   CHECK(normalizer("xAÅA") == "xbÅb");
+  CHECK(normalizer("") == "");
   CHECK_THROWS_WITH(peft::tokenizer::CharacterMap(std::string_view("\xFF\xFF\xFF\x7F", 4)), Catch::Contains("2147483647"));
   CHECK_THROWS_WITH(normalized(R"({"type":"Precompiled","precompiled_charsmap":"a?=="})", ""), Catch::Contains("base64"));
 }

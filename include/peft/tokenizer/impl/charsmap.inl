@@ -66,37 +66,53 @@ inline std::size_t grapheme_end(std::string_view text, std::size_t at) {
   return end;
 }
 
-/// The i-th new character comes from the i-th old one, those that are too many from the last.
-inline void put_aligned(Rewriter& out, std::string_view replacement, std::size_t begin, std::size_t end) {
-  std::size_t from = begin;
-  for (std::size_t at = 0; at < replacement.size();) {
-    const std::size_t length = unicode::decode(replacement, at).length;
-    out.put(replacement.substr(at, length), from);
-    at += length;
-    if (const std::size_t next = from + unicode::decode(out.old(), from).length; next < end) from = next;
-  }
+inline std::size_t count_characters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
 }
 
 }  // namespace detail
 
 PEFT_INLINE void Precompiled::apply(AlignedText& text) const {
-  Rewriter out(text);
-  const std::string_view old = out.old();
+  // Of each new character how many old ones it adds (1) or takes away (below 0) besides its own. Characters that are dropped in front of the first
+  // one that stays are not counted, as in tokenizers: what follows has then the offsets of earlier characters.
+  std::vector<std::int64_t> changes;
+  std::string result;
+  const std::string_view old = text.text;
+  const auto replace = [&](std::size_t from, std::string_view with) {
+    result += with;
+    const auto added = static_cast<std::int64_t>(detail::count_characters(with));
+    const std::int64_t more = added - static_cast<std::int64_t>(from);
+    changes.insert(changes.end(), static_cast<std::size_t>(added), 0);
+    for (std::int64_t i = 0; i < more; i++) changes[changes.size() - 1 - static_cast<std::size_t>(i)] = 1;
+    if (more < 0 && !changes.empty()) changes.back() += more;
+  };
   for (std::size_t at = 0; at < old.size();) {
     const std::size_t end = detail::grapheme_end(old, at);
     const CharacterMap::Match whole = end - at < 6 ? map_.shortest(old.substr(at, end - at)) : CharacterMap::Match{0, {}};
     if (whole.length > 0) {
-      detail::put_aligned(out, whole.replacement, at, end);
+      replace(detail::count_characters(old.substr(at, end - at)), whole.replacement);
       at = end;
     }
     while (at < end) {
-      const std::size_t length = unicode::decode(old, at).length;
-      if (const CharacterMap::Match match = map_.shortest(old.substr(at, length)); match.length > 0)
-        detail::put_aligned(out, match.replacement, at, at + length);
-      else
-        out.keep(at, at + length);
-      at += length;
+      const std::string_view character = old.substr(at, unicode::decode(old, at).length);
+      const CharacterMap::Match match = map_.shortest(character);
+      replace(1, match.length > 0 ? match.replacement : character);
+      at += character.size();
     }
+  }
+  if (!text.aligned) {
+    text.text.swap(result);
+    return;
+  }
+  std::vector<std::size_t> starts;
+  for (std::size_t at = 0; at < old.size(); at += unicode::decode(old, at).length) starts.push_back(at);
+  Rewriter out(text);
+  std::size_t at = 0, next = 0;
+  for (const std::int64_t change : changes) {
+    const std::size_t length = unicode::decode(result, at).length, place = change > 0 && next > 0 ? next - 1 : next;
+    out.put(std::string_view(result).substr(at, length), starts[std::min(place, starts.size() - 1)]);
+    at += length;
+    if (change <= 0) next += static_cast<std::size_t>(1 - change);
   }
   out.finish();
 }
