@@ -50,6 +50,8 @@ TEST_CASE("normalised characters know where they come from", "[tokenizer]") {
   CHECK(character_offsets(R"({"type":"NFKC"})", "ﬁx①") == std::vector<Offsets>{{0, 1}, {0, 1}, {1, 2}, {2, 3}});
   CHECK(character_offsets(R"({"type":"NFC"})", "a\u0323\u0307x") == std::vector<Offsets>{{0, 1}, {2, 3}, {3, 4}});
   CHECK(character_offsets(R"({"type":"NFC"})", "\u1100\u1161\u11a8!") == std::vector<Offsets>{{0, 1}, {3, 4}});
+  CHECK(character_offsets(R"({"type":"NFC"})", "e\u0301\u0323x") == std::vector<Offsets>{{0, 1}, {2, 3}, {3, 4}});  // ẹ and ́: places in order
+  CHECK(character_offsets(R"({"type":"NFD"})", "é\u0323x") == std::vector<Offsets>{{0, 1}, {1, 2}, {1, 2}, {2, 3}});
   CHECK(character_offsets(R"({"type":"Prepend","prepend":"▁▁"})", "ab") == std::vector<Offsets>{{0, 1}, {0, 1}, {0, 1}, {1, 2}});
   CHECK(character_offsets(R"({"type":"Replace","pattern":{"String":"ab"},"content":"X中"})", "cabd") == std::vector<Offsets>{{0, 1}, {2, 3}, {2, 3}, {3, 4}});
   CHECK(character_offsets(R"({"type":"Strip"})", "  a ") == std::vector<Offsets>{{2, 3}});
@@ -57,6 +59,10 @@ TEST_CASE("normalised characters know where they come from", "[tokenizer]") {
   CHECK(character_offsets(R"({"type":"Lowercase"})", "İx") == std::vector<Offsets>{{0, 1}, {0, 1}, {1, 2}});
   CHECK(character_offsets("null", "a b", R"(,"pre_tokenizer":{"type":"Metaspace"})") == std::vector<Offsets>{{0, 1}, {0, 1}, {1, 2}, {2, 3}});
   CHECK(character_offsets("null", " é", R"(,"pre_tokenizer":{"type":"ByteLevel"})") == std::vector<Offsets>{{0, 1}, {1, 2}, {1, 2}});
+}
+
+TEST_CASE("marks that tokenizers does not know keep their place", "[tokenizer]") {
+  CHECK(normalized(R"({"type":"NFC"})", "\u1AC1\u035D\u0320") == "\u1AC1\u0320\u035D");
 }
 
 TEST_CASE("aligned and plain normal forms are the same text", "[tokenizer]") {
@@ -92,6 +98,7 @@ TEST_CASE("a character map is a trie of bytes", "[tokenizer]") {
   CHECK(map.longest("B").length == 0);
   const peft::tokenizer::Precompiled normalizer(map);
   CHECK(normalizer("xAÅA") == "xbÅb");
+  CHECK(normalizer("") == "");
   CHECK_THROWS_WITH(peft::tokenizer::CharacterMap(std::string_view("\xFF\xFF\xFF\x7F", 4)), Catch::Contains("2147483647"));
   CHECK_THROWS_WITH(normalized(R"({"type":"Precompiled","precompiled_charsmap":"a?=="})", ""), Catch::Contains("base64"));
 }

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "peft/tokenizer/normalizer.hpp"
+#include "peft/core/config.hpp"
 
 namespace peft::tokenizer {
 
@@ -31,17 +31,6 @@ class CharacterMap {
 
   std::vector<std::uint32_t> units_;
   std::string replacements_;
-};
-
-/// "Precompiled": a grapheme of less than six bytes is replaced by what the map has for the shortest of its beginnings, otherwise each of its
-/// characters alone. (So Hugging Face's tokenizers; sentencepiece itself takes the longest match, see SentencepieceNormalizer.)
-class Precompiled final : public Normalizer {
- public:
-  explicit Precompiled(CharacterMap map) : map_(std::move(map)) {}
-  void apply(AlignedText& text) const override;
-
- private:
-  CharacterMap map_;
 };
 
 }  // namespace peft::tokenizer

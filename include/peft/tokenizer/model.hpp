@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "peft/tokenizer/fwd.hpp"
 #include "peft/tokenizer/pieces.hpp"
 #include "peft/tokenizer/vocabulary.hpp"
 
@@ -28,11 +27,4 @@ class Model {
 };
 using ModelPtr = std::unique_ptr<const Model>;
 
-/// From the "model" of a tokenizer.json. Throws FormatError(path) that names an unknown type.
-ModelPtr make_model(const Json& json, std::string_view path);
-
 }  // namespace peft::tokenizer
-
-#if !defined(PEFT_COMPILED)
-#include "peft/tokenizer/impl/model.inl"
-#endif

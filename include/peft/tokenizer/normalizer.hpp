@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "peft/tokenizer/aligned_text.hpp"
+#include "peft/tokenizer/charsmap.hpp"
 #include "peft/tokenizer/fwd.hpp"
 #include "peft/tokenizer/pattern.hpp"
 #include "peft/tokenizer/unicode.hpp"
@@ -100,6 +101,17 @@ class BertNormalizer final : public Normalizer {
 class Nmt final : public Normalizer {
  public:
   void apply(AlignedText& text) const override;
+};
+
+/// "Precompiled": a grapheme of less than six bytes is replaced by what the map has for the shortest of its beginnings, otherwise each of its
+/// characters alone. (So Hugging Face's tokenizers; sentencepiece itself takes the longest match, see SentencepieceNormalizer.)
+class Precompiled final : public Normalizer {
+ public:
+  explicit Precompiled(CharacterMap map) : map_(std::move(map)) {}
+  void apply(AlignedText& text) const override;
+
+ private:
+  CharacterMap map_;
 };
 
 class NormalizerSequence final : public Normalizer {

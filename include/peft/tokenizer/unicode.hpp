@@ -74,8 +74,10 @@ bool is_bert_accent(char32_t character);
 bool is_combining_mark(char32_t character);
 
 enum class Form { nfc, nfd, nfkc, nfkd };
+/// Marks that came after Unicode 8 are not reordered, as in Hugging Face's tokenizers.
 std::string normalize(std::string_view text, Form form);
-/// The same, and for each character of the result the byte of `text` where the first of the characters begins that it was made from.
+/// The same, and for each character of the result the byte of `text` where the character begins that it stands for; marks that are put into another order
+/// keep the places in order, as in Hugging Face's tokenizers.
 std::string normalize(std::string_view text, Form form, std::vector<std::size_t>& origins);
 /// Character by character, as Rust's char::to_lowercase (no context, İ becomes two characters).
 std::string lowercase(std::string_view text);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <utf8proc.h>
-
 #include <algorithm>
 
 #include "peft/core/error.hpp"
@@ -47,58 +45,6 @@ PEFT_INLINE CharacterMap::Match CharacterMap::find(std::string_view text, bool f
     if (first) break;
   }
   return match;
-}
-
-namespace detail {
-
-/// The end of the grapheme that begins at `at`.
-inline std::size_t grapheme_end(std::string_view text, std::size_t at) {
-  unicode::Character before = unicode::decode(text, at);
-  std::size_t end = at + before.length;
-  utf8proc_int32_t state = 0;
-  while (end < text.size()) {
-    const unicode::Character next = unicode::decode(text, end);
-    if (before.value < 0x80 && next.value < 0x80 && !(before.value == '\r' && next.value == '\n')) break;
-    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(before.value), static_cast<utf8proc_int32_t>(next.value), &state)) break;
-    end += next.length;
-    before = next;
-  }
-  return end;
-}
-
-/// The i-th new character comes from the i-th old one, those that are too many from the last.
-inline void put_aligned(Rewriter& out, std::string_view replacement, std::size_t begin, std::size_t end) {
-  std::size_t from = begin;
-  for (std::size_t at = 0; at < replacement.size();) {
-    const std::size_t length = unicode::decode(replacement, at).length;
-    out.put(replacement.substr(at, length), from);
-    at += length;
-    if (const std::size_t next = from + unicode::decode(out.old(), from).length; next < end) from = next;
-  }
-}
-
-}  // namespace detail
-
-PEFT_INLINE void Precompiled::apply(AlignedText& text) const {
-  Rewriter out(text);
-  const std::string_view old = out.old();
-  for (std::size_t at = 0; at < old.size();) {
-    const std::size_t end = detail::grapheme_end(old, at);
-    const CharacterMap::Match whole = end - at < 6 ? map_.shortest(old.substr(at, end - at)) : CharacterMap::Match{0, {}};
-    if (whole.length > 0) {
-      detail::put_aligned(out, whole.replacement, at, end);
-      at = end;
-    }
-    while (at < end) {
-      const std::size_t length = unicode::decode(old, at).length;
-      if (const CharacterMap::Match match = map_.shortest(old.substr(at, length)); match.length > 0)
-        detail::put_aligned(out, match.replacement, at, at + length);
-      else
-        out.keep(at, at + length);
-      at += length;
-    }
-  }
-  out.finish();
 }
 
 }  // namespace peft::tokenizer

@@ -7,6 +7,7 @@
 
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/post_processor.inl"
+#include "peft/tokenizer/make_model.hpp"
 #include "peft/tokenizer/pipeline.hpp"
 
 namespace peft::tokenizer::detail {

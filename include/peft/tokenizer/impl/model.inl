@@ -6,7 +6,7 @@
 #include "peft/tokenizer/bpe.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/post_processor.inl"
-#include "peft/tokenizer/model.hpp"
+#include "peft/tokenizer/make_model.hpp"
 #include "peft/tokenizer/unigram.hpp"
 #include "peft/tokenizer/wordpiece.hpp"
 

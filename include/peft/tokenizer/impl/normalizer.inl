@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <utf8proc.h>
+
+#include <algorithm>
+
 #include "peft/core/error.hpp"
-#include "peft/tokenizer/charsmap.hpp"
 #include "peft/tokenizer/impl/base64.inl"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/normalizer.hpp"
@@ -164,6 +167,74 @@ PEFT_INLINE void Nmt::apply(AlignedText& text) const {
     else
       out.keep(begin, end);
   });
+}
+
+namespace detail {
+
+/// The end of the grapheme that begins at `at`.
+inline std::size_t grapheme_end(std::string_view text, std::size_t at) {
+  unicode::Character before = unicode::decode(text, at);
+  std::size_t end = at + before.length;
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    const unicode::Character next = unicode::decode(text, end);
+    if (before.value < 0x80 && next.value < 0x80 && !(before.value == '\r' && next.value == '\n')) break;
+    if (utf8proc_grapheme_break_stateful(static_cast<utf8proc_int32_t>(before.value), static_cast<utf8proc_int32_t>(next.value), &state)) break;
+    end += next.length;
+    before = next;
+  }
+  return end;
+}
+
+inline std::size_t count_characters(std::string_view text) {
+  return static_cast<std::size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+}  // namespace detail
+
+PEFT_INLINE void Precompiled::apply(AlignedText& text) const {
+  // Of each new character how many old ones it adds (1) or takes away (below 0) besides its own. Characters that are dropped in front of the first
+  // one that stays are not counted, as in tokenizers: what follows has then the offsets of earlier characters.
+  std::vector<std::int64_t> changes;
+  std::string result;
+  const std::string_view old = text.text;
+  const auto replace = [&](std::size_t from, std::string_view with) {
+    result += with;
+    const auto added = static_cast<std::int64_t>(detail::count_characters(with));
+    const std::int64_t more = added - static_cast<std::int64_t>(from);
+    changes.insert(changes.end(), static_cast<std::size_t>(added), 0);
+    for (std::int64_t i = 0; i < more; i++) changes[changes.size() - 1 - static_cast<std::size_t>(i)] = 1;
+    if (more < 0 && !changes.empty()) changes.back() += more;
+  };
+  for (std::size_t at = 0; at < old.size();) {
+    const std::size_t end = detail::grapheme_end(old, at);
+    const CharacterMap::Match whole = end - at < 6 ? map_.shortest(old.substr(at, end - at)) : CharacterMap::Match{0, {}};
+    if (whole.length > 0) {
+      replace(detail::count_characters(old.substr(at, end - at)), whole.replacement);
+      at = end;
+    }
+    while (at < end) {
+      const std::string_view character = old.substr(at, unicode::decode(old, at).length);
+      const CharacterMap::Match match = map_.shortest(character);
+      replace(1, match.length > 0 ? match.replacement : character);
+      at += character.size();
+    }
+  }
+  if (!text.aligned) {
+    text.text.swap(result);
+    return;
+  }
+  std::vector<std::size_t> starts;
+  for (std::size_t at = 0; at < old.size(); at += unicode::decode(old, at).length) starts.push_back(at);
+  Rewriter out(text);
+  std::size_t at = 0, next = 0;
+  for (const std::int64_t change : changes) {
+    const std::size_t length = unicode::decode(result, at).length, place = change > 0 && next > 0 ? next - 1 : next;
+    out.put(std::string_view(result).substr(at, length), starts[std::min(place, starts.size() - 1)]);
+    at += length;
+    if (change <= 0) next += static_cast<std::size_t>(1 - change);
+  }
+  out.finish();
 }
 
 namespace detail {

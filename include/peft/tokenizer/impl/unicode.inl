@@ -205,6 +205,13 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form) {
   bool ascii = true;
   for (char c : text) ascii &= static_cast<unsigned char>(c) < 0x80;
   if (ascii) return std::string(text);
+  for (std::size_t at = 0; at < text.size();) {
+    const Character character = decode(text, at);
+    at += character.length;
+    if (character.value < 0x300 || !detail::contains(detail::marks_since_8, character.value)) continue;
+    std::vector<std::size_t> origins;
+    return normalize(text, form, origins);
+  }
   int options = UTF8PROC_STABLE | (form == Form::nfc || form == Form::nfkc ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE);
   if (form == Form::nfkc || form == Form::nfkd) options |= UTF8PROC_COMPAT;
   utf8proc_uint8_t* result = nullptr;
@@ -287,21 +294,28 @@ PEFT_INLINE bool is_combining_mark(char32_t c) {
 }
 
 PEFT_INLINE std::string normalize(std::string_view text, Form form, std::vector<std::size_t>& origins) {
+  // As the crate unicode-normalization-alignments, which tokenizers uses, counts: `change` is +1 for a character that a decomposition adds, less one for
+  // each that a composition takes away. Places follow from the changes alone, so marks that change their order do not take their places along.
   struct Mark {
     utf8proc_int32_t value;
-    int order;  // canonical combining class
-    std::size_t from;
+    int order;  // canonical combining class; what that crate does not know has none
+    int change;
   };
   const bool composes = form == Form::nfc || form == Form::nfkc;
   const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (form == Form::nfkc || form == Form::nfkd ? UTF8PROC_COMPAT : 0);
   std::vector<Mark> marks;
+  std::vector<std::size_t> starts;
   for (std::size_t at = 0; at < text.size();) {
     const Character character = decode(text, at);
+    starts.push_back(at);
     utf8proc_int32_t parts[32];  // the longest decomposition has 18
     const utf8proc_ssize_t n =
         utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character.value), parts, 32, static_cast<utf8proc_option_t>(options), nullptr);
     if (n < 0 || n > 32) throw Error("unicode.normalize", n < 0 ? utf8proc_errmsg(n) : "a decomposition is too long");
-    for (utf8proc_ssize_t i = 0; i < n; i++) marks.push_back({parts[i], utf8proc_get_property(parts[i])->combining_class, at});
+    for (utf8proc_ssize_t i = 0; i < n; i++) {
+      const bool known = !detail::contains(detail::marks_since_8, static_cast<char32_t>(parts[i]));
+      marks.push_back({parts[i], known ? utf8proc_get_property(parts[i])->combining_class : 0, i > 0 ? 1 : 0});
+    }
     at += character.length;
   }
   for (auto first = marks.begin(); first != marks.end();) {  // canonical order: marks between two starters by their classes
@@ -324,6 +338,7 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form, std::vector<
         utf8proc_int32_t pair[4] = {composed[starter].value, mark.value};
         if (utf8proc_normalize_utf32(pair, 2, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE)) == 1) {
           composed[starter].value = pair[0];
+          composed[starter].change += mark.change - 1;
           continue;
         }
       }
@@ -334,7 +349,13 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form, std::vector<
   }
   std::string normalized;
   origins.clear();
-  for (const Mark& mark : marks) append(normalized, static_cast<char32_t>(mark.value)), origins.push_back(mark.from);
+  std::size_t next = 0;
+  for (const Mark& mark : marks) {
+    append(normalized, static_cast<char32_t>(mark.value));
+    const std::size_t place = mark.change > 0 && next > 0 ? next - 1 : next;
+    origins.push_back(starts[std::min(place, starts.size() - 1)]);
+    if (mark.change <= 0) next += static_cast<std::size_t>(1 - mark.change);
+  }
   return normalized;
 }
 

@@ -309,7 +309,7 @@ inline Value attribute(Value value, const std::string& path) {
   return value;
 }
 
-Value filter(const Value& value, const std::string& name, const Arguments& a);
+inline Value filter(const Value& value, const std::string& name, const Arguments& a);
 
 /// map, select, reject, selectattr, rejectattr
 inline Value picked(const Value& value, const std::string& name, const Arguments& a) {
