@@ -15,6 +15,21 @@
 
 namespace peft {
 
+// Whichever of their headers was included first is not through yet: it waits for this file.
+const Architecture& bert_architecture();
+const Architecture& distilbert_architecture();
+const Architecture& gemma_architecture();
+const Architecture& glm_architecture();
+const Architecture& glm4_architecture();
+const Architecture& gpt2_architecture();
+const Architecture& llama_architecture();
+const Architecture& mistral_architecture();
+const Architecture& phi3_architecture();
+const Architecture& qwen2_architecture();
+const Architecture& qwen3_architecture();
+const Architecture& roberta_architecture();
+const Architecture& xlm_roberta_architecture();
+
 PEFT_INLINE std::span<const Architecture> architectures() {
   static const std::array<Architecture, 13> all = {bert_architecture(),       distilbert_architecture(), gemma_architecture(), glm_architecture(),
                                                    glm4_architecture(),       gpt2_architecture(),       llama_architecture(), mistral_architecture(),

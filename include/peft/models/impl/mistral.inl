@@ -2,7 +2,7 @@
 #pragma once
 
 #include "peft/models/impl/decoder_fields.hpp"
-#include "peft/models/llama.hpp"
+#include "peft/models/impl/llama.inl"
 #include "peft/models/mistral.hpp"
 
 namespace peft {
