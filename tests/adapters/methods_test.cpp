@@ -336,7 +336,7 @@ TEST_CASE("VB-LoRA mixes the vectors of a shared bank", "[adapters][gradcheck]")
   check_method(
       VBLoRAConfig{.r = 2, .num_vectors = 6, .vector_length = 4, .topk = 2, .init_vector_bank_bound = 1, .init_logits_std = 1, .target_modules = map_name},
       [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-        const Array& biasank = t["vblora_vector_bank"];
+        const Array& bank = t["vblora_vector_bank"];
         const auto mix = [&](const Array& logits, std::size_t i, std::size_t j) {
           std::vector<std::size_t> order = {0, 1, 2, 3, 4, 5};
           std::sort(order.begin(), order.end(), [&](std::size_t p, std::size_t q) { return logits(i, j, p) > logits(i, j, q); });

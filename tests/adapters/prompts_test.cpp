@@ -45,7 +45,8 @@ Variable<double> loss_of_tuned(const TunedDouble& tuned, const std::vector<int>&
 std::vector<Parameter<double>> parameters_of(const TunedDouble& tuned) {
   std::vector<Parameter<double>> all;
   tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) {
-    if (p.requires_grad()) all.push_back(p);
+    const bool seen = std::ranges::any_of(all, [&](const auto& other) { return other.identity() == p.identity(); });  // one tensor at two sites
+    if (p.requires_grad() && !seen) all.push_back(p);
   });
   return all;
 }

@@ -74,6 +74,7 @@ GradcheckResult gradcheck(F f, std::vector<Tensor<double>> inputs, const std::ve
   };
   const auto evaluate = [&] {
     NoGrad guard;
+    for (const auto& parameter : parameters) parameter.touch();  // what was derived from them is out of date
     std::vector<Variable<double>> variables;
     for (const auto& input : inputs) variables.emplace_back(input.clone());
     return weigh(call(variables).value());

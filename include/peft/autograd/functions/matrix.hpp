@@ -401,7 +401,7 @@ Variable<T> concat_columns(const std::vector<Variable<T>>& parts) {
   for (const auto& part : parts) sinks.emplace_back(part.gradient(), part.cols());
   return recorded(std::move(y), wanted, [sinks = std::move(sinks)](Tensor<T> dy) {
     std::int64_t at = 0;
-    for (const auto& [gradient, n] : sinks) gradient.add(dy.columns(at, at + n)), at += n;
+    for (const auto& [gradient, n] : sinks) gradient.add(dy.columns(at, at + n).clone()), at += n;  // leaves keep contiguous gradients
   });
 }
 
