@@ -2,6 +2,7 @@
 // Every architecture as a file: two layers, tensors by the names that transformers gives them.
 #include <catch2/catch.hpp>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -341,6 +342,43 @@ TEST_CASE("a Conv1D is seen as (out, in), and one site", "[checkpoint]") {
   tuned.for_each_adapter_parameter("a", [&](const std::string& path, const auto& p) { paths.insert(path + " " + to_string(p.shape())); });
   CHECK(paths == std::set<std::string>{"transformer.h.0.attn.c_attn.lora_A.weight (2, 8)", "transformer.h.0.attn.c_attn.lora_B.weight (24, 2)",
                                        "transformer.h.1.attn.c_attn.lora_A.weight (2, 8)", "transformer.h.1.attn.c_attn.lora_B.weight (24, 2)"});
+}
+
+TEST_CASE("a model takes another task, with a head that is drawn where its file has none", "[checkpoint]") {
+  const auto folder_of = [](const char* name) {
+    auto folder = std::make_unique<Folder>();
+    for (const ArchitectureCase& c : all_cases())
+      if (std::string(c.name) == name) write_case(c, *folder);
+    return folder;
+  };
+  const auto masked = folder_of("bert with masked words");
+  const ModelTask task{.task = TaskType::seq_cls, .num_labels = 4, .seed = 3};
+  const auto model = load_model<float>(masked->path(), task);
+  const Tensor<float> y = case_output_alone(model);
+  CHECK(y.shape() == Shape{2, 4});
+  CHECK(same_bits(case_output_alone(load_model<float>(masked->path(), task)), y));
+  CHECK_FALSE(same_bits(case_output_alone(load_model<float>(masked->path(), {.task = TaskType::seq_cls, .num_labels = 4, .seed = 4})), y));
+  CHECK(same_bits(model.layers[1].mlp.up_proj.weight.dense(), load_model<float>(masked->path()).layers[1].mlp.up_proj.weight.dense()));
+  save_model(model, *masked / "out");  // from now on it is a classifier
+  CHECK(Json::read(*masked / "out/config.json").at("architectures").dump() == R"(["BertForSequenceClassification"])");
+  CHECK_THAT(array(case_output_alone(load_model<float>(*masked / "out"))), is_near<float>(array(y)));
+  CHECK_FALSE(Json::read(*masked / "out/config.json").get("problem_type"));
+
+  // A head that is there stays.
+  const auto classifier = folder_of("bert that classifies sequences");
+  CHECK(same_bits(case_output_alone(load_model<float>(classifier->path(), {.task = TaskType::seq_cls, .num_labels = 3})),
+                  case_output_alone(load_model<float>(classifier->path()))));
+  CHECK_THROWS_WITH(load_model<float>(classifier->path(), {.task = TaskType::seq_cls, .num_labels = 5}),
+                    Contains("classifier.weight is (3, 8), the configuration wants (5, 8)"));
+
+  const auto decoder = folder_of("gpt2");
+  const ModelTask regression{.task = TaskType::seq_cls, .num_labels = 1, .problem = ProblemType::regression};
+  CHECK(load_model<float>(decoder->path(), regression).config.head.problem == ProblemType::regression);
+  CHECK(case_output_alone(load_model<float>(decoder->path(), regression)).shape() == Shape{2, 1});
+  CHECK_THROWS_WITH(load_model<float>(decoder->path(), {.task = TaskType::masked_lm}), Contains("\"gpt2\" for the task masked_lm"));
+  CHECK_THROWS_WITH(load_model<float>(masked->path(), {.task = TaskType::causal_lm}), Contains("is not supported for an encoder"));
+  write_file(*decoder / "m.gguf", "");
+  CHECK_THROWS_WITH(open_model(*decoder / "m.gguf", regression), Contains("the task seq_cls"));
 }
 
 TEST_CASE("files of old: no prefix, gamma and beta", "[checkpoint]") {

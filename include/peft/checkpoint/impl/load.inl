@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "peft/adapters/adapter.hpp"
 #include "peft/checkpoint/load.hpp"
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
@@ -36,6 +37,15 @@ auto in_file(const std::string& path, F f) {
   }
 }
 
+// The configuration as it would be for another task.
+PEFT_INLINE void set_task(Json& json, const ModelTask& task) {
+  Json classes = Json::make_array();
+  classes.push_back(Json(class_ending(*task.task)));
+  json.set("architectures", std::move(classes));
+  json.set("num_labels", Json(task.num_labels));
+  json.set("problem_type", task.problem ? Json(name_of(*task.problem)) : Json());
+}
+
 // A tensor by its name, or by what else it may be called: a base model that was saved without its head has no prefix ("model."), old files of
 // BERT have gamma and beta.
 PEFT_INLINE const SafetensorsEntry* find_spelled(const SafetensorsDirectory& weights, const Architecture& architecture, const std::string& wanted) {
@@ -50,17 +60,19 @@ PEFT_INLINE const SafetensorsEntry* find_spelled(const SafetensorsDirectory& wei
   return nullptr;
 }
 
-PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory) {
+PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory, const ModelTask& task) {
   const std::string config_path = (directory / "config.json").string();
-  const Json json = Json::read(config_path);
+  Json json = Json::read(config_path);
   ModelFile file;
   file.path = directory.string();
   in_file(config_path, [&] {
     const Json* type = json.get("model_type");
     if (!type) throw ConfigError("config", "model_type is missing");
     file.architecture = &architecture_of_model_type(type->string());
+    if (task.task) set_task(json, task);
     file.config = file.architecture->from_json(json);
     validate(file.config);
+    if (task.task) file.fresh_head = task.seed, file.initializer_range = ConfigFields(json).number("initializer_range", 0.02);
     file.config.name = std::filesystem::weakly_canonical(directory).filename().string();
     return 0;
   });
@@ -131,19 +143,24 @@ PEFT_INLINE ModelFile open_gguf_model(const std::string& path) {
 
 }  // namespace detail
 
-PEFT_INLINE ModelFile open_model(const std::string& path) {
+PEFT_INLINE ModelFile open_model(const std::string& path, const ModelTask& task) {
   namespace fs = std::filesystem;
+  const auto gguf = [&](const std::string& file) {
+    if (task.task && *task.task != TaskType::causal_lm)
+      throw NotSupported("load_model", "the task " + std::string(name(*task.task)) + " from " + file + "; a GGUF file predicts tokens: causal_lm");
+    return detail::open_gguf_model(file);
+  };
   if (fs::is_directory(path)) {
-    if (fs::exists(fs::path(path) / "config.json")) return detail::open_huggingface(path);
+    if (fs::exists(fs::path(path) / "config.json")) return detail::open_huggingface(path, task);
     std::vector<std::string> found;
     for (const auto& entry : fs::directory_iterator(path))
       if (entry.path().extension() == ".gguf") found.push_back(entry.path().string());
-    if (found.size() == 1) return detail::open_gguf_model(found[0]);
+    if (found.size() == 1) return gguf(found[0]);
     throw FormatError(path, -1,
                       "this directory has no config.json" + std::string(found.empty() ? ", and no GGUF file" : ", and several GGUF files: name one of them"));
   }
   if (!fs::exists(path)) throw FormatError(path, -1, "no such file or directory; a Hugging Face directory or a .gguf file is wanted");
-  return detail::open_gguf_model(path);
+  return gguf(path);
 }
 
 template <Scalar T>
@@ -249,18 +266,28 @@ Transformer<T> build_model(const ModelFile& file) {
   if (c.norm_placement != NormPlacement::behind) model.norm = norm("norm", 0, c.hidden_size, c.norm);
 
   const std::string head = name(c.head.task);
+  const auto take_head = [&](const std::string& tensor, const Shape& shape) {
+    if (!file.fresh_head || file.find(tensor)) return take(tensor, shape);
+    Tensor<T> values = Tensor<T>::zeros(shape);
+    Random random = Random(*file.fresh_head).fork(name_hash(tensor));
+    if (shape.rank() == 2)
+      for (T& value : values.span()) value = T(file.initializer_range * random.normal());
+    return Parameter<T>(std::move(values));
+  };
   // A base model may have been saved without its pooler.
   const bool pooler_absent = c.head.task == TaskType::feature_extraction && c.head.dense && !file.find(path_of(head + ".dense") + ".weight");
   if (c.head.dense && !pooler_absent) {
     model.head_transform.emplace();
-    model.head_transform->dense = linear(head + ".dense", 0, c.hidden_size, c.hidden_size, true), model.head_transform->act = *c.head.dense;
+    const std::string path = path_of(head + ".dense");
+    model.head_transform->dense = Linear<T>(take_head(path + ".weight", {c.hidden_size, c.hidden_size}), take_head(path + ".bias", {c.hidden_size}), path);
+    model.head_transform->act = *c.head.dense;
     if (c.head.norm) model.head_transform->norm = norm(head + ".norm", 0, c.hidden_size, c.norm);
   }
   if (c.head.task != TaskType::feature_extraction) {
     model.lm_head.path = path_of(head + ".out");
     const bool tied = c.head.tied && c.head.is_language_model();
-    model.lm_head.weight = tied ? model.embed_tokens.weight : take(model.lm_head.path + ".weight", {c.head_size(), c.hidden_size});
-    if (c.head.bias) model.lm_head.bias = take(model.lm_head.path + ".bias", {c.head_size()});
+    model.lm_head.weight = tied ? model.embed_tokens.weight : take_head(model.lm_head.path + ".weight", {c.head_size(), c.hidden_size});
+    if (c.head.bias) model.lm_head.bias = take_head(model.lm_head.path + ".bias", {c.head_size()});
   }
 
   if (!missing.empty() || !misshapen.empty()) {

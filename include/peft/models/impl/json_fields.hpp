@@ -193,6 +193,12 @@ inline const char* class_ending(TaskType task) {
   return "";
 }
 
+inline const char* name_of(ProblemType problem) {
+  return problem == ProblemType::regression                   ? "regression"
+         : problem == ProblemType::multi_label_classification ? "multi_label_classification"
+                                                              : "single_label_classification";
+}
+
 /// Labels and the kind of problem, for heads that classify.
 inline void read_labels(const Json& json, HeadConfig& head) {
   const ConfigFields f(json);
@@ -200,15 +206,12 @@ inline void read_labels(const Json& json, HeadConfig& head) {
   head.tied = false;
   const Json* names = f.find("id2label");
   head.num_labels = f.integer("num_labels", names && names->is_object() ? std::int64_t(names->object().size()) : 2);
-  static const std::array<std::pair<const char*, ProblemType>, 3> problems = {{{"single_label_classification", ProblemType::single_label_classification},
-                                                                               {"multi_label_classification", ProblemType::multi_label_classification},
-                                                                               {"regression", ProblemType::regression}}};
   head.problem = head.num_labels == 1 && head.task == TaskType::seq_cls ? ProblemType::regression : ProblemType::single_label_classification;
   const std::string problem = f.string("problem_type", "");
   if (problem.empty()) return;
-  for (const auto& [text, value] : problems)
-    if (problem == text) {
-      head.problem = value, head.problem_is_named = true;
+  for (const ProblemType kind : {ProblemType::single_label_classification, ProblemType::multi_label_classification, ProblemType::regression})
+    if (problem == name_of(kind)) {
+      head.problem = kind, head.problem_is_named = true;
       return;
     }
   throw ConfigError("config", "problem_type \"" + problem + "\"; allowed are single_label_classification, multi_label_classification, regression");
@@ -254,10 +257,7 @@ inline Json common_json(const TransformerConfig& c, const std::string& class_nam
     for (std::int64_t i = 0; i < c.head.num_labels; i++)
       names.set(std::to_string(i), Json("LABEL_" + std::to_string(i))), ids.set("LABEL_" + std::to_string(i), Json(i));
     j.set("id2label", std::move(names)), j.set("label2id", std::move(ids));
-    if (c.head.problem_is_named)
-      j.set("problem_type", Json(c.head.problem == ProblemType::regression                   ? "regression"
-                                 : c.head.problem == ProblemType::multi_label_classification ? "multi_label_classification"
-                                                                                             : "single_label_classification"));
+    if (c.head.problem_is_named) j.set("problem_type", Json(name_of(c.head.problem)));
   }
   return j;
 }
