@@ -28,7 +28,7 @@ struct OneLinear {
 inline Array times(const Array& left, const Array& right) {
   return xt::sum(xt::view(left, xt::all(), xt::all(), xt::newaxis()) * xt::view(right, xt::newaxis(), xt::all(), xt::all()), {1});
 }
-inline Array transposed(const Array& a) { return xt::eval(xt::transpose(a)); }
+inline Array transposed(const Array& a) { return Array(xt::transpose(a)); }
 
 /// An adapter's tensors by the last part of their names: "lora_A.weight".
 struct Tensors {

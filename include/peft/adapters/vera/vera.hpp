@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
 #include <random>
 #include "peft/adapters/vera/config.hpp"
 
@@ -67,7 +68,7 @@ VeraProjections<T> shared_part(const VeraConfig& config, const ModelInfo& info, 
   const auto draw = [&](const Shape& shape) {
     const float bound = float(std::sqrt(6.0 / double(std::max<std::int64_t>(shape.columns(), 1))));
     Tensor<T> values(shape);
-    for (T& value : values.span()) value = T(float(twister() & 0xFFFFFF) * 0x1p-24f * (2 * bound) - bound);
+    for (T& value : values.span()) value = T(std::fma(float(twister() & 0xFFFFFF) * 0x1p-24f, 2 * bound, -bound));
     return Parameter<T>(std::move(values));
   };
   Parameter<T> A = draw({config.r, in});
