@@ -3,9 +3,9 @@
 
 #include <cmath>
 #include <random>
-#include "peft/adapters/vera/config.hpp"
 
 #include "peft/adapters/on_linear.hpp"
+#include "peft/adapters/vera/config.hpp"
 
 namespace peft {
 
