@@ -10,6 +10,7 @@
 #include "peft/tokenizer/charsmap.hpp"
 #include "peft/tokenizer/decoder.hpp"
 #include "peft/tokenizer/model.hpp"
+#include "peft/tokenizer/normalizer.hpp"
 #include "peft/tokenizer/trie.hpp"
 #include "peft/tokenizer/unigram.hpp"
 
