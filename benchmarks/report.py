@@ -90,15 +90,16 @@ def main():
 
     rows = []
     if o.hf:
-        hf = ["--model", o.hf, "--steps", 5]
+        hf = ["--model", o.hf]
         for name, title, more in (
                 ("lora", "LoRA r=8 on q, v; 4 × 128 tokens", []),
                 ("half", "the same, half of the labels", ["--label-fraction", 0.5]),
-                ("ragged", "the same, ragged batches of 8", ["--batch", 8, "--steps", 8, "--e2e", o.e2e] if o.e2e else None),
+                ("ragged", "the same, ragged batches of 8", ["--batch", 8, "--e2e", o.e2e] if o.e2e else None),
                 ("all", "LoRA r=16 on all linear maps", ["--method", "lora_all"]),
                 ("full", "full fine-tuning; 4 × 128 tokens", ["--method", "full"])):
             if more is not None and (name in only or (name == "all" and "lora" in only)):
-                row = train_row(name, title, ours + hf + more, torch + hf + more, o.rounds)
+                steps = ["--steps", 8 if name == "ragged" else 5]
+                row = train_row(name, title, ours + hf + steps + more, torch + hf + steps + more, o.rounds)
                 if row:
                     rows.append(row[0])
                     isa = row[1]["isa"]
