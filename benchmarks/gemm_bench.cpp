@@ -4,6 +4,7 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdlib>
@@ -74,15 +75,17 @@ PEFT_BENCH_PEAK(peak_baseline, __attribute__((target("no-avx"))), 16)
 PEFT_BENCH_PEAK(peak_baseline, , 16)
 #endif
 
-double peak() {
+/// Of all these threads together: two of them may share a core's units.
+double peak(int threads) {
+  set_num_threads(threads);
   auto* f = peak_baseline;
 #if defined(__x86_64__)
   if (isa() == Isa::avx512) f = peak_avx512;
   if (isa() == Isa::avx2) f = peak_avx2;
 #endif
-  double operations = 0;
-  const double t = best([&] { operations = f(100000); });
-  return operations / t * 1e-9;
+  std::vector<double> operations(static_cast<std::size_t>(8 * threads));  // several parts a thread, since one may begin late
+  const double t = best([&] { parallel_for(8 * threads, [&](std::int64_t i) { operations[std::size_t(i)] = f(50000); }); });
+  return 8 * threads * operations[0] / t * 1e-9;
 }
 
 std::vector<float> numbers(std::int64_t n) {
@@ -97,16 +100,20 @@ struct Weights {
   WeightView view;
   Weights(std::int64_t out, std::int64_t in, DType type) : bytes(std::size_t(bytes_of(type, out * in))), view(bytes.data(), type, out, in) {
     const std::vector<float> row = numbers(in);
+    if (type == DType::q4_k || type == DType::q6_k) {  // bits that are small numbers
+      std::ranges::fill(bytes, std::byte(0x11));
+      return;
+    }
     for (std::int64_t r = 0; r < out; r++) quantize(bytes.data() + bytes_of(type, r * in), type, row.data(), in);
   }
 };
 
-double one_core = 1;
+double all_threads = 1;  // their peak
 
 void line(const std::string& what, std::int64_t m, std::int64_t n, std::int64_t k, double seconds, int threads) {
   const double speed = 2.0 * double(m) * double(n) * double(k) / seconds * 1e-9;
   fmt::print("{:<26} M {:>4} N {:>5} K {:>5}  {} thread{}  {:>9.1f} us  {:>7.1f} GFLOP/s  {:>5.1f} %\n", what, m, n, k, threads, threads > 1 ? "s" : " ",
-             seconds * 1e6, speed, 100 * speed / one_core / threads);
+             seconds * 1e6, speed, 100 * speed / all_threads);
 }
 
 // The same product y = x wᵀ by others, over float32.
@@ -139,8 +146,9 @@ void by_others(std::int64_t m, std::int64_t out, std::int64_t in, const std::vec
 void weight_products(std::int64_t m, std::int64_t out, std::int64_t in, int threads, bool all) {
   const std::vector<float> x = numbers(m * in), dy = numbers(m * out);
   std::vector<float> y(x.size() + dy.size()), dw(static_cast<std::size_t>(out * in));
-  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1}) {
+  for (DType type : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_1, DType::q4_k, DType::q6_k}) {
     if (type != DType::f32 && !all) continue;
+    if ((type == DType::q4_k || type == DType::q6_k) && in % 256 != 0) continue;
     const Weights w(out, in, type);
     line("forward " + std::string(name(type)), m, out, in, best([&] {
            linear_forward<float>({y.data(), m, out}, View<const float>(x.data(), m, in), w.view);
@@ -204,21 +212,24 @@ constexpr Shapes all_shapes[] = {
 
 int main(int argc, char** argv) {
   CLI::App app{"Times matrix products and compares them with the peak of the machine"};
-  std::string only, shapes = "smollm2";
+  std::string only, shapes = "smollm2", dtype = "f32";
   std::vector<int> threads_list = {1, 2};
   app.add_option("--seconds", budget, "for each figure")->capture_default_str();
   app.add_option("--only", only, "gemm, rank or decode")->check(CLI::IsMember({"gemm", "rank", "decode"}));
   app.add_option("--shapes", shapes, "whose layers: smollm2, minilm, gpt2 or 7b")
       ->capture_default_str()
       ->check(CLI::IsMember({"smollm2", "minilm", "gpt2", "7b"}));
+  app.add_option("--dtype", dtype, "what products with weights multiply: f32 or bf16")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--threads", threads_list, "numbers of threads, one after the other")->capture_default_str()->delimiter(',');
   CLI11_PARSE(app, argc, argv);
   const Shapes& s = *std::find_if(std::begin(all_shapes), std::end(all_shapes), [&](const Shapes& one) { return shapes == one.name; });
 
-  one_core = peak();
-  fmt::print("{}: peak of one core {:.1f} GFLOP/s (float32); matrices are multiplied by: {}\n", name(isa()), one_core, ops::detail::gemm_engine);
+  if (dtype == "bf16" && !has_bf16_products()) fmt::print("this processor has no products of bfloat16; they are computed in float32\n");
+  const UseComputeDtype products(dtype == "bf16" ? DType::bf16 : DType::f32);
   for (int threads : threads_list) {
-    set_num_threads(threads);
+    all_threads = peak(threads);
+    fmt::print("{}: peak of {} thread{} {:.1f} GFLOP/s (float32); products in {}, by: {}\n", name(isa()), threads, threads > 1 ? "s" : "", all_threads, dtype,
+               ops::detail::gemm_engine);
     if (only.empty() || only == "gemm") {
       weight_products(512, s.hidden, s.hidden, threads, true);
       weight_products(512, s.key_value, s.hidden, threads, true);

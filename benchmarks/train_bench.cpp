@@ -24,7 +24,7 @@ namespace {
 using Model = peft::PeftModel<peft::Transformer<float>>;
 
 struct Options {
-  std::string model, method = "lora", targets, ids, adapter, e2e;
+  std::string model, method = "lora", targets, ids, adapter, e2e, dtype = "f32";
   std::int64_t r = 0, batch = 4, seq = 128, steps = 6, tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   double alpha = 0, label_fraction = 1, lr = 1e-4;
   int threads = 2;
@@ -144,7 +144,11 @@ void run(const Options& o, double started) {
       loss = double(peft::lm_loss(model, batch).value()[0]);
     } else {
       loss = peft::accumulate_gradients(model, batch, double(batch.num_shifted_labels),
-                                        {.training = true, .checkpointing = o.checkpointing, .forward = std::uint64_t(step)}, o.tokens_per_forward);
+                                        {.training = true,
+                                         .checkpointing = o.checkpointing,
+                                         .forward = std::uint64_t(step),
+                                         .compute_dtype = o.dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32},
+                                        o.tokens_per_forward);
       optimizer.step(o.lr);
       peft::zero_grad(optimizer.trainables());
     }
@@ -162,11 +166,11 @@ void run(const Options& o, double started) {
   }
   const double best = later.front(), median = later[later.size() / 2];
   fmt::print(
-      R"({{"engine": "peft-cpp", "isa": "{}", "method": "{}", "batch": {}, "seq": {}, "threads": {}, "import_s": {}, "load_s": {}, "attach_s": {}, "first_step_s": {}, )"
+      R"({{"engine": "peft-cpp", "isa": "{}", "dtype": "{}", "method": "{}", "batch": {}, "seq": {}, "threads": {}, "import_s": {}, "load_s": {}, "attach_s": {}, "first_step_s": {}, )"
       R"("step_best_s": {}, "step_median_s": {}, "tok_s_best": {}, "tok_s_median": {}, "rss_load_mib": {}, "rss_peak_mib": {}, "trainable": {}, "losses": [{}]}})"
       "\n",
-      peft::name(peft::isa()), o.method, batch_size, o.e2e.empty() ? tokens / batch_size : rows.longest(), peft::num_threads(), rounded(opened - started, 3),
-      rounded(loaded - opened, 3), rounded(attached - loaded, 3), rounded(first_step, 3), rounded(best, 4), rounded(median, 4),
+      peft::name(peft::isa()), o.dtype, o.method, batch_size, o.e2e.empty() ? tokens / batch_size : rows.longest(), peft::num_threads(),
+      rounded(opened - started, 3), rounded(loaded - opened, 3), rounded(attached - loaded, 3), rounded(first_step, 3), rounded(best, 4), rounded(median, 4),
       rounded(double(tokens) / best, 1), rounded(double(tokens) / median, 1), std::llround(mib(loaded_bytes)),
       std::llround(mib(peft::memory::peak_resident_bytes())), model.count_parameters().trainable, fmt::join(losses, ", "));
 }
@@ -194,6 +198,7 @@ int main(int argc, char** argv) {
   app.add_option("--tokens-per-forward", o.tokens_per_forward, "a batch runs in parts of about so many tokens; 0: in one")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  app.add_option("--dtype", o.dtype, "what products multiply: f32 or bf16")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
   app.add_flag("--checkpointing", o.checkpointing, "keep each block's input alone");
   CLI11_PARSE(app, argc, argv);
   try {

@@ -24,7 +24,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
-  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none";
+  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32";
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
   double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
@@ -56,7 +56,8 @@ peft::TrainingArguments training_arguments(const Options& o) {
   peft::TrainingArguments args;
   args.num_epochs = o.epochs, args.max_steps = o.max_steps, args.learning_rate = o.lr, args.batch_size = o.batch,
   args.gradient_accumulation_steps = o.accumulation;
-  args.lr_scheduler = o.scheduler, args.warmup_steps = o.warmup_steps, args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
+  args.compute_dtype = o.compute_dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32, args.lr_scheduler = o.scheduler, args.warmup_steps = o.warmup_steps,
+  args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
   args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
   args.resume = o.resume;
@@ -200,6 +201,9 @@ void add_train(CLI::App& app) {
   command->add_option("--tokens-per-forward", o->tokens_per_forward, "a batch runs in parts of about so many tokens, which bounds memory; 0: in one")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
+  command->add_option("--compute-dtype", o->compute_dtype, "f32, or bf16: products in bfloat16, twice as fast where the processor has them")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"f32", "bf16"}));
   command->add_flag("--checkpointing", o->checkpointing, "less memory, about a third more time");
   command->add_flag("--group-by-length", o->group_by_length, "put sequences of similar length into one batch");
   command->add_flag("--resume", o->resume, "go on with the run in --out; the other options as they were");

@@ -8,6 +8,7 @@
 #include <random>
 #include <vector>
 
+#include "peft/core/bfloat16.hpp"
 #include "peft/core/parallel.hpp"
 #include "peft/ops/quantized.hpp"
 
@@ -18,6 +19,9 @@ namespace {
 
 std::mt19937_64 engine(20240611);
 
+// Where products are in bfloat16 the formula's factors are, too. Drawn so, x and dy are not changed by rounding.
+double factor(double value) { return compute_dtype() == DType::bf16 ? double(to_float(to_bfloat16(float(value)))) : value; }
+
 template <class T>
 struct Matrix {
   std::int64_t rows, cols, stride;
@@ -27,7 +31,7 @@ struct Matrix {
   Matrix& random() {
     std::normal_distribution<double> normal;
     for (std::int64_t i = 0; i < rows; i++)
-      for (std::int64_t j = 0; j < cols; j++) (*this)(i, j) = T(normal(engine));
+      for (std::int64_t j = 0; j < cols; j++) (*this)(i, j) = T(factor(normal(engine)));
     return *this;
   }
   T& operator()(std::int64_t i, std::int64_t j) { return data[std::size_t(i * stride + j)]; }
@@ -106,6 +110,7 @@ struct Stored {
           widen(&values(r, c), bytes.data(), type, c * n + r, 1);
         else
           widen(&values(r, c), view.row(r), type, c, 1);
+        values(r, c) = factor(values(r, c));
       }
   }
 };
@@ -118,6 +123,7 @@ void check_weight_products(std::int64_t n, const Stored& w, std::int64_t gap = 0
   const auto add_bias = [&](std::int64_t j) { return double(bias(0, j)); };
   const auto w_columns = [&](std::int64_t i, std::int64_t o) { return w.values(o, i); };
   for (Kernel k : {Kernel::panel, Kernel::dot}) {
+    if (k == Kernel::dot && compute_dtype() == DType::bf16) continue;  // it stays float32
     const UseKernel use(k);
     for (bool accumulate : {false, true}) {
       Matrix<T> y = Matrix<T>(n, out, gap).random();
@@ -283,6 +289,34 @@ TEST_CASE("shapes that do not fit are refused", "[gemm]") {
   CHECK_THROWS_WITH(linear_forward<float>(y.view(), a.view(), WeightView(whole, DType::i32, 5, 3)), Catch::Contains("I32"));
 }
 
+TEST_CASE("products in bfloat16 equal the formula over rounded factors", "[gemm]") {
+  {
+    const UseComputeDtype products(DType::bf16);
+    if (!has_bf16_products()) {  // then they are float32's
+      const Matrix<float> x = Matrix<float>(5, 70).random();
+      const Stored w(40, 70, DType::f32);
+      Matrix<float> y(5, 40), same(5, 40);
+      linear_forward<float>(y.view(), x.view(), w.view);
+      const UseComputeDtype back(DType::f32);
+      linear_forward<float>(same.view(), x.view(), w.view);
+      CHECK(same_bits(y, same));
+      return;
+    }
+    for (DType type : {DType::f32, DType::f16, DType::bf16})
+      for (std::int64_t in : {1, 2, 31, 33, 64, 77, 1000, 1601})
+        for (std::int64_t n : {1, 6, 15, 40}) check_weight_products<float>(n, Stored(45, in, type), n % 3);
+    for (DType type : {DType::q4_1, DType::q8_0, DType::q6_k}) check_weight_products<float>(20, Stored(130, 512, type));
+    for (DType type : {DType::f32, DType::bf16})
+      for (std::int64_t out : {17, 33, 100, 128}) check_weight_products<float>(19, Stored(out, 70, type, true));
+    for (std::int64_t head_dim : {4, 8, 64}) check_weight_products<float>(19, Stored(head_dim * 9, 96, DType::q4_1, false, head_dim));
+    check_weight_gradient<float>(100, 40, 33, 1);
+    check_weight_gradient<float>(15, 300, 270);
+    CHECK(compute_dtype() == DType::bf16);
+  }
+  CHECK(compute_dtype() == DType::f32);
+  CHECK_THROWS_AS(UseComputeDtype(DType::f16), ConfigError);
+}
+
 TEMPLATE_TEST_CASE("a row has the same bits alone and in a batch, with one thread and with two", "[gemm]", float, double) {
   struct Case {
     std::int64_t out, in;
@@ -293,6 +327,7 @@ TEMPLATE_TEST_CASE("a row has the same bits alone and in a batch, with one threa
   for (const Case& c : {Case{70, 100, dtype_of<TestType>, false, 0}, Case{8, 576, dtype_of<TestType>, false, 0}, Case{300, 8, dtype_of<TestType>, false, 0},
                         Case{96, 1600, dtype_of<TestType>, false, 0}, Case{128, 800, DType::q4_1, false, 64}, Case{130, 256, DType::q6_k, false, 0},
                         Case{100, 77, DType::f16, true, 0}, Case{100, 77, DType::bf16, false, 0}, Case{65, 64, DType::q8_0, false, 0}}) {
+    const UseComputeDtype products(c.out % 3 == 1 ? DType::bf16 : DType::f32);
     const Stored w(c.out, c.in, c.type, c.transposed, c.rope);
     CAPTURE(c.out, c.in, name(c.type), c.transposed);
     for (std::int64_t n : {7, 15, 33, 61}) {

@@ -98,6 +98,19 @@ TEST_CASE("losses and weights are the same bits for any number of threads", "[tr
   }
 }
 
+TEST_CASE("products in bfloat16 learn the same, with the same bits for any number of threads", "[train]") {
+  const auto run = [](DType compute_dtype, int threads) {
+    const Threads some(threads);
+    TunedTiny<float> t;
+    return train(t, {.num_epochs = 4, .learning_rate = 1e-2, .compute_dtype = compute_dtype}).losses;
+  };
+  const auto exact = run(DType::f32, 2), rounded = run(DType::bf16, 2);
+  for (std::size_t i = 0; i < exact.size(); i++) CHECK(rounded[i] == Approx(exact[i]).epsilon(0.02));
+  CHECK((rounded == exact) == !ops::has_bf16_products());
+  CHECK(run(DType::bf16, 1) == rounded);
+  CHECK(ops::compute_dtype() == DType::f32);
+}
+
 TEST_CASE("gradient checkpointing changes no bit", "[train]") {
   const auto run = [](bool checkpointing) {
     TunedTiny<float> t(0.2);
@@ -295,6 +308,7 @@ TEST_CASE("arguments that make no sense are refused by name", "[train]") {
   refused({.warmup_ratio = 1.5}, "warmup_ratio is 1.5; allowed is 0 … 1");
   refused({.weight_decay = -1}, "weight_decay is -1; at least 0 is wanted");
   refused({.max_grad_norm = -1}, "max_grad_norm is -1; at least 0 is wanted");
+  refused({.compute_dtype = DType::f16}, "compute_dtype is F16; allowed are f32, bf16");
   refused({.resume = true}, "resume and save_steps need an output_dir");
   refused({.save_steps = 3}, "resume and save_steps need an output_dir");
   CHECK_THROWS_WITH(validate(TrainingArguments{.lr_scheduler = "lineal"}), Catch::Contains("did you mean \"linear\"?"));

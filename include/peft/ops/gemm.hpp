@@ -22,6 +22,22 @@ class UseKernel {
   Kernel previous_;
 };
 
+/// What products of float with weights multiply: float32, or bfloat16 (bf16), to which both factors are rounded while they are packed; sums
+/// are float32. Where the processor has no instruction for it (AVX512-BF16), and for double, the guard changes nothing. Kernel::dot and
+/// weights of a few rows stay float32.
+DType compute_dtype();
+bool has_bf16_products();
+class UseComputeDtype {
+ public:
+  explicit UseComputeDtype(DType dtype);
+  ~UseComputeDtype();
+  UseComputeDtype(const UseComputeDtype&) = delete;
+  UseComputeDtype& operator=(const UseComputeDtype&) = delete;
+
+ private:
+  DType previous_;
+};
+
 /// Y (N, out) = X (N, in) Wᵀ + bias, or Y += … . bias (out) may be null.
 template <Scalar T>
 void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias = nullptr, bool accumulate = false);

@@ -52,6 +52,7 @@ struct ForwardOptions {
   bool checkpointing = false;           // keep each block's input alone, and run the block again in backward
   bool share_beginning = true;          // compute once what all sequences begin with; under dropout these rows then draw one mask
   std::uint64_t seed = 0, forward = 0;  // dropout
+  DType compute_dtype = DType::f32;     // what products multiply in accumulate_gradients, forward and backward (ops::UseComputeDtype)
 };
 
 /// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape.
@@ -78,6 +79,7 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
 template <class M>
 double accumulate_gradients(const M& model, const Batch& batch, double denominator, const ForwardOptions& options, std::int64_t tokens_per_forward,
                             double penalty_share = 1) {
+  const ops::UseComputeDtype products(options.compute_dtype);
   double loss = 0;
   const std::vector<Batch> parts = split(batch, tokens_per_forward);
   for (const Batch& part : parts) {

@@ -32,6 +32,7 @@ struct TrainingArguments {
   bool shuffle = true;
   bool group_by_length = false;
   std::int64_t tokens_per_forward = 256;  // a batch runs in parts of about so many tokens, which bounds memory and changes no result; 0: in one
+  DType compute_dtype = DType::f32;       // bf16: products in bfloat16 with float32 sums, where the processor has them
   bool checkpointing = false;             // gradient checkpointing, block by block
   std::int64_t eval_steps = 0;            // > 0: evaluate this often, if there is something to evaluate on
   std::int64_t save_steps = 0;            // > 0: keep what a resumed run needs, this often, in output_dir/state
@@ -138,19 +139,23 @@ class Trainer {
       double loss = 0;
       for (const Batch& batch : batches) {
         loss += accumulate_gradients(model_, batch, double(std::max<std::int64_t>(labels, 1)),
-                                     {.training = true, .checkpointing = args_.checkpointing, .seed = args_.seed, .forward = std::uint64_t(forwards++)},
+                                     {.training = true,
+                                      .checkpointing = args_.checkpointing,
+                                      .seed = args_.seed,
+                                      .forward = std::uint64_t(forwards++),
+                                      .compute_dtype = args_.compute_dtype},
                                      args_.tokens_per_forward, 1 / double(batches.size()));
         result.tokens += batch.tokens();
       }
-      const auto refuse = [&](const std::string& what, const std::string& value) {
+      const auto refuse = [&](const std::string& what, double value) {
         zero_grad(optimizer.trainables());
-        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" + value +
-                                   "); a lower learning_rate may help. Nothing was saved over");
+        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" +
+                                   (std::isnan(value) ? "nan" : std::to_string(value)) + "); a lower learning_rate may help. Nothing was saved over");
       };
-      if (!std::isfinite(loss)) refuse("loss", std::to_string(loss));
+      if (!std::isfinite(loss)) refuse("loss", loss);
       TrainingProgress progress;
       progress.grad_norm = args_.max_grad_norm > 0 ? clip_grad_norm(optimizer.trainables(), args_.max_grad_norm) : grad_norm(optimizer.trainables());
-      if (!std::isfinite(progress.grad_norm)) refuse("gradient", "norm " + std::to_string(progress.grad_norm));
+      if (!std::isfinite(progress.grad_norm)) refuse("gradient's norm", progress.grad_norm);
       progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
       optimizer.step(progress.learning_rate);
       if constexpr (requires { model_.after_step(step); }) model_.after_step(step);

@@ -6,6 +6,7 @@
 
 #include "peft/core/error.hpp"
 #include "peft/ops/gemm.hpp"
+#include "peft/ops/impl/gemm_bf16_kernels.hpp"
 #include "peft/ops/impl/gemm_dots.hpp"
 #include "peft/ops/impl/gemm_nest.hpp"
 #include "peft/ops/isa.hpp"
@@ -17,6 +18,21 @@ namespace detail {
 inline Kernel& thread_kernel() {
   static thread_local Kernel value = Kernel::panel;
   return value;
+}
+
+inline DType& thread_compute_dtype() {
+  static thread_local DType value = DType::f32;
+  return value;
+}
+
+/// What a product with weights is computed by.
+template <class T>
+const GemmKernels<T>& kernels_for([[maybe_unused]] std::int64_t rope_head_dim) {
+#if defined(__x86_64__)
+  if constexpr (sizeof(T) == 4)
+    if (thread_compute_dtype() == DType::bf16 && avx512::has_bf16() && rope_head_dim % 4 == 0) return avx512::gemm_bf16_kernels();
+#endif
+  return PEFT_DISPATCH(gemm_kernels<T>, );
 }
 
 inline std::string text(std::int64_t rows, std::int64_t cols) { return to_string(Shape{rows, cols}); }
@@ -32,12 +48,26 @@ PEFT_INLINE Kernel kernel() { return detail::thread_kernel(); }
 PEFT_INLINE UseKernel::UseKernel(Kernel k) : previous_(std::exchange(detail::thread_kernel(), k)) {}
 PEFT_INLINE UseKernel::~UseKernel() { detail::thread_kernel() = previous_; }
 
+PEFT_INLINE DType compute_dtype() { return detail::thread_compute_dtype(); }
+PEFT_INLINE bool has_bf16_products() {
+#if defined(__x86_64__)
+  return avx512::has_bf16();
+#else
+  return false;
+#endif
+}
+PEFT_INLINE UseComputeDtype::UseComputeDtype(DType dtype) : previous_(detail::thread_compute_dtype()) {
+  if (dtype != DType::f32 && dtype != DType::bf16) throw ConfigError("compute_dtype", std::string(name(dtype)) + "; allowed are f32, bf16");
+  detail::thread_compute_dtype() = dtype;
+}
+PEFT_INLINE UseComputeDtype::~UseComputeDtype() { detail::thread_compute_dtype() = previous_; }
+
 template <Scalar T>
 void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias, bool accumulate) {
   if (x.rows != y.rows || x.cols != w.cols || y.cols != w.rows)
     throw ShapeError("linear", "y " + detail::text(y.rows, y.cols) + " of x " + detail::text(x.rows, x.cols) + " and a weight " + detail::text(w.rows, w.cols));
   detail::check_weight("linear", w);
-  const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
+  const detail::GemmKernels<T>& f = detail::kernels_for<T>(w.rope_head_dim);
   // What decides must not be the number of rows.
   if (detail::Factor(w, true).along && (kernel() == Kernel::dot || w.rows <= detail::few))
     return detail::dot_products<T>(f, y, x, detail::Factor(w, true), T(1), accumulate, bias);
@@ -51,12 +81,12 @@ void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w
     throw ShapeError("linear backward", "dx " + detail::text(dx.view.rows, dx.view.cols) + " of dy " + detail::text(dy.rows, dy.cols) + " and a weight " +
                                             detail::text(w.rows, w.cols));
   detail::check_weight("linear backward", w);
-  detail::multiply<T>(PEFT_DISPATCH(gemm_kernels<T>, ), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view});
+  detail::multiply<T>(detail::kernels_for<T>(w.rope_head_dim), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view});
 }
 
 template <Scalar T>
 void linear_backward_weight(GradSink<T> dw, GradSink<T> db, View<const T> dy, View<const T> x) {
-  const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
+  const detail::GemmKernels<T>& f = detail::kernels_for<T>(0);
   if (db) {
     if (db.view.cols != dy.cols)
       throw ShapeError("linear backward", "db has " + std::to_string(db.view.cols) + " values, dy " + std::to_string(dy.cols) + " columns");

@@ -77,6 +77,7 @@ Operand<T> operand(const GemmKernels<T>& f, const Factor& w, int which) {
 template <class T>
 void multiply(const GemmKernels<T>& f, const Product<T>& p) {
   if constexpr (engine_multiplies<T>) {
+    if (f.panel_type != dtype_of<T>) return Nest<T>(f, p).run();
     const std::int64_t m = p.a.lines, n = p.b.lines, k = p.a.depth;
     if (m == 0 || n == 0) return;
     Operand<T> a = operand(f, p.a, 0), b = operand(f, p.b, 1);

@@ -20,13 +20,15 @@ struct Tile {
 };
 
 /// n ≤ NR lines that run along k: line i is rows[i], elements first … first + depth. To a panel (depth, width) of T; lines that are
-/// missing repeat the last one. Stores run over by less than a vector behind the panel. widen is null where the lines hold T already.
+/// missing repeat the last one. Stores run over by less than a vector behind the panel. widen is null where the lines hold T already, or (stored)
+/// what the panels hold.
 template <class T>
 struct Lines {
   const std::byte* rows[64];
   int n;
   std::int64_t first, depth;
   Widen<T> widen;
+  bool stored;
 };
 
 /// The same for panels side by side from a matrix whose rows are k: row k at base + k · stride (bytes), elements first … first + n, at
@@ -38,6 +40,7 @@ struct Columns {
   int n;
   std::int64_t first, depth, panel_stride;
   Widen<T> widen;
+  bool stored;
 };
 
 /// y(i, out[r]) = alpha · x_i · w_r [+ y] [+ bias[out[r]]] for `count` rows i of x and `rows` rows r of w, each a dot product along k.
@@ -60,6 +63,7 @@ struct Dots {
 template <class T>
 struct GemmKernels {
   int height, width;                    // of the register tile: MR, NR
+  DType panel_type;                     // of panels' elements: T, or bf16, two in a word
   void (*tile[16])(const Tile<T>&);     // by rows; null: not made, take the next higher
   void (*pack_a)(T*, const Lines<T>&);  // to a panel MR wide
   void (*pack_b)(T*, const Lines<T>&);  // NR wide

@@ -262,6 +262,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
   static constexpr detail::GemmKernels<T> table = {
       M,
       N,
+      dtype_of<T>,
       {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, nullptr, nullptr, tile<T, 8>, nullptr, nullptr, nullptr, nullptr, nullptr, tile<T, 14>},
       pack_lines<T, M>,
       pack_lines<T, N>,
@@ -274,6 +275,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
 #else
   static constexpr detail::GemmKernels<T> table = {M,
                                                    N,
+                                                   dtype_of<T>,
                                                    {nullptr, tile<T, 1>, tile<T, 2>, nullptr, tile<T, 4>, nullptr, tile<T, 6>},
                                                    pack_lines<T, M>,
                                                    pack_lines<T, N>,

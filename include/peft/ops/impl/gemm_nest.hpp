@@ -100,44 +100,52 @@ class Nest {
  public:
   Nest(const GemmKernels<T>& kernels, const Product<T>& product) : f(kernels), p(product) {
     M = p.a.lines, N = p.b.lines, K = p.a.depth;
-    constexpr std::int64_t longest = 3072 / sizeof(T);
+    in_word = f.panel_type == DType::bf16 ? 2 : 1;
+    const std::int64_t longest = 3072 / std::int64_t(sizeof(T)) * in_word;
     blocks = std::max<std::int64_t>(1, (K + longest - 1) / longest);
     kc = blocks == 1 ? K : ((K + blocks - 1) / blocks + 31) / 32 * 32;  // quantised units are not cut
     panels_m = (M + f.height - 1) / f.height, panels_n = (N + f.width - 1) / f.width;
-    a_panel = f.height * kc + 64 / std::int64_t(sizeof(T)), b_panel = f.width * kc + 64 / std::int64_t(sizeof(T));
+    a_panel = f.height * words(kc) + 64 / std::int64_t(sizeof(T)), b_panel = f.width * words(kc) + 64 / std::int64_t(sizeof(T));
   }
 
   void run() {
     if (M == 0 || N == 0) return;
     constexpr std::int64_t bound = std::int64_t(4) << 20;  // bytes of packed A
-    const std::int64_t most = std::max<std::int64_t>(1, bound / (blocks * a_panel * std::int64_t(sizeof(T))));
+    // With a long k some blocks of it at a time, so that B is not read again for every few rows.
+    const std::int64_t panel = a_panel * std::int64_t(sizeof(T)), together = std::clamp<std::int64_t>(bound / (panels_m * panel), 1, blocks);
+    const std::int64_t most = std::max<std::int64_t>(1, bound / (together * panel));
     const std::int64_t passes = (panels_m + most - 1) / most, each = (panels_m + passes - 1) / passes;
-    const bool direct = panels_m == 1 && !p.a.along && p.a.type == dtype_of<T> && p.a.rope_head_dim == 0 && f.tile[M];
-    a = direct ? nullptr : reinterpret_cast<T*>(scratch(0, each * blocks * a_panel * std::int64_t(sizeof(T))));
-    for (std::int64_t begin = 0; begin < panels_m; begin += each) pass(begin, std::min(panels_m, begin + each));
+    const bool direct = in_word == 1 && panels_m == 1 && !p.a.along && p.a.type == dtype_of<T> && p.a.rope_head_dim == 0 && f.tile[M];
+    a = direct ? nullptr : reinterpret_cast<T*>(scratch(0, each * together * panel));
+    for (first_block = 0; first_block < blocks; first_block = last_block) {
+      last_block = std::min(blocks, first_block + together);
+      for (std::int64_t begin = 0; begin < panels_m; begin += each) pass(begin, std::min(panels_m, begin + each));
+    }
   }
 
  private:
   const GemmKernels<T>& f;
   const Product<T>& p;
   std::int64_t M, N, K, kc, blocks, panels_m, panels_n, a_panel, b_panel;
+  std::int64_t in_word;  // elements of k
   T* a = nullptr;
-  std::int64_t a_begin = 0, a_end = 0;  // the panels of A that are packed
+  std::int64_t a_begin = 0, a_end = 0, first_block = 0, last_block = 0;  // the panels of A that are packed, and of which blocks of k
 
   std::int64_t depth(std::int64_t block) const { return std::min(kc, K - block * kc); }
+  std::int64_t words(std::int64_t elements) const { return (elements + in_word - 1) / in_word; }
   // Fifteen or sixteen rows at the end are two tiles of eight rather than a high and a flat one.
   bool halved() const { return f.height == 14 && panels_m > 1 && (M % 14 == 1 || M % 14 == 2); }
   std::int64_t first_row(std::int64_t panel) const { return panel == panels_m - 1 && halved() ? (panel - 1) * 14 + 8 : std::min(M, panel * f.height); }
   int rows(std::int64_t panel) const { return int(first_row(panel + 1) - first_row(panel)); }
-  Widen<T> widen(DType type) const { return type == dtype_of<T> ? nullptr : f.widener(type); }
+  Widen<T> widen(DType type) const { return type == dtype_of<T> || type == f.panel_type ? nullptr : f.widener(type); }
 
   void pass(std::int64_t begin, std::int64_t end) {
     a_begin = begin, a_end = end;
     if (a) {
       constexpr std::int64_t group = 8;
       const std::int64_t groups = (end - begin + group - 1) / group;
-      parallel_for(groups * blocks, [&](std::int64_t chunk) {
-        const std::int64_t block = chunk / groups, first = begin + chunk % groups * group;
+      parallel_for(groups * (last_block - first_block), [&](std::int64_t chunk) {
+        const std::int64_t block = first_block + chunk / groups, first = begin + chunk % groups * group;
         for (std::int64_t i = first; i < std::min(end, first + group); i++)
           pack(p.a, f.pack_a, f.copy_a, f.height, packed_a(block, i), first_row(i), rows(i), block);
       });
@@ -159,18 +167,18 @@ class Nest {
     });
   }
 
-  T* packed_a(std::int64_t block, std::int64_t panel) const { return a + (block * (a_end - a_begin) + panel - a_begin) * a_panel; }
+  T* packed_a(std::int64_t block, std::int64_t panel) const { return a + ((block - first_block) * (a_end - a_begin) + panel - a_begin) * a_panel; }
 
   // Panels of C: rows i0 … i1, columns j0 … j1. `packed` holds j1 − j0 panels of B.
   void region(T* packed, std::int64_t i0, std::int64_t i1, std::int64_t j0, std::int64_t j1) {
     if (i0 >= i1) return;
     const std::int64_t first = j0 * f.width, last = std::min(N, j1 * f.width);
-    if (p.beta != T(0) && p.beta != T(1))
+    if (first_block == 0 && p.beta != T(0) && p.beta != T(1))
       for (std::int64_t i = first_row(i0); i < first_row(i1 - 1) + rows(i1 - 1); i++)
         for (std::int64_t j = first; j < last; j++) element(i, j) *= p.beta;
     // Where B's panel is used once or twice, and lies as the tile reads it, packing it would cost more than it saves.
-    const bool in_place = panels_m <= 2 && !p.b.along && p.b.type == dtype_of<T> && p.b.rope_head_dim == 0;
-    for (std::int64_t block = 0; block < blocks; block++) {
+    const bool in_place = in_word == 1 && panels_m <= 2 && !p.b.along && p.b.type == dtype_of<T> && p.b.rope_head_dim == 0;
+    for (std::int64_t block = first_block; block < last_block; block++) {
       const std::int64_t whole = in_place ? N / f.width : j0;
       const std::int64_t from = std::max(j0, std::min(whole, j1));
       if (p.b.along)
@@ -181,7 +189,7 @@ class Nest {
       for (std::int64_t i = i0; i < i1; i++)
         for (std::int64_t j = j0; j < j1; j++) {
           Tile<T> t;
-          t.depth = depth(block);
+          t.depth = words(depth(block));
           t.a = a ? packed_a(block, i) : reinterpret_cast<const T*>(p.a.data + block * kc * p.a.stride),
           t.lda = a ? f.height : p.a.stride / std::int64_t(sizeof(T));
           t.b = packed + (j - j0) * b_panel, t.ldb = f.width;
@@ -224,16 +232,17 @@ class Nest {
       Lines<T> lines;
       for (int i = 0; i < n; i++) lines.rows[i] = s.data + s.stored(first + i) * s.stride;
       lines.n = n, lines.first = block * kc, lines.depth = depth(block), lines.widen = widen(s.type);
+      lines.stored = s.type == f.panel_type;
       return pack_lines(to, lines);
     }
     Columns<T> columns;
-    columns.n = n, columns.first = first, columns.widen = widen(s.type), columns.panel_stride = b_panel;
+    columns.n = n, columns.first = first, columns.widen = widen(s.type), columns.stored = s.type == f.panel_type, columns.panel_stride = b_panel;
     // Permuted rows of half a head lie two apart.
-    const std::int64_t end = block * kc + depth(block), half = s.rope_head_dim / 2;
+    const std::int64_t end = block * kc + depth(block), half = s.rope_head_dim / 2;  // even where a word holds two
     for (std::int64_t k = block * kc; k < end; k += columns.depth) {
       columns.depth = half ? std::min(end - k, half - k % half) : end - k;
       columns.base = s.data + s.stored(k) * s.stride, columns.stride = half ? 2 * s.stride : s.stride;
-      copy_columns(to + (k - block * kc) * width, columns);
+      copy_columns(to + words(k - block * kc) * width, columns);
     }
   }
 };

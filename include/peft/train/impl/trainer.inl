@@ -19,6 +19,8 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   at_least("batch_size", double(a.batch_size), 1);
   at_least("gradient_accumulation_steps", double(a.gradient_accumulation_steps), 1);
   at_least("tokens_per_forward", double(a.tokens_per_forward), 0);
+  if (a.compute_dtype != DType::f32 && a.compute_dtype != DType::bf16)
+    throw ConfigError("TrainingArguments", fmt::format("compute_dtype is {}; allowed are f32, bf16", name(a.compute_dtype)));
   at_least("learning_rate", a.learning_rate, 0);
   at_least("warmup_steps", double(a.warmup_steps), 0);
   at_least("weight_decay", a.weight_decay, 0);
