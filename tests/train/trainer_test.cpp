@@ -267,7 +267,7 @@ TEST_CASE("a gradient that is not finite is refused as a loss is", "[train]") {
   all[0].value().fill(1e36f);
   for (const double max_grad_norm : {1.0, 0.0})
     CHECK_THROWS_WITH((Trainer{tuned, {.max_steps = 1, .learning_rate = 1e-2, .max_grad_norm = max_grad_norm, .output_dir = folder.path()}}.fit(tiny_task(8))),
-                      "[trainer] the gradient of step 1 is not finite (norm inf); a lower learning_rate may help. Nothing was saved over");
+                      "[trainer] the gradient's norm of step 1 is not finite (inf); a lower learning_rate may help. Nothing was saved over");
   for (float value : all[1].value().span()) CHECK(value == 0);
   for (const auto& p : all) CHECK_FALSE(p.grad());
   CHECK_FALSE(std::filesystem::exists(folder.path() + "/state"));
