@@ -3,3 +3,8 @@
 #include "peft/nn/impl/module.inl"
 #include "peft/nn/impl/sequences.inl"
 #include "peft/nn/impl/transformer.inl"
+
+namespace peft {
+template struct Walked<Transformer<float>>;
+template struct Walked<Transformer<double>>;
+}  // namespace peft

@@ -1,3 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "peft/train/impl/frozen_states.inl"
 #include "peft/train/impl/objective.inl"
 #include "peft/train/impl/trainer.inl"

@@ -24,14 +24,14 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
-  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32";
+  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32", cache_dir;
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
   double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
   std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   std::uint64_t seed = 42;
   std::vector<std::string> set;
-  bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false;
+  bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false, cache_frozen = false;
 };
 
 // The method's config: the options of LoRA's names where they were given, then --set.
@@ -60,7 +60,7 @@ peft::TrainingArguments training_arguments(const Options& o) {
   args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
   args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
-  args.resume = o.resume;
+  args.resume = o.resume, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
   return args;
 }
 
@@ -205,6 +205,8 @@ void add_train(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::IsMember({"f32", "bf16"}));
   command->add_flag("--checkpointing", o->checkpointing, "less memory, about a third more time");
+  command->add_flag("--cache-frozen", o->cache_frozen, "compute the layers below the first trained one once for each example, and keep their output in memory");
+  command->add_option("--cache-dir", o->cache_dir, "the same, with the output in a file in this folder")->check(CLI::ExistingDirectory);
   command->add_flag("--group-by-length", o->group_by_length, "put sequences of similar length into one batch");
   command->add_flag("--resume", o->resume, "go on with the run in --out; the other options as they were");
   command->add_flag("--overwrite", o->overwrite, "start anew where --out holds an adapter or a run");

@@ -111,6 +111,36 @@ TEST_CASE("products in bfloat16 learn the same, with the same bits for any numbe
   CHECK(ops::compute_dtype() == DType::f32);
 }
 
+TEST_CASE("layers that nothing changes are computed once for each example, without changing a bit", "[train]") {
+  const TemporaryFolder folder;
+  const Dataset data = tiny_task(22);
+  const auto run = [&](const TrainingArguments& args) {
+    auto base = tiny_transformer<float>({.vocab = 11, .hidden = 16, .layers = 3, .heads = 2, .kv_heads = 1, .inner = 24});
+    PeftModel<Transformer<float>> tuned{base};
+    tuned.add_adapter("a", LoraConfig{.r = 3, .lora_alpha = 8, .target_modules = {"q_proj", "down_proj"}, .lora_dropout = 0.2, .layers_to_transform = {2}});
+    CHECK(first_trained_layer(tuned) == 2);
+    return Trainer{tuned, args}.fit(data).losses;
+  };
+  const TrainingArguments args{.num_epochs = 3, .learning_rate = 2e-2, .batch_size = 4};
+  TrainingArguments in_memory = args, in_file = args;
+  in_memory.cache_frozen = in_file.cache_frozen = true, in_file.cache_dir = folder.path();
+  const auto losses = run(args);
+  CHECK(run(in_memory) == losses);
+  CHECK(run(in_file) == losses);
+  CHECK(std::filesystem::is_empty(folder.path()));
+  in_file.cache_dir = folder.path() + "/nowhere";
+  CHECK_THROWS_AS(run(in_file), FormatError);
+
+  auto model = tiny_transformer<float>();
+  freeze(model, [](const ParameterInfo&) { return true; });
+  CHECK(first_trained_layer(model) == 0);
+  freeze(model, Matching{"norm.*"});
+  CHECK(first_trained_layer(model) == std::int64_t(model.layers.size()));
+  CHECK(Trainer{model, in_memory}.fit(data).losses.back() > 0);
+  freeze(model, Matching{"embed_tokens.*"});
+  CHECK_THROWS_WITH((Trainer{model, in_memory}.fit(data)), "[trainer] cache_frozen: no layer is below the first one that trains");
+}
+
 TEST_CASE("gradient checkpointing changes no bit", "[train]") {
   const auto run = [](bool checkpointing) {
     TunedTiny<float> t(0.2);

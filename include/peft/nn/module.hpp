@@ -3,6 +3,7 @@
 
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "peft/autograd/parameter.hpp"
@@ -59,13 +60,84 @@ struct Nothing {
 };
 }  // namespace detail
 
+/// The types of the sites within a module M, as its member `Sites`. Such a tree is walked by functions that do not depend on what is done at
+/// each stop (Walked<M>): they compile once, where a walk for every visitor would fill most of a program's object code.
+template <class... S>
+struct SiteTypes {};
+
+namespace detail {
+template <class M>
+concept KnowsItsSites = requires {
+  typename M::Sites;
+};
+template <class S, class... All>
+constexpr int kind_of(SiteTypes<All...>) {
+  int kind = 0;
+  const bool found = ((std::is_same_v<S, All> || (kind++, false)) || ...);
+  return found ? kind : -1;
+}
+}  // namespace detail
+
+template <class M>
+struct Walked {
+  using T = typename M::Scalar_;
+  struct Stop {
+    std::string path;
+    int kind;  // which of M::Sites
+    void* site;
+  };
+  static std::vector<Stop> sites(M& module);
+  static std::vector<std::pair<std::string, Parameter<T>*>> parameters(M& module);
+};
+
+// Not within the struct: what stands there would be inline, and compiled everywhere.
+template <class M>
+std::vector<typename Walked<M>::Stop> Walked<M>::sites(M& module) {
+  std::vector<Stop> stops;
+  detail::Nothing nothing;
+  auto stop = [&]<class N>(const std::string& path, N& node) {
+    if constexpr (Site<N>) {
+      constexpr int kind = detail::kind_of<N>(typename M::Sites{});
+      static_assert(kind >= 0, "M::Sites lacks the type of a site that is within M");
+      stops.push_back({path, kind, &node});
+    }
+  };
+  detail::walk(module, "", nothing, stop);
+  return stops;
+}
+template <class M>
+std::vector<std::pair<std::string, Parameter<typename M::Scalar_>*>> Walked<M>::parameters(M& module) {
+  std::vector<std::pair<std::string, Parameter<T>*>> all;
+  detail::Nothing nothing;
+  auto stop = [&](const std::string& path, Parameter<T>& parameter) { all.emplace_back(path, &parameter); };
+  detail::walk(module, "", stop, nothing);
+  return all;
+}
+
+namespace detail {
+// Calls f with the site as what it is, const as M is.
+template <class M, class F, class... S>
+void at_stop(const typename Walked<std::remove_const_t<M>>::Stop& stop, F& f, SiteTypes<S...>) {
+  const auto one = [&]<class N>(std::type_identity<N>) {
+    if (stop.kind == kind_of<N>(SiteTypes<S...>{})) f(stop.path, *static_cast<std::conditional_t<std::is_const_v<M>, const N, N>*>(stop.site));
+  };
+  (one(std::type_identity<S>{}), ...);
+}
+}  // namespace detail
+
 /// f(path, parameter) for every parameter that is present, in the order of describe. A tensor that two sites share is visited at both;
 /// `identity()` tells.
 template <class M, class F>
 void for_each_parameter(M& module, F f) {
   static_assert(Module<std::remove_const_t<M>>, "a module needs: static void describe(auto& self, auto&& visit) { visit(\"name\", self.member); … }");
-  detail::Nothing nothing;
-  detail::walk(module, "", f, nothing);
+  using Plain = std::remove_const_t<M>;
+  if constexpr (detail::KnowsItsSites<Plain>) {
+    for (const auto& [path, parameter] : Walked<Plain>::parameters(const_cast<Plain&>(module)))
+      f(path, static_cast<std::conditional_t<std::is_const_v<M>, const Parameter<typename Plain::Scalar_>, Parameter<typename Plain::Scalar_>>&>(*parameter));
+  } else {
+    detail::Nothing nothing;
+    detail::walk(module, "", f, nothing);
+  }
 }
 
 /// f(path, module) for every module within, itself included.
@@ -79,9 +151,13 @@ void for_each_module(M& module, F f) {
 /// f(path, site) for every module that adapters can sit on.
 template <class M, class F>
 void for_each_site(M& module, F f) {
-  for_each_module(module, [&]<class N>(const std::string& path, N& node) {
-    if constexpr (Site<std::remove_const_t<N>>) f(path, node);
-  });
+  using Plain = std::remove_const_t<M>;
+  if constexpr (detail::KnowsItsSites<Plain>)
+    for (const auto& stop : Walked<Plain>::sites(const_cast<Plain&>(module))) detail::at_stop<M>(stop, f, typename Plain::Sites{});
+  else
+    for_each_module(module, [&]<class N>(const std::string& path, N& node) {
+      if constexpr (Site<std::remove_const_t<N>>) f(path, node);
+    });
 }
 
 /// Trainable and total numbers, each tensor counted once.

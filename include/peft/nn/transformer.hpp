@@ -112,6 +112,7 @@ struct TransformerConfig {
 template <Scalar T>
 struct Transformer {
   using Scalar_ = T;
+  using Sites = SiteTypes<Embedding<T>, Linear<T>, Norm<T>, AttentionCore<T>, Attention<T>, Mlp<T>, ResidualJoin<T>>;
   TransformerConfig config;
   Embedding<T> embed_tokens;
   std::optional<Embedding<T>> embed_positions, embed_token_types;
@@ -123,24 +124,20 @@ struct Transformer {
 
   /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm. token_types (N): 0 everywhere if none are given.
   Variable<T> hidden_states(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
+    return hidden_states_from(0, entering(0, ids, token_types));
+  }
+  /// The same in two parts: what enters block `layer` (N, hidden), and what becomes of it from there on.
+  Variable<T> entering(std::int64_t layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->sequences) throw Error("transformer", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     if (pass->sequences->rows() != std::int64_t(ids.size()))
       throw ShapeError("transformer", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(pass->sequences->rows()) + " rows");
-    Variable<T> h = embeddings(ids, token_types);
-    for (const Block<T>& block : layers) {
-      if (pass->checkpointing)
-        h = checkpoint<T>(
-            [&block, pass = *pass](const Variable<T>& x) {
-              PassScope<T> scope(pass);
-              return block(x);
-            },
-            h);
-      else
-        h = block(std::move(h));
-    }
-    if (!pass->caches.empty())
-      for (std::size_t i = 0; i < pass->caches.size(); i++) pass->caches[i]->advance((*pass->sequences)[i].length());
+    return through(0, layer, embeddings(ids, token_types));
+  }
+  Variable<T> hidden_states_from(std::int64_t layer, Variable<T> entering) const {
+    Variable<T> h = through(layer, std::int64_t(layers.size()), std::move(entering));
+    const Pass<T>* pass = Pass<T>::current();
+    for (std::size_t i = 0; i < pass->caches.size(); i++) pass->caches[i]->advance((*pass->sequences)[i].length());
     return norm ? (*norm)(h) : h;
   }
 
@@ -195,6 +192,22 @@ struct Transformer {
   }
 
  private:
+  Variable<T> through(std::int64_t begin, std::int64_t end, Variable<T> h) const {
+    const Pass<T>* pass = Pass<T>::current();
+    for (std::int64_t i = begin; i < end; i++) {
+      const Block<T>& block = layers[std::size_t(i)];
+      if (pass->checkpointing)
+        h = checkpoint<T>(
+            [&block, pass = *pass](const Variable<T>& x) {
+              PassScope<T> scope(pass);
+              return block(x);
+            },
+            h);
+      else
+        h = block(std::move(h));
+    }
+    return h;
+  }
   Variable<T> embeddings(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types) const {
     Variable<T> h = embed_tokens(ids);
     if (embed_positions) h = add(std::move(h), (*embed_positions)(position_rows(ids)));
@@ -291,6 +304,11 @@ struct Transformer {
     return pass;
   }
 };
+
+#if defined(PEFT_COMPILED)
+extern template struct Walked<Transformer<float>>;
+extern template struct Walked<Transformer<double>>;
+#endif
 
 }  // namespace peft
 

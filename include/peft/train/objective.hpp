@@ -8,6 +8,7 @@
 #include "peft/data/collate.hpp"
 #include "peft/data/example.hpp"
 #include "peft/nn/transformer.hpp"
+#include "peft/train/frozen_states.hpp"
 
 namespace peft {
 
@@ -55,14 +56,35 @@ struct ForwardOptions {
   DType compute_dtype = DType::f32;     // what products multiply in accumulate_gradients, forward and backward (ops::UseComputeDtype)
 };
 
+namespace detail {
+/// The states that enter frozen.layer(), one row a token of the batch; of examples that are new they are computed.
+template <class M, class T>
+Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& frozen) {
+  const Transformer<T>& transformer = transformer_of(model);
+  for (std::size_t i = 0; i < batch.size(); i++) {
+    if (frozen.has(batch.example.at(i))) continue;
+    Batch one;
+    one.input_ids.assign(batch.input_ids.begin() + batch.offsets[i].begin, batch.input_ids.begin() + batch.offsets[i].end);
+    one.labels.assign(one.input_ids.size(), ignore_index), one.offsets = {{0, one.tokens()}}, one.example = {batch.example[i]};
+    const NoGrad guard;
+    const Pass<T> pass = pass_of(model, rows_of(one, false).sequences);
+    const PassScope<T> scope(pass);
+    frozen.put(batch.example[i], transformer.entering(frozen.layer(), one.input_ids).value().view());
+  }
+  Tensor<T> rows({batch.tokens(), transformer.config.hidden_size});
+  for (std::size_t i = 0; i < batch.size(); i++) frozen.get(batch.example[i], rows.view().row_range(batch.offsets[i].begin, batch.offsets[i].end));
+  return rows;
+}
+}  // namespace detail
+
 /// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape.
 template <class M>
-auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}) {
+auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}, FrozenStates<scalar_of<M>>* frozen = nullptr) {
   using T = scalar_of<M>;
   Pass<T> pass = pass_of(model, nullptr);
   const Transformer<T>& transformer = transformer_of(model);
   // What is shared must not depend on what follows it.
-  BatchRows rows = rows_of(batch, options.share_beginning && pass.fronts.empty() && transformer.config.attention.causal);
+  BatchRows rows = rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
   if (!pass.fronts.empty()) {
     FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
     rows = {std::move(fronted.sequences), std::move(fronted.ids), std::move(fronted.targets)};
@@ -70,21 +92,23 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
   pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);
-  return transformer.loss(transformer.hidden_states(rows.input_ids), rows.targets, denominator);
+  Variable<T> hidden = frozen ? transformer.hidden_states_from(frozen->layer(), Variable<T>(detail::frozen_rows(model, batch, *frozen)))
+                              : transformer.hidden_states(rows.input_ids);
+  return transformer.loss(hidden, rows.targets, denominator);
 }
 
 /// Forward and backward over a batch in parts of about `tokens_per_forward` tokens (0: in one): the activations of one part are there at
 /// a time. Gradients add up in the parameters; returns the loss. Whatever the parts are, the result is that of the whole batch. `penalty_share`: how
-/// much of what methods add to the loss of a step belongs to this batch.
+/// much of what methods add to the loss of a step belongs to this batch. `frozen`: begin behind the layers that nothing changes.
 template <class M>
 double accumulate_gradients(const M& model, const Batch& batch, double denominator, const ForwardOptions& options, std::int64_t tokens_per_forward,
-                            double penalty_share = 1) {
+                            double penalty_share = 1, FrozenStates<scalar_of<M>>* frozen = nullptr) {
   const ops::UseComputeDtype products(options.compute_dtype);
   double loss = 0;
   const std::vector<Batch> parts = split(batch, tokens_per_forward);
   for (const Batch& part : parts) {
     Tape tape;
-    auto value = lm_loss(model, part, denominator, options);
+    auto value = lm_loss(model, part, denominator, options, frozen);
     loss += double(value.value()[0]);
     if constexpr (requires { model.penalty(); })  // of a method; once a batch, and no part of the loss that is reported
       if (penalty_share > 0 && &part == &parts.front())

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "peft/train/frozen_states.hpp"
 #include "peft/train/objective.hpp"
 #include "peft/train/trainer.hpp"

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,8 @@ struct TrainingArguments {
   std::int64_t tokens_per_forward = 256;  // a batch runs in parts of about so many tokens, which bounds memory and changes no result; 0: in one
   DType compute_dtype = DType::f32;       // bf16: products in bfloat16 with float32 sums, where the processor has them
   bool checkpointing = false;             // gradient checkpointing, block by block
+  bool cache_frozen = false;              // compute the layers below the first trained one once for each example, and keep what leaves them
+  std::string cache_dir = "";             // in a file there, instead of in memory
   std::int64_t eval_steps = 0;            // > 0: evaluate this often, if there is something to evaluate on
   std::int64_t save_steps = 0;            // > 0: keep what a resumed run needs, this often, in output_dir/state
   std::string output_dir = "";            // of log.jsonl and state; nothing is written without it
@@ -101,6 +104,12 @@ class Trainer {
     if (trainables.empty()) throw ConfigError("trainer", "nothing requires a gradient: add an adapter, or choose with freeze() what trains");
     AdamW<T> optimizer(std::move(trainables),
                        {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = args_.adam_epsilon, .weight_decay = args_.weight_decay});
+    std::optional<FrozenStates<T>> frozen;
+    if (args_.cache_frozen) {
+      const std::int64_t layer = first_trained_layer(model_);
+      if (layer == 0) throw ConfigError("trainer", "cache_frozen: no layer is below the first one that trains");
+      frozen.emplace(layer, train.size(), args_.cache_dir);
+    }
     DataLoader loader(train, {.batch_size = args_.batch_size, .shuffle = args_.shuffle, .seed = args_.seed, .group_by_length = args_.group_by_length});
     const std::int64_t accumulate = args_.gradient_accumulation_steps, per_epoch = (loader.steps_per_epoch() + accumulate - 1) / accumulate;
     const std::int64_t steps = args_.max_steps > 0 ? args_.max_steps : args_.num_epochs * per_epoch;
@@ -144,7 +153,7 @@ class Trainer {
                                       .seed = args_.seed,
                                       .forward = std::uint64_t(forwards++),
                                       .compute_dtype = args_.compute_dtype},
-                                     args_.tokens_per_forward, 1 / double(batches.size()));
+                                     args_.tokens_per_forward, 1 / double(batches.size()), frozen ? &*frozen : nullptr);
         result.tokens += batch.tokens();
       }
       const auto refuse = [&](const std::string& what, double value) {

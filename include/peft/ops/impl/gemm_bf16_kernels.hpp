@@ -36,18 +36,18 @@ PEFT_TARGET void tile_bf16(const detail::Tile<float>& t) {
   const float *A = t.a, *B = t.b;
   const std::int64_t lda = t.lda, ldb = t.ldb;
 #define PEFT_DECLARE(i) [[maybe_unused]] V<float> p##i{}, q##i{};
-#define PEFT_MULTIPLY(i)                                   \
-  if constexpr (i < R) {                                   \
-    const Pairs a = broadcast(A[i]);                       \
-    add_products(p##i, a, b0), add_products(q##i, a, b1);  \
+#define PEFT_MULTIPLY(i)                                  \
+  if constexpr (i < R) {                                  \
+    const Pairs a = broadcast(A[i]);                      \
+    add_products(p##i, a, b0), add_products(q##i, a, b1); \
   }
-#define PEFT_STORE(i)                                                            \
-  if constexpr (i < R) {                                                         \
-    float* c = t.c + i * t.ldc;                                                  \
+#define PEFT_STORE(i)                                                                 \
+  if constexpr (i < R) {                                                              \
+    float* c = t.c + i * t.ldc;                                                       \
     V<float> u = t.add ? load(c) : V<float>{}, v = t.add ? load(c + 16) : V<float>{}; \
-    u += p##i * alpha, v += q##i * alpha;                                        \
-    if (t.bias) u += load(t.bias), v += load(t.bias + 16);                       \
-    store(c, u), store(c + 16, v);                                               \
+    u += p##i * alpha, v += q##i * alpha;                                             \
+    if (t.bias) u += load(t.bias), v += load(t.bias + 16);                            \
+    store(c, u), store(c + 16, v);                                                    \
   }
   PEFT_ROWS(PEFT_DECLARE)
   for (std::int64_t k = t.depth; k--; A += lda, B += ldb) {

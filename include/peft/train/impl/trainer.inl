@@ -28,6 +28,7 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1))
     throw ConfigError("TrainingArguments", fmt::format("warmup_ratio is {:g}; allowed is 0 … 1", a.warmup_ratio));
   schedule_named(a.lr_scheduler);
+  if (!a.cache_frozen && !a.cache_dir.empty()) throw ConfigError("TrainingArguments", "cache_dir is \"" + a.cache_dir + "\" without cache_frozen");
   if (a.output_dir.empty() && (a.resume || a.save_steps > 0)) throw ConfigError("TrainingArguments", "resume and save_steps need an output_dir");
 }
 
