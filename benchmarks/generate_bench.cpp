@@ -5,6 +5,7 @@
 #include <peft/checkpoint/load.hpp>
 #include <peft/core/parallel.hpp>
 #include <peft/generate/generate.hpp>
+#include <peft/ops/gemm.hpp>
 #include <peft/ops/isa.hpp>
 
 #include <CLI/CLI.hpp>
@@ -15,7 +16,7 @@
 namespace {
 
 struct Options {
-  std::string model, adapter;
+  std::string model, adapter, dtype = "f32";
   std::int64_t prompt = 64, fresh = 128, batch = 1, beams = 1, runs = 5;
   int threads = 2;
 };
@@ -48,6 +49,7 @@ Timing measure(const M& model, const Options& o) {
 
 void run(const Options& o, double started) {
   peft::set_num_threads(o.threads);
+  const peft::ops::UseComputeDtype products(o.dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32);
   const double opened = now();
   auto base = peft::load_model<float>(o.model);
   const double loaded = now();
@@ -59,10 +61,10 @@ void run(const Options& o, double started) {
   const double first_token = now() - started;
   const Timing t = measure(model, o);
   fmt::print(
-      R"({{"engine": "peft-cpp", "isa": "{}", "prompt": {}, "new": {}, "batch": {}, "beams": {}, "threads": {}, "adapter": {}, "load_s": {}, "first_token_s": {}, )"
+      R"({{"engine": "peft-cpp", "isa": "{}", "dtype": "{}", "prompt": {}, "new": {}, "batch": {}, "beams": {}, "threads": {}, "adapter": {}, "load_s": {}, "first_token_s": {}, )"
       R"("prefill_tok_s": {}, "decode_tok_s": {}, "rss_peak_mib": {}}})"
       "\n",
-      peft::name(peft::isa()), o.prompt, o.fresh, o.batch, o.beams, peft::num_threads(), !o.adapter.empty(), rounded(loaded - opened, 3),
+      peft::name(peft::isa()), o.dtype, o.prompt, o.fresh, o.batch, o.beams, peft::num_threads(), !o.adapter.empty(), rounded(loaded - opened, 3),
       rounded(first_token, 3), rounded(double(o.prompt * o.batch) / t.prefill, 1), rounded(double((o.fresh - 1) * o.batch) / t.decode, 1),
       std::llround(double(peft::memory::peak_resident_bytes()) / (1 << 20)));
 }
@@ -80,6 +82,7 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch, "prompts decoded together")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--beams", o.beams)->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--runs", o.runs, "the best of them counts")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--dtype", o.dtype, "what the products of prompts multiply: f32 or bf16")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
   app.add_option("--threads", o.threads)->capture_default_str()->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   try {

@@ -9,6 +9,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
+FIGURES = ROOT / "docs" / "performance.json"
 BIN = ROOT / "build" / "bin"
 
 
@@ -49,7 +50,8 @@ def train_row(name, title, ours, theirs, rounds):
              f"**{mine['tok_s_best'] / peer['tok_s_best']:.2f} ×**" if peer else "–", f"{mine['rss_peak_mib']:,}", f"{peer['rss_peak_mib']:,}" if peer else "–",
              f"{mine['first_step_s']:.2f}", f"{peer['first_step_s']:.1f}" if peer and "first_step_s" in peer else "–"]
     print(" ".join(cells), file=sys.stderr)
-    return cells, mine
+    figure = {"work": title, "tok_s": mine["tok_s_best"], "peak_mib": mine["rss_peak_mib"]}
+    return cells, mine, figure | ({"peer_tok_s": peer["tok_s_best"], "peer_peak_mib": peer["rss_peak_mib"]} if peer else {})
 
 
 def generate_row(title, ours, theirs, rounds):
@@ -59,7 +61,8 @@ def generate_row(title, ours, theirs, rounds):
     cells = [title, number(mine["prefill_tok_s"]), number(peer["prefill_tok_s"]) if peer else "–", number(mine["decode_tok_s"]),
              number(peer["decode_tok_s"]) if peer else "–", f"{mine['first_token_s']:.2f}", f"{mine['rss_peak_mib']:,}", f"{peer['rss_peak_mib']:,}" if peer else "–"]
     print(" ".join(cells), file=sys.stderr)
-    return cells, mine
+    figure = {"work": title, "prefill_tok_s": mine["prefill_tok_s"], "decode_tok_s": mine["decode_tok_s"]}
+    return cells, mine, figure | ({"peer_prefill_tok_s": peer["prefill_tok_s"], "peer_decode_tok_s": peer["decode_tok_s"]} if peer else {})
 
 
 def table(head, rows):
@@ -79,7 +82,7 @@ def main():
     parser.add_argument("--gguf")
     parser.add_argument("--e2e")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="lora,half,ragged,full,memory,decode")
+    parser.add_argument("--only", default="lora,half,ragged,bf16,full,memory,decode,scaling")
     o = parser.parse_args()
     only = o.only.split(",")
     gguf = o.gguf or subprocess.run(["scripts/fetch_model.sh"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
@@ -88,7 +91,10 @@ def main():
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     isa = "?"
 
+    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
     rows = []
+    if {"lora", "half", "ragged", "bf16", "full", "memory"} & set(only):
+        figures["training"] = []
     if o.hf:
         hf = ["--model", o.hf]
         for name, title, more in (
@@ -96,35 +102,49 @@ def main():
                 ("half", "the same, half of the labels", ["--label-fraction", 0.5]),
                 ("ragged", "the same, ragged batches of 8", ["--batch", 8, "--e2e", o.e2e] if o.e2e else None),
                 ("all", "LoRA r=16 on all linear maps", ["--method", "lora_all"]),
+                ("bf16", "LoRA r=8 on q, v in bfloat16", ["--dtype", "bf16"]),
                 ("full", "full fine-tuning; 4 × 128 tokens", ["--method", "full"])):
             if more is not None and (name in only or (name == "all" and "lora" in only)):
                 steps = ["--steps", 8 if name == "ragged" else 5]
-                row = train_row(name, title, ours + hf + steps + more, torch + hf + steps + more, o.rounds)
+                whole = ["--tokens-per-forward", 512] if name == "bf16" else []
+                row = train_row(name, title, ours + hf + steps + more + whole, torch + hf + steps + more, o.rounds)
                 if row:
                     rows.append(row[0])
+                    figures["training"].append(row[2])
                     isa = row[1]["isa"]
     if "memory" in only:
         for title, more in (("LoRA over Q4_1 (92 MiB mapped)", []), ("the same with checkpointing", ["--checkpointing"])):
             row = train_row("memory", title, ours + ["--model", gguf, "--steps", 5] + more, None, o.rounds)
             if row:
                 rows.append(row[0])
+                figures["training"].append(row[2])
                 isa = row[1]["isa"]
     stamp = f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn."
     if rows:
         head = ["work", "ours tok/s", "PyTorch tok/s", "ratio", "ours peak MiB", "PyTorch peak MiB", "ours first step s", "PyTorch first step s"]
         text = replace(text, "training", stamp + "\n\n" + table(head, rows))
     if "decode" in only:
-        rows = []
+        rows, figures["generation"] = [], []
         for title, more, peer in (("Q4_1, prompt 64, 128 new", [], True), ("Q4_1, prompt 1,024, 32 new", ["--prompt", 1024, "--new", 32], True),
+                                  ("the first with prompts in bfloat16", ["--dtype", "bf16"], False), ("the second with prompts in bfloat16", ["--prompt", 1024, "--new", 32, "--dtype", "bf16"], False),
                                   ("the first, 8 prompts together", ["--batch", 8], False)):
             command = [BIN / "generate_bench", "--model", gguf, "--threads", 2, "--runs", 3] + more
             row = generate_row(title, command, [sys.executable, "benchmarks/llama_cpp_generate.py", "--model", gguf, "--threads", 2, "--runs", 3] + more if peer else None, o.rounds)
             if row:
                 rows.append(row[0])
+                figures["generation"].append(row[2])
                 isa = row[1]["isa"]
         head = ["work", "ours prefill tok/s", "llama.cpp", "ours decode tok/s", "llama.cpp", "ours first token s", "ours peak MiB", "llama.cpp"]
         text = replace(text, "generation", f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn.\n\n" + table(head, rows))
+    if "scaling" in only:
+        lines = subprocess.run([BIN / "scaling_bench"], capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
+        figures["scaling"] = [json.loads(line) for line in lines if line.startswith("{")]
+        rows = [[row["vary"], f"{row['seq']:,}", f"{row['batch']}", f"{row['layers']}", f"{row['rank']}", f"{row['vocab']:,}", f"{row['step_s'] * 1000:,.1f}",
+                 f"{row['rss_peak_mib']:,}"] for row in figures["scaling"]]
+        head = ["varied", "T", "batch", "layers", "rank", "vocabulary", "step ms", "peak MiB"]
+        text = replace(text, "scaling", f"{datetime.date.today()}, {cpu}, hidden size 256.\n\n" + table(head, rows))
     PAGE.write_text(text, encoding="utf-8")
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -47,8 +47,7 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
   const std::int64_t chunks = (w.lines + rows - 1) / rows;
   void (*const kernel)(const Dots<T>&) = f.stream(w.type);
   // For many rows of x blocks are widened once, to memory: the same numbers, summed in the same order.
-  constexpr std::int64_t many = 6;
-  const bool wide = !kernel || (is_quantized(w.type) && x.rows >= many);
+  const bool wide = !kernel || (is_quantized(w.type) && x.rows > f.streamed);
   Slots slots(chunks, wide ? 4 * K * size : 0);
   parallel_for(chunks, [&](std::int64_t chunk) {
     const std::int64_t begin = chunk * rows, end = std::min(w.lines, begin + rows);

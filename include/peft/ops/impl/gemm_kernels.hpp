@@ -72,6 +72,7 @@ struct GemmKernels {
   Widen<T> (*widener)(DType);
   void (*dots)(const Dots<T>&);              // few rows of w, which hold T
   void (*(*stream)(DType))(const Dots<T>&);  // many rows of w, read once; null for a type that is widened first
+  std::int64_t streamed;                     // for more rows of x than these blocks are widened to memory first
   void (*sum_columns)(T* sums, const T* x, std::int64_t stride, std::int64_t rows, std::int64_t n);  // sums += rows of x, in order
 };
 

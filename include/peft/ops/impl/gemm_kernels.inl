@@ -181,7 +181,7 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
   constexpr int W = L<T>, S = simple<type> ? 32 : W, n = S / W;
   constexpr std::int64_t size = info(type).bytes * (simple<type> ? 1 : W), slab = 64;
   V<T> sums[WB][XB];
-  _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
   Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
   const std::int64_t stride = d.w_stride, ldx = d.ldx;
   const T* x = d.x + first * ldx;
@@ -200,7 +200,7 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
           unit<type>(e, from, scales[r][2 * b], scales[r][2 * b + 1]);
         else
           e[0] = plain<type>(from);
-        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) sums[r][i] += e[j] * load(x + i * ldx + j * W);
+        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += e[j] * load(x + i * ldx + j * W);
       }
   }
   if constexpr (!simple<type>)
@@ -215,7 +215,7 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
           e = plain<type>(end);
         for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * ldx, rest);
       }
-  _Pragma("GCC unroll 4") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
+  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
 }
 
 template <DType type, class T>
@@ -224,6 +224,8 @@ PEFT_TARGET void stream(const detail::Dots<T>& d) {
   std::int64_t row = 0;
   for (; row + 4 <= d.rows; row += 4) {
     std::int64_t i = 0;
+    if constexpr (PEFT_BYTES == 64 && is_quantized(type))  // widening costs as much as products with some four rows
+      for (; i + 8 <= d.count; i += 8) stream_rows<type, T, 8, 2>(d, row, i), stream_rows<type, T, 8, 2>(d, row + 2, i);
     for (; i + XB <= d.count; i += XB) stream_rows<type, T, XB, 4>(d, row, i);
     for (; i < d.count; i++) stream_rows<type, T, 1, 4>(d, row, i);
   }
@@ -271,6 +273,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
       widener<T>,
       dots<T>,
       stream_of<T>,
+      16,
       sum_columns<T>};
 #else
   static constexpr detail::GemmKernels<T> table = {M,
@@ -284,6 +287,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
                                                    widener<T>,
                                                    dots<T>,
                                                    stream_of<T>,
+                                                   5,
                                                    sum_columns<T>};
 #endif
   return table;
