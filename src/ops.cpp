@@ -36,6 +36,7 @@ namespace peft::ops {
   template void linear_cross_entropy_backward_weight<T>(GradSink<T>, GradSink<T>, T, View<const T>, const WeightView&, const T*, const ClassTargets<T>&,     \
                                                         const T*);                                                                                           \
   template void low_rank_forward<T>(View<T>, View<T>, View<const T>, View<const T>, View<const T>, T);                                                       \
+  template void low_rank_gradients<T>(View<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, T);                     \
   template void low_rank_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, T);   \
   template void rms_norm_forward<T>(View<T>, T*, View<const T>, const T*, T, T);                                                                             \
   template void rms_norm_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, const T*, T);                                         \

@@ -165,6 +165,27 @@ TEST_CASE("dropout and low rank gradients, with the same mask forward and back",
   }
 }
 
+TEST_CASE("linear_low_rank is linear and low_rank_update in one", "[autograd][gradcheck]") {
+  const auto keys = std::make_shared<const RowKeys>(RowKeys{5, 1, 8, 11, 2});
+  const auto A = trained({2, 6}, 3), B = trained({20, 2}, 4), W = trained({20, 6}, 5), b = trained({20}, 6);
+  const auto fixed_A = frozen({2, 6}, 3), fixed_B = frozen({20, 2}, 4), fixed_W = frozen({20, 6}, 5);
+  const Tensor<double> x = normal({5, 6}, 2);
+  for (const Dropping& d : {Dropping{}, Dropping{{77, 0.4}, keys}}) {
+    CAPTURE(d.key.p);
+    CHECK(same_bits(linear_low_rank(Variable<double>(x), W, b, A, B, 0.7, d).value(),
+                    low_rank_update(linear(Variable<double>(x), W, b), Variable<double>(x), A, B, 0.7, d).value()));
+    CHECK(gradcheck([&](const Variables& v) { return linear_low_rank(v[0], W, b, A, B, 0.7, d); }, {x}, {W, b, A, B}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_low_rank(v[0], fixed_W, {}, A, B, 0.7, d); }, {x}, {A, B}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_low_rank(v[0], fixed_W, {}, fixed_A, B, 0.7, d); }, {x}, {B}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_low_rank(v[0], fixed_W, {}, A, fixed_B, 0.7, d); }, {x}, {A}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_low_rank(v[0], fixed_W, {}, fixed_A, fixed_B, 0.7, d); }, {x}));
+    CHECK(gradcheck([&](const Variables&) { return linear_low_rank(Variable<double>(x), fixed_W, {}, A, B, 0.7, d); }, {}, {A, B}));
+    CHECK(gradcheck([&](const Variables& v) { return multiply(linear_low_rank(v[0], fixed_W, {}, A, B, 0.7, d), linear_low_rank(v[0], W, b, A, B, 0.2, d)); },
+                    {x}, {A, B, W}));
+  }
+  CHECK_THROWS_AS(linear_low_rank(Variable<double>(x), W, b, B, A, 0.7), ShapeError);
+}
+
 TEST_CASE("low_rank_update is x Aᵀ Bᵀ, the dropped x first", "[autograd]") {
   const auto keys = std::make_shared<const RowKeys>(RowKeys{5, 1, 8});
   const Dropping drop{{77, 0.4}, keys};

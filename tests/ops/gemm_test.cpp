@@ -10,6 +10,7 @@
 
 #include "peft/core/bfloat16.hpp"
 #include "peft/core/parallel.hpp"
+#include "peft/ops/activation.hpp"
 #include "peft/ops/quantized.hpp"
 
 using namespace peft;
@@ -287,6 +288,44 @@ TEST_CASE("shapes that do not fit are refused", "[gemm]") {
   std::int32_t whole[15] = {};
   Matrix<float> y(2, 5);
   CHECK_THROWS_WITH(linear_forward<float>(y.view(), a.view(), WeightView(whole, DType::i32, 5, 3)), Catch::Contains("I32"));
+}
+
+TEMPLATE_TEST_CASE("what is done to a product's tiles has the bits of the steps one by one", "[gemm]", float, double) {
+  using T = TestType;
+  struct Case {
+    std::int64_t n, out, in, r;
+    DType type;
+  };
+  for (const Case& c : {Case{1, 40, 70, 8, dtype_of<T>}, Case{33, 45, 64, 4, DType::q4_1}, Case{150, 100, 1700, 17, dtype_of<T>},
+                        Case{15, 576, 33, 64, DType::f16}, Case{29, 8, 40, 3, dtype_of<T>}})
+    for (Kernel k : {Kernel::panel, Kernel::dot})
+      for (DType products : {DType::f32, DType::bf16}) {
+        CAPTURE(c.n, c.out, c.in, c.r, int(k), name(products));
+        const Stored w(c.out, c.in, c.type);
+        const Matrix<T> x = Matrix<T>(c.n, c.in, 3).random(), xa = Matrix<T>(c.n, c.r, 1).random(), B = Matrix<T>(c.out, c.r).random(),
+                        A = Matrix<T>(c.r, c.in, 2).random(), dy = Matrix<T>(c.n, c.out, 1).random(), bias = Matrix<T>(1, c.out).random();
+        const UseKernel use(k);
+        const UseComputeDtype rounded(products);
+        for (bool accumulate : {false, true}) {
+          Matrix<T> steps = Matrix<T>(c.n, c.out, 2).random();
+          Matrix<T> together = steps;
+          linear_forward<T>(steps.view(), x.view(), w.view, bias.data.data(), accumulate);
+          gemm<T>(T(0.7), xa.view(), false, B.view(), true, T(1), steps.view());
+          activation_forward<T>(steps.view(), steps.view(), Activation::gelu);
+          const Activation gelu = Activation::gelu;
+          linear_forward<T>(together.view(), x.view(), w.view, bias.data.data(), accumulate, {xa.view(), B.view(), false, T(0.7), &gelu});
+          CHECK(same_bits(steps, together));
+          Matrix<T> dx_steps = Matrix<T>(c.n, c.in).random();
+          Matrix<T> dx = dx_steps;
+          linear_backward_input<T>({dx_steps.view(), accumulate}, dy.view(), w.view);
+          gemm<T>(T(1), xa.view(), false, A.view(), false, T(1), dx_steps.view());
+          linear_backward_input<T>({dx.view(), accumulate}, dy.view(), w.view, {xa.view(), A.view(), true});
+          CHECK(same_bits(dx_steps, dx));
+        }
+      }
+  Matrix<T> y(5, 20), x(5, 30), xa(5, 4), B(21, 4);
+  const Stored w(20, 30, dtype_of<T>);
+  CHECK_THROWS_AS(linear_forward<T>(y.view(), x.view(), w.view, nullptr, false, {xa.view(), B.view()}), ShapeError);
 }
 
 TEST_CASE("products in bfloat16 equal the formula over rounded factors", "[gemm]") {

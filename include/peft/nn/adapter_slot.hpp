@@ -49,6 +49,11 @@ template <class A, class S>
 concept WrapsMap = requires(const A a, const S s, In<S> x, Next<S> next) {
   { a(s, x, next) } -> std::same_as<Out<S>>;
 };
+/// y = a.with_map(base, x): what adds to the output, and can do so while the map is computed. Used where no other adapter is in between.
+template <class A, class S>
+concept JoinsMap = ChangesOutput<A, S> && requires(const A a, const S s, In<S> x) {
+  { a.with_map(s, x) } -> std::same_as<Out<S>>;
+};
 /// Lends its own tensors to the same function: modules_to_save, trained biases and norms.
 template <class A, class S>
 concept StandsIn = requires(const A a, const S s) {
@@ -163,6 +168,7 @@ class AdapterSlot {
     virtual ~Held() = default;
     virtual const S* stand_in(const S& site) const = 0;
     virtual Out<S> run(const S& base, const In<S>& x, Next<S> next) const = 0;
+    virtual Out<S> innermost(const S& base, const In<S>& x) const = 0;
     virtual void merge_into(S& fused, const S& base) const = 0;
     virtual bool mergeable() const = 0;
     virtual void visit(ParameterVisitor f) const = 0;
@@ -184,6 +190,12 @@ class AdapterSlot {
         return std::as_const(adapter)(base, x, next(x));
       else
         return next(x);
+    }
+    Out<S> innermost(const S& base, const In<S>& x) const override {
+      if constexpr (JoinsMap<A, S>)
+        return std::as_const(adapter).with_map(base, x);
+      else
+        return run(base, x, [&](const In<S>& inner) { return base.forward(inner); });
     }
     void merge_into([[maybe_unused]] S& fused, [[maybe_unused]] const S& base) const override {
       if constexpr (Mergeable<A, S>)
@@ -245,6 +257,7 @@ class AdapterSlot {
   }
   static Out<S> chain(const S& base, std::span<const Held* const> on, const In<S>& x) {
     if (on.empty()) return base.forward(x);
+    if (on.size() == 1) return on[0]->innermost(base, x);
     return on.back()->run(base, x, [&](const In<S>& inner) { return chain(base, on.first(on.size() - 1), inner); });
   }
   bool is_fused(const Active& ids) const {

@@ -27,7 +27,10 @@ struct Mlp {
   AdapterSlot<Mlp> adapters{};
 
   Variable<T> forward(const Variable<T>& x) const {
-    if (kind == MlpKind::plain) return down_proj(activation(up_proj(x), act));
+    if (kind == MlpKind::plain) {
+      if (!Tape::current() && up_proj.adapters.empty()) return down_proj(linear_activation(x, up_proj.weight, up_proj.bias, act));
+      return down_proj(activation(up_proj(x), act));
+    }
     if (gate_up_proj) {
       const Variable<T> both = (*gate_up_proj)(x);
       const std::int64_t inner = both.cols() / 2;

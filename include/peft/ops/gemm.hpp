@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "peft/ops/activation_kind.hpp"
 #include "peft/ops/weight_view.hpp"
 
 namespace peft::ops {
@@ -38,13 +39,23 @@ class UseComputeDtype {
   DType previous_;
 };
 
+/// What is done to a product while its tiles are in the cache:  Y = f(… + s · xa Bᵀ). The same bits as of the steps one by one.
+template <class T>
+struct Epilogue {
+  View<const T> xa = {};  // (N, r); empty: no such term
+  View<const T> b = {};   // (columns of Y, r), or (r, columns) if transposed
+  bool transposed = false;
+  T s = 1;
+  const Activation* f = nullptr;  // null: as it is
+};
+
 /// Y (N, out) = X (N, in) Wᵀ + bias, or Y += … . bias (out) may be null.
 template <Scalar T>
-void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias = nullptr, bool accumulate = false);
+void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias = nullptr, bool accumulate = false, const Epilogue<T>& then = {});
 
 /// dX (N, in) = dY (N, out) W, or += : one more product on the same weights, widened per tile.
 template <Scalar T>
-void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w);
+void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w, const Epilogue<T>& then = {});
 
 /// dW (out, in) = dYᵀ X, or += ;  db (out) = Σ_n dY, or +=. Either may be nobody's.
 template <Scalar T>

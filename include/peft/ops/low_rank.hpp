@@ -13,6 +13,10 @@ template <Scalar T>
 void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B,
                        T s);
 
+/// The same without dx:  g (N, r), dB, dA. Whoever forms dx otherwise adds g A to it (Epilogue).
+template <Scalar T>
+void low_rank_gradients(View<T> g, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> B, T s);
+
 }  // namespace peft::ops
 
 #if !defined(PEFT_COMPILED)

@@ -35,6 +35,11 @@ struct Lora {
     const Pass<T>* pass = Pass<T>::current();
     return low_rank_update(std::move(y), x, A, B, scaling, pass ? pass->dropping(dropout, site) : Dropping{});
   }
+  /// The same with W's product in it, where no other adapter is in between.
+  Variable<T> with_map(const Linear<T>& base, const Variable<T>& x) const {
+    const Pass<T>* pass = Pass<T>::current();
+    return linear_low_rank(x, base.weight, base.bias, A, B, scaling, pass ? pass->dropping(dropout, site) : Dropping{});
+  }
   /// W ← W + s · B A
   void merge_into(Linear<T>& fused, const Linear<T>&) const {
     ops::gemm<T>(scaling, B.value().view(), false, A.value().view(), false, T(1), fused.weight.value().view());

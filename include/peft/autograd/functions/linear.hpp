@@ -27,4 +27,19 @@ Variable<T> linear(const Variable<T>& x, const Parameter<T>& weight, const Param
   });
 }
 
+/// f(x Wᵀ + b), for inference: what backward would need, the argument of f, is never written. Not to be recorded.
+template <Scalar T>
+Variable<T> linear_activation(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, ops::Activation f) {
+  if (Tape::current()) throw Error("linear_activation", "a tape records; use linear and activation, which can be differentiated");
+  const ops::WeightView w = weight.view();
+  if (x.cols() != w.cols) throw ShapeError("linear", "x " + to_string(x.shape()) + " against a weight " + to_string(weight.shape()) + ": in_features differ");
+  Shape shape = x.shape();
+  shape[-1] = w.rows;
+  Tensor<T> y(shape);
+  ops::Epilogue<T> then;
+  then.f = &f;
+  ops::linear_forward<T>(y.view(), x.view(), w, bias ? bias.value().data() : nullptr, false, then);
+  return Variable<T>(std::move(y));
+}
+
 }  // namespace peft

@@ -5,6 +5,8 @@
 
 #include "peft/autograd/parameter.hpp"
 #include "peft/autograd/tape.hpp"
+#include "peft/ops/elementwise.hpp"
+#include "peft/ops/gemm.hpp"
 #include "peft/ops/low_rank.hpp"
 
 namespace peft {
@@ -67,6 +69,51 @@ Variable<T> low_rank_update(Variable<T> y, const Variable<T>& x, const Parameter
     }
     dy_in.add(std::move(dy));
   });
+}
+
+/// y = x Wᵀ + b + s · (drop(x) Aᵀ) Bᵀ: `linear` and `low_rank_update` in one, whose second term meets the first while its tiles are in the cache,
+/// forward and, without dropout, in dx = dy W + s · (dy B) A.
+template <Scalar T>
+Variable<T> linear_low_rank(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, const Parameter<T>& A, const Parameter<T>& B, T s,
+                            const Dropping& drop = {}) {
+  const ops::WeightView w = weight.view();
+  if (w.cols != x.cols() || A.shape()[1] != x.cols() || B.shape()[0] != w.rows || A.shape()[0] != B.shape()[1])
+    throw ShapeError("linear_low_rank",
+                     "x " + to_string(x.shape()) + ", a weight " + to_string(weight.shape()) + ", A " + to_string(A.shape()) + ", B " + to_string(B.shape()));
+  const auto dropped = [](const Tensor<T>& in, const Dropping& d) {
+    if (!d) return in;
+    Tensor<T> made(in.shape());
+    ops::dropout<T>(made.view(), in.view(), d.key, *d.rows);
+    return made;
+  };
+  Shape shape = x.shape();
+  shape[-1] = w.rows;
+  Tensor<T> y(shape), xa({x.rows(), A.shape()[0]});
+  ops::gemm<T>(T(1), dropped(x.value(), drop).view(), false, A.value().view(), true, T(0), xa.view());
+  ops::linear_forward<T>(y.view(), x.view(), w, bias ? bias.value().data() : nullptr, false, {xa.view(), B.value().view(), false, s});
+  const bool of_w = weight.requires_grad(), wanted = x.needs_grad() || of_w || bias.requires_grad() || A.requires_grad() || B.requires_grad();
+  return recorded(
+      std::move(y), wanted,
+      [dx = x.gradient(), x = of_w || A.requires_grad() ? x.kept() : Kept<T>(), in = x.cols(), weight, bias, A, B, xa, s, drop, dropped](Tensor<T> dy) {
+        const Tensor<T> kept = x.value();
+        const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
+        const Tensor<T> g = dx || dA ? Tensor<T>({dy.rows(), A.shape()[0]}) : Tensor<T>();
+        const Tensor<T> seen = dA ? dropped(kept, drop) : Tensor<T>();
+        ops::low_rank_gradients<T>(g ? g.view() : View<T>(), dA, dB, dy.view(), seen ? View<const T>(seen.view()) : View<const T>(), xa.view(),
+                                   B.value().view(), s);
+        if (dx && drop) {  // the gradient of the dropped x passes the same mask
+          Tensor<T> through({dy.rows(), in});
+          ops::gemm<T>(T(1), g.view(), false, A.value().view(), false, T(0), through.view());
+          ops::dropout<T>(through.view(), through.view(), drop.key, *drop.rows);
+          dx.add(std::move(through));
+          ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view());
+        } else if (dx) {
+          ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view(), {g.view(), A.value().view(), true, T(1)});
+        }
+        if (weight.requires_grad() || bias.requires_grad())
+          ops::linear_backward_weight<T>(weight.gradient().sink(), bias.gradient().sink(), dy.view(),
+                                         kept ? View<const T>(kept.view()) : View<const T>(nullptr, dy.rows(), in));
+      });
 }
 
 }  // namespace peft

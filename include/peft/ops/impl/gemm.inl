@@ -6,6 +6,7 @@
 
 #include "peft/core/error.hpp"
 #include "peft/ops/gemm.hpp"
+#include "peft/ops/impl/activation.inl"
 #include "peft/ops/impl/gemm_bf16_kernels.hpp"
 #include "peft/ops/impl/gemm_dots.hpp"
 #include "peft/ops/impl/gemm_nest.hpp"
@@ -33,6 +34,22 @@ const GemmKernels<T>& kernels_for([[maybe_unused]] std::int64_t rope_head_dim) {
     if (thread_compute_dtype() == DType::bf16 && avx512::has_bf16() && rope_head_dim % 4 == 0) return avx512::gemm_bf16_kernels();
 #endif
   return PEFT_DISPATCH(gemm_kernels<T>, );
+}
+
+template <class T, Activation f>
+void activate_in_place(T* row, std::int64_t n) {
+  PEFT_DISPATCH(activate, std::integral_constant<Activation, f>(), row, static_cast<const T*>(row), n);
+}
+
+template <class T>
+void add_epilogue(Product<T>& p, const char* operation, const Epilogue<T>& then) {
+  if (then.xa.data) {
+    p.xa = Factor(then.xa, true), p.br = Factor(then.b, !then.transposed), p.s = then.s;
+    if (p.xa.lines != p.a.lines || p.br.lines != p.b.lines || p.xa.depth != p.br.depth)
+      throw ShapeError(operation, "a product " + to_string(Shape{p.a.lines, p.b.lines}) + " and a term of low rank " +
+                                      to_string(Shape{then.xa.rows, then.xa.cols}) + " times " + to_string(Shape{then.b.rows, then.b.cols}));
+  }
+  if (then.f) with_activation(*then.f, [&](auto which) { p.finish = activate_in_place<T, decltype(which)::value>; });
 }
 
 inline std::string text(std::int64_t rows, std::int64_t cols) { return to_string(Shape{rows, cols}); }
@@ -63,25 +80,30 @@ PEFT_INLINE UseComputeDtype::UseComputeDtype(DType dtype) : previous_(detail::th
 PEFT_INLINE UseComputeDtype::~UseComputeDtype() { detail::thread_compute_dtype() = previous_; }
 
 template <Scalar T>
-void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias, bool accumulate) {
+void linear_forward(View<T> y, View<const T> x, const WeightView& w, const T* bias, bool accumulate, const Epilogue<T>& then) {
   if (x.rows != y.rows || x.cols != w.cols || y.cols != w.rows)
     throw ShapeError("linear", "y " + detail::text(y.rows, y.cols) + " of x " + detail::text(x.rows, x.cols) + " and a weight " + detail::text(w.rows, w.cols));
   detail::check_weight("linear", w);
   const detail::GemmKernels<T>& f = detail::kernels_for<T>(w.rope_head_dim);
   // What decides must not be the number of rows.
-  if (detail::Factor(w, true).along && (kernel() == Kernel::dot || w.rows <= detail::few))
-    return detail::dot_products<T>(f, y, x, detail::Factor(w, true), T(1), accumulate, bias);
-  detail::multiply<T>(f, {detail::Factor(x, true), detail::Factor(w, true), T(1), T(accumulate), y, bias});
+  detail::Product<T> product{detail::Factor(x, true), detail::Factor(w, true), T(1), T(accumulate), y, bias};
+  detail::add_epilogue(product, "linear", then);
+  if (!product.b.along || (kernel() != Kernel::dot && w.rows > detail::few)) return detail::multiply<T>(f, product);
+  detail::dot_products<T>(f, y, x, product.b, T(1), accumulate, bias);
+  if (then.xa.data) gemm<T>(then.s, then.xa, false, then.b, !then.transposed, T(1), y);
+  if (then.f) activation_forward<T>(y, y, *then.f);
 }
 
 template <Scalar T>
-void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w) {
+void linear_backward_input(GradSink<T> dx, View<const T> dy, const WeightView& w, const Epilogue<T>& then) {
   if (!dx) return;
   if (dx.view.rows != dy.rows || dx.view.cols != w.cols || dy.cols != w.rows)
     throw ShapeError("linear backward", "dx " + detail::text(dx.view.rows, dx.view.cols) + " of dy " + detail::text(dy.rows, dy.cols) + " and a weight " +
                                             detail::text(w.rows, w.cols));
   detail::check_weight("linear backward", w);
-  detail::multiply<T>(detail::kernels_for<T>(w.rope_head_dim), {detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view});
+  detail::Product<T> product{detail::Factor(dy, true), detail::Factor(w, false), T(1), T(dx.accumulate), dx.view};
+  detail::add_epilogue(product, "linear backward", then);
+  detail::multiply<T>(detail::kernels_for<T>(w.rope_head_dim), product);
 }
 
 template <Scalar T>

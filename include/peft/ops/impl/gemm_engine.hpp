@@ -4,6 +4,7 @@
 // that library: on its number of threads, and on which rows a batch holds.
 #pragma once
 #include "peft/ops/impl/gemm_nest.hpp"
+#include "peft/ops/isa.hpp"
 
 #if defined(PEFT_GEMM_OPENBLAS)
 #include <cblas.h>
@@ -76,8 +77,9 @@ Operand<T> operand(const GemmKernels<T>& f, const Factor& w, int which) {
 /// The product by the loop nest, or by the engine that the library was built with.
 template <class T>
 void multiply(const GemmKernels<T>& f, const Product<T>& p) {
+  const GemmKernels<T>& exact = PEFT_DISPATCH(gemm_kernels<T>, );
   if constexpr (engine_multiplies<T>) {
-    if (f.panel_type != dtype_of<T>) return Nest<T>(f, p).run();
+    if (f.panel_type != dtype_of<T> || p.xa.depth > 0 || p.finish) return Nest<T>(f, exact, p).run();
     const std::int64_t m = p.a.lines, n = p.b.lines, k = p.a.depth;
     if (m == 0 || n == 0) return;
     Operand<T> a = operand(f, p.a, 0), b = operand(f, p.b, 1);
@@ -89,7 +91,7 @@ void multiply(const GemmKernels<T>& f, const Product<T>& p) {
     for (std::int64_t i = 0; p.bias && i < m; i++)
       for (std::int64_t j = 0; j < n; j++) (p.flipped ? p.c(j, i) : p.c(i, j)) += p.bias[j];
   } else {
-    Nest<T>(f, p).run();
+    Nest<T>(f, exact, p).run();
   }
 }
 

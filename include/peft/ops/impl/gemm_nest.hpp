@@ -83,7 +83,7 @@ struct Factor {
   }
 };
 
-/// C (M, N) = alpha · A Bᵀ + beta · C [+ bias], seen as lines times lines.
+/// C (M, N) = alpha · A Bᵀ + beta · C [+ bias] [+ s · xa Bᵣᵀ], seen as lines times lines.
 template <class T>
 struct Product {
   Factor a, b;
@@ -91,6 +91,9 @@ struct Product {
   View<T> c;
   const T* bias = nullptr;  // one for each line of b
   bool flipped = false;     // c is (N, M): each element is the same chain of FMAs either way
+  Factor xa{}, br{};        // of low rank; lines as of a and b
+  T s = 0;
+  void (*finish)(T* row, std::int64_t n) = nullptr;  // what happens to a piece of a row of C that is complete
 };
 
 /// The loop nest: both factors as packed panels, k in blocks. Which tiles and blocks there are decides nothing about the bits of an
@@ -98,14 +101,16 @@ struct Product {
 template <class T>
 class Nest {
  public:
-  Nest(const GemmKernels<T>& kernels, const Product<T>& product) : f(kernels), p(product) {
+  /// `exact`: the kernels of T itself, for what is of low rank.
+  Nest(const GemmKernels<T>& kernels, const GemmKernels<T>& exact, const Product<T>& product) : f(kernels), low(exact), p(product) {
     M = p.a.lines, N = p.b.lines, K = p.a.depth;
     in_word = f.panel_type == DType::bf16 ? 2 : 1;
     const std::int64_t longest = 3072 / std::int64_t(sizeof(T)) * in_word;
     blocks = std::max<std::int64_t>(1, (K + longest - 1) / longest);
     kc = blocks == 1 ? K : ((K + blocks - 1) / blocks + 31) / 32 * 32;  // quantised units are not cut
     panels_m = (M + f.height - 1) / f.height, panels_n = (N + f.width - 1) / f.width;
-    a_panel = f.height * words(kc) + 64 / std::int64_t(sizeof(T)), b_panel = f.width * words(kc) + 64 / std::int64_t(sizeof(T));
+    a_panel = f.height * words(kc) + 64 / std::int64_t(sizeof(T)), b_panel = f.width * std::max(words(kc), p.br.depth) + 64 / std::int64_t(sizeof(T));
+    low_panel = p.xa.depth ? f.height * p.xa.depth + 64 / std::int64_t(sizeof(T)) : 0;
   }
 
   void run() {
@@ -116,7 +121,8 @@ class Nest {
     const std::int64_t most = std::max<std::int64_t>(1, bound / (together * panel));
     const std::int64_t passes = (panels_m + most - 1) / most, each = (panels_m + passes - 1) / passes;
     const bool direct = in_word == 1 && panels_m == 1 && !p.a.along && p.a.type == dtype_of<T> && p.a.rope_head_dim == 0 && f.tile[M];
-    a = direct ? nullptr : reinterpret_cast<T*>(scratch(0, each * together * panel));
+    T* const memory = reinterpret_cast<T*>(scratch(0, each * (together * panel + low_panel * std::int64_t(sizeof(T)))));
+    a = direct ? nullptr : memory, a_low = memory + each * together * a_panel;
     for (first_block = 0; first_block < blocks; first_block = last_block) {
       last_block = std::min(blocks, first_block + together);
       for (std::int64_t begin = 0; begin < panels_m; begin += each) pass(begin, std::min(panels_m, begin + each));
@@ -124,11 +130,11 @@ class Nest {
   }
 
  private:
-  const GemmKernels<T>& f;
+  const GemmKernels<T>&f, &low;
   const Product<T>& p;
-  std::int64_t M, N, K, kc, blocks, panels_m, panels_n, a_panel, b_panel;
+  std::int64_t M, N, K, kc, blocks, panels_m, panels_n, a_panel, b_panel, low_panel;
   std::int64_t in_word;  // elements of k
-  T* a = nullptr;
+  T *a = nullptr, *a_low = nullptr;
   std::int64_t a_begin = 0, a_end = 0, first_block = 0, last_block = 0;  // the panels of A that are packed, and of which blocks of k
 
   std::int64_t depth(std::int64_t block) const { return std::min(kc, K - block * kc); }
@@ -150,6 +156,16 @@ class Nest {
           pack(p.a, f.pack_a, f.copy_a, f.height, packed_a(block, i), first_row(i), rows(i), block);
       });
     }
+    const bool with_low = p.xa.depth > 0 && last_block == blocks;
+    if (with_low)
+      parallel_ranges(end - begin, 8, [&](std::int64_t first, std::int64_t last) {
+        for (std::int64_t i = begin + first; i < begin + last; i++) {
+          Lines<T> lines;
+          for (int r = 0; r < rows(i); r++) lines.rows[r] = p.xa.data + (first_row(i) + r) * p.xa.stride;
+          lines.n = rows(i), lines.first = 0, lines.depth = p.xa.depth, lines.widen = nullptr, lines.stored = true;
+          low.pack_a(a_low + (i - begin) * low_panel, lines);
+        }
+      });
     // A chunk is some panels of B times some of A: big enough to be worth claiming, small enough that all threads have several.
     const std::int64_t height = end - begin;
     std::int64_t wide = p.b.along || !is_quantized(p.b.type) ? 1 : std::max(1, 32 / f.width);
@@ -197,21 +213,46 @@ class Nest {
             t.b = reinterpret_cast<const T*>(p.b.data + block * kc * p.b.stride) + j * f.width, t.ldb = p.b.stride / std::int64_t(sizeof(T));
           t.alpha = p.alpha, t.add = block > 0 || p.beta != T(0);
           t.bias = block == 0 && p.bias ? p.bias + j * f.width : nullptr;
-          one_tile(t, i, j);
+          one_tile(f, t, i, j);
         }
     }
+    if (last_block < blocks) return;
+    if (p.xa.depth > 0) {
+      Tile<T> t;
+      t.depth = p.br.depth, t.lda = f.height, t.ldb = f.width, t.alpha = p.s, t.add = true, t.bias = nullptr;
+      for (std::int64_t j = j0; j < j1; j++) {
+        pack_low(packed, j * f.width, int(std::min<std::int64_t>(f.width, N - j * f.width)));
+        for (std::int64_t i = i0; i < i1; i++) t.a = a_low + (i - a_begin) * low_panel, t.b = packed, one_tile(low, t, i, j);
+      }
+    }
+    if (p.finish)
+      for (std::int64_t i = first_row(i0); i < first_row(i1 - 1) + rows(i1 - 1); i++) p.finish(&element(i, first), last - first);
+  }
+
+  // Columns first … first + n of the term of low rank.
+  void pack_low(T* to, std::int64_t first, int n) {
+    if (p.br.along) {
+      Lines<T> lines;
+      for (int i = 0; i < n; i++) lines.rows[i] = p.br.data + (first + i) * p.br.stride;
+      lines.n = n, lines.first = 0, lines.depth = p.br.depth, lines.widen = nullptr, lines.stored = true;
+      return low.pack_b(to, lines);
+    }
+    Columns<T> columns;
+    columns.base = p.br.data, columns.stride = p.br.stride, columns.n = n, columns.first = first, columns.depth = p.br.depth;
+    columns.widen = nullptr, columns.stored = true, columns.panel_stride = 0;
+    low.copy_b(to, columns);
   }
 
   T& element(std::int64_t i, std::int64_t j) const { return p.flipped ? p.c(j, i) : p.c(i, j); }
 
-  void one_tile(Tile<T>& t, std::int64_t i, std::int64_t j) {
+  void one_tile(const GemmKernels<T>& kernels, Tile<T>& t, std::int64_t i, std::int64_t j) {
     const std::int64_t row = first_row(i), column = j * f.width;
     const int height = rows(i), width = int(std::min<std::int64_t>(f.width, N - column));
     int made = height;
-    while (!f.tile[made]) made++;
+    while (!kernels.tile[made]) made++;
     if (made == height && width == f.width && !p.flipped) {
       t.c = p.c.data + row * p.c.stride + column, t.ldc = p.c.stride;
-      return f.tile[made](t);
+      return kernels.tile[made](t);
     }
     // At an edge the whole tile is computed beside C: the same arithmetic.
     T whole[16 * 32], bias[32];
@@ -220,7 +261,7 @@ class Nest {
         for (int c = 0; c < width; c++) whole[r * f.width + c] = element(row + r, column + c);
     if (t.bias && width < f.width) std::copy_n(t.bias, width, bias), std::fill(bias + width, bias + f.width, T(0)), t.bias = bias;
     t.c = whole, t.ldc = f.width;
-    f.tile[made](t);
+    kernels.tile[made](t);
     for (int r = 0; r < height; r++)
       for (int c = 0; c < width; c++) element(row + r, column + c) = whole[r * f.width + c];
   }

@@ -22,10 +22,9 @@ void low_rank_forward(View<T> y, View<T> xa, View<const T> x, View<const T> A, V
 }
 
 template <Scalar T>
-void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B,
-                       T s) {
+void low_rank_gradients(View<T> g, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> B, T s) {
   // A product that is only a rank wide wastes most of a register tile: such ones are formed lying down.
-  const bool narrow = A.rows < 48;
+  const bool narrow = B.cols < 48;
   const Tensor<T> lying = narrow ? Tensor<T>({B.cols, B.rows}) : Tensor<T>();
   if (dB && narrow) {
     gemm<T>(s, xa, true, dy, false, T(0), lying);
@@ -33,8 +32,7 @@ void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<cons
   } else if (dB) {
     gemm<T>(s, dy, true, xa, false, T(dB.accumulate), dB.view);
   }
-  if (!dx && !dA) return;
-  const Tensor<T> g({dy.rows, A.rows});
+  if (!g) return;
   if (narrow) {
     detail::transpose_small<T>(lying, B, false);
     gemm<T>(s, dy, false, lying, true, T(0), g);
@@ -42,6 +40,13 @@ void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<cons
     gemm<T>(s, dy, false, B, false, T(0), g);
   }
   if (dA) gemm<T>(T(1), g, true, x, false, T(dA.accumulate), dA.view);
+}
+
+template <Scalar T>
+void low_rank_backward(GradSink<T> dx, GradSink<T> dA, GradSink<T> dB, View<const T> dy, View<const T> x, View<const T> xa, View<const T> A, View<const T> B,
+                       T s) {
+  const Tensor<T> g = dx || dA ? Tensor<T>({dy.rows, A.rows}) : Tensor<T>();
+  low_rank_gradients<T>(g ? g.view() : View<T>(), dA, dB, dy, x, xa, B, s);
   if (dx) gemm<T>(T(1), g, false, A, false, T(dx.accumulate), dx.view);
 }
 
