@@ -25,6 +25,9 @@ class KvCache {
   }
 
   DType dtype() const { return dtype_; }
+  std::int64_t layers() const { return std::int64_t(layers_.size()); }
+  /// Numbers of a key or a value.
+  std::int64_t width() const { return width_; }
   /// Tokens that it holds.
   std::int64_t length() const { return rows_ - front_; }
   /// Keys that it holds: virtual tokens in front of the first token included.

@@ -109,15 +109,23 @@ Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::
 }
 
 template <Scalar T>
-Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts) {
+Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tensor<T>* all) {
   constexpr std::size_t most = 512;  // rows of one forward
   const std::int64_t hidden_size = config().hidden_size;
   Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
+  if (all) {
+    std::int64_t sum = 0;
+    for (const Continuation& p : prompts) sum += std::int64_t(p.ids.size());
+    *all = Tensor<T>({sum, hidden_size});
+  }
+  std::int64_t done = 0;
   std::vector<Continuation> piece;
   std::vector<std::int64_t> ends;  // for each of the piece: whose last row it brings, or −1
   std::size_t rows = 0;
   const auto run = [&] {
     const Tensor<T> hidden = hidden_states(piece, ops::Kernel::panel);
+    if (all) ops::copy<T>(all->view().row_range(done, done + hidden.rows()), hidden.view());
+    done += hidden.rows();
     std::int64_t row = 0;
     for (std::size_t i = 0; i < piece.size(); i++) {
       row += std::int64_t(piece[i].ids.size());

@@ -114,13 +114,18 @@ void frequency_presence_penalty(std::span<T> row, std::span<const std::int32_t> 
 }
 
 template <Scalar T>
-void no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t n) {
+void encoder_no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::span<const std::int32_t> encoder_ids, std::int64_t n) {
   const auto size = std::size_t(n);
   if (n <= 0 || ids.size() + 1 < size) return;
   const auto last = ids.last(size - 1);
-  for (std::size_t i = 0; i + size <= ids.size(); i++)
-    if (std::equal(last.begin(), last.end(), ids.begin() + std::ptrdiff_t(i)) && in_row(row, ids[i + size - 1]))
-      row[std::size_t(ids[i + size - 1])] = removed<T>;
+  for (std::size_t i = 0; i + size <= encoder_ids.size(); i++)
+    if (std::equal(last.begin(), last.end(), encoder_ids.begin() + std::ptrdiff_t(i)) && in_row(row, encoder_ids[i + size - 1]))
+      row[std::size_t(encoder_ids[i + size - 1])] = removed<T>;
+}
+
+template <Scalar T>
+void no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t n) {
+  encoder_no_repeat_ngram<T>(row, ids, ids, n);
 }
 
 template <Scalar T>
@@ -135,6 +140,15 @@ template <Scalar T>
 void suppress(std::span<T> row, std::span<const std::int32_t> tokens) {
   for (std::int32_t id : tokens)
     if (in_row(row, id)) row[std::size_t(id)] = removed<T>;
+}
+
+template <Scalar T>
+void allow_only(std::span<T> row, std::span<const std::int32_t> tokens) {
+  peft::detail::Scratch<T> kept;
+  for (std::int32_t id : tokens) kept.push_back(in_row(row, id) ? row[std::size_t(id)] : removed<T>);
+  std::fill(row.begin(), row.end(), removed<T>);
+  for (std::size_t i = 0; i < tokens.size(); i++)
+    if (in_row(row, tokens[i])) row[std::size_t(tokens[i])] = kept[i];
 }
 
 template <Scalar T>

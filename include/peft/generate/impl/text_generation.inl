@@ -5,8 +5,10 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 
 #include "peft/core/parallel.hpp"
+#include "peft/generate/draft.hpp"
 #include "peft/generate/logits_processor.hpp"
 #include "peft/generate/sampler.hpp"
 #include "peft/generate/stopping.hpp"
@@ -15,7 +17,17 @@
 namespace peft {
 
 PEFT_INLINE std::string_view name(FinishReason reason) {
-  return reason == FinishReason::stop ? "stop" : reason == FinishReason::length ? "length" : "cancelled";
+  switch (reason) {
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::cancelled:
+      return "cancelled";
+    case FinishReason::timeout:
+      return "timeout";
+  }
+  return "";
 }
 
 PEFT_INLINE std::vector<std::int32_t> encode_prompt(const Tokenizer& tokenizer, std::string_view prompt, const GenerationConfig& config) {
@@ -51,6 +63,11 @@ inline double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+template <Scalar T>
+class BeamRun;
+template <Scalar T>
+class ContrastiveRun;
+
 /// One call of run_generation: what is common to its sequences.
 template <Scalar T>
 class GenerationRun {
@@ -58,7 +75,7 @@ class GenerationRun {
   using Request = GenerationRequest<T>;
   using Clock = std::chrono::steady_clock;
 
-  GenerationRun(LanguageModel<T>& model, std::span<const Request> requests, const GenerationConfig& config, const Tokenizer* tokenizer)
+  GenerationRun(LanguageModel<T>& model, std::span<const Request> requests, const GenerationConfig& config, const Tokenizer* tokenizer, LanguageModel<T>* draft)
       : model_(model),
         requests_(requests),
         config_(config),
@@ -66,16 +83,22 @@ class GenerationRun {
         eos_(eos_token_ids(config, model.config(), tokenizer)),
         processors_(config, eos_) {
     model_.set_cache_dtype(config.half_cache ? DType::f16 : dtype_of<T>);
-    check();
+    check(draft);
+    if (draft) draft_.emplace(*draft, config_, processors_, eos_);
     answers_ = std::size_t(config.num_return_sequences);
     results_.resize(requests.size() * answers_);
   }
 
   std::vector<Generation> run() {
-    if (config_.num_beams > 1) {
-      for (std::size_t r = 0; r < requests_.size(); r++) search_beams(r);
+    if (config_.num_beams > 1 || config_.penalty_alpha > 0) {
+      for (std::size_t r = 0; r < requests_.size(); r++)
+        if (config_.num_beams > 1)
+          search_beams(r);
+        else
+          search_contrastively(r);
       return std::move(results_);
     }
+    read_what_is_common();
     std::size_t next = 0;
     while (next < requests_.size() || !active_.empty()) {
       std::size_t end = next;
@@ -84,15 +107,35 @@ class GenerationRun {
         end++;
       if (end > next) begin(next, end), next = end;
       if (!active_.empty()) step();
+      if (late()) {
+        for (Running& s : active_) finish(s, FinishReason::timeout), close(s);
+        active_.clear();
+        for (; next < requests_.size(); next++)
+          for (std::size_t a = 0; a < answers_; a++) {
+            Generation& g = results_[next * answers_ + a];
+            describe_prompt(g, requests_[next]), g.finish_reason = FinishReason::timeout;
+            if (requests_[next].on_done) requests_[next].on_done(a, g);
+          }
+      }
     }
     return std::move(results_);
   }
 
  private:
+  friend class BeamRun<T>;
+  friend class ContrastiveRun<T>;
+
+  /// A token that was chosen and not yet looked at.
+  struct Choice {
+    std::int32_t token = -1;
+    double logprob = 0;
+    std::vector<std::pair<std::int32_t, double>> top;
+  };
   /// A sequence on its way.
   struct Running {
     Generation* result;
     const Request* request;
+    std::size_t prompt, answer;  // numbers of the request, and of its answer
     KvCache<T>* cache;
     std::unique_ptr<KvCache<T>> own;
     std::vector<std::int32_t> ids;      // prompt and answer
@@ -100,12 +143,13 @@ class GenerationRun {
     SequenceRandom random;
     std::unique_ptr<TextStream> stream;
     Clock::time_point start;
-    std::int32_t token = -1;  // chosen, not yet looked at
-    double logprob = 0;
+    TokenConstraint::State state = 0;
+    std::vector<std::int32_t> draft = {};  // what is proposed to follow ids
+    std::vector<Choice> chosen = {};
     bool done = false;
   };
 
-  void check() const {
+  void check(const LanguageModel<T>* draft) const {
     validate(config_);
     const std::int64_t context = model_.context_length();
     for (const Request& r : requests_) {
@@ -113,26 +157,76 @@ class GenerationRun {
       if (std::int64_t(r.ids.size()) >= context)
         throw ShapeError("generate",
                          fmt::format("the prompt has {} tokens; the model's context is {}, and the answer needs room in it", r.ids.size(), context));
+      if (limit(r) < 1)
+        throw ShapeError("generate", fmt::format("the prompt has {} tokens; max_length = {} leaves no room for an answer", r.ids.size(), *config_.max_length));
       if (r.cache && r.cache->length() >= std::int64_t(r.ids.size()))
         throw ShapeError("generate", fmt::format("the cache holds {} tokens of a prompt of {}; at least the last one must be left to run: truncate it",
                                                  r.cache->length(), r.ids.size()));
-      if (r.on_text && !tokenizer_) throw ConfigError("generate", "a callback for text needs a tokenizer");
+      if ((r.on_text || r.on_piece) && !tokenizer_) throw ConfigError("generate", "a callback for text needs a tokenizer");
       if (r.on_text && config_.num_return_sequences > 1 && config_.num_beams == 1)
         throw ConfigError("generate", fmt::format("num_return_sequences = {} cannot be streamed; a callback takes one text", config_.num_return_sequences));
       if (r.cache && (r.cache->dtype() == DType::f16) != config_.half_cache)
         throw ConfigError("generate", fmt::format("half_cache = {} with a cache that stores {}", config_.half_cache, name(r.cache->dtype())));
-      if (r.cache && config_.num_beams > 1) throw NotSupported("generate", "beam search with a cache of the caller's; it keeps several of its own");
+      if (r.cache && (config_.num_beams > 1 || config_.penalty_alpha > 0))
+        throw NotSupported("generate", "beam or contrastive search with a cache of the caller's; they keep several of their own");
     }
     if (!config_.stop.empty() && !tokenizer_) throw ConfigError("generate", "stop strings need a tokenizer; without one, only eos_token_ids end a sequence");
-    if (!config_.stop.empty() && config_.num_beams > 1) throw NotSupported("generate", "stop strings in a beam search; eos_token_ids end its sequences");
     if (config_.echo && !tokenizer_) throw ConfigError("generate", "echo = true needs a tokenizer");
+    if (!draft) return;
+    if (config_.num_beams > 1 || config_.penalty_alpha > 0 || config_.prompt_lookup_num_tokens > 0)
+      throw NotSupported("generate", "a draft model together with beams, contrastive search or prompt lookup; it goes with greedy decoding and sampling");
+    if (draft->config().vocab_size != model_.config().vocab_size)
+      throw ConfigError("generate", fmt::format("a draft model with a vocabulary of {}; the model's is {}, and they must be the same",
+                                                draft->config().vocab_size, model_.config().vocab_size));
   }
 
-  std::int64_t limit(const Request& r) const { return std::min(max_new_tokens(config_), model_.context_length() - std::int64_t(r.ids.size())); }
+  std::int64_t limit(const Request& r) const {
+    const auto length = std::int64_t(r.ids.size());
+    return std::min(max_new_tokens(config_, length), model_.context_length() - length);
+  }
+  bool late() const { return config_.max_time && seconds_since(started_) >= *config_.max_time; }
 
   void describe_prompt(Generation& g, const Request& r) const {
     g.prompt_tokens = std::int64_t(r.ids.size()), g.cached_tokens = r.cache ? r.cache->length() : 0;
     if (config_.echo) g.text = tokenizer_->decode(r.ids);
+  }
+
+  // Where several prompts begin alike, that beginning runs once.
+  void read_what_is_common() {
+    constexpr std::int64_t worth_it = 16;
+    std::vector<int> lists;
+    for (const Request& r : requests_)
+      if (std::find(lists.begin(), lists.end(), r.active) == lists.end()) lists.push_back(r.active);
+    for (int list : lists) {
+      std::span<const std::int32_t> common;
+      std::size_t prompts = 0;
+      for (const Request& r : requests_) {
+        if (r.active != list || r.cache || r.prefix) continue;
+        common = prompts++ == 0 ? r.ids.first(r.ids.size() - 1) : common.first(std::size_t(common_prefix(common, r.ids.first(r.ids.size() - 1))));
+      }
+      if (prompts > 1 && std::int64_t(common.size()) >= worth_it) common_.emplace_back(list, remember_prompt<T>(model_, common, list));
+    }
+  }
+
+  // Copies what is known of a prompt into an empty cache; all but its last token at most.
+  void copy_known(const Request& request, KvCache<T>& cache) {
+    const PromptCache<T>* known = request.prefix;
+    for (const auto& [list, prompt] : common_)
+      if (!known && list == request.active) known = &prompt;
+    if (!known || cache.length() > 0) return;
+    const std::int64_t n = std::min(common_prefix(known->ids, request.ids), std::int64_t(request.ids.size()) - 1);
+    if (n < 1) return;
+    if (known->cache.made_by != model_.active(request.active))
+      throw Error("generate", "the prompt's beginning was read with other active adapters; read it again after changing them");
+    cache.copy_from(known->cache);
+    cache.truncate(n);
+  }
+
+  // The logits behind one prompt; its keys and values go into `cache`.
+  Tensor<T> read_prompt(const Request& request, KvCache<T>& cache) {
+    copy_known(request, cache);
+    const typename LanguageModel<T>::Continuation prompt{&cache, request.ids.subspan(std::size_t(cache.length())), request.active};
+    return model_.prefill(std::span(&prompt, 1));
   }
 
   // Reads the prompts of requests first … last − 1 together and chooses the first token of each of their answers.
@@ -145,6 +239,8 @@ class GenerationRun {
       for (std::size_t a = 0; a < answers_; a++) {
         Running s{&results_[r * answers_ + a],
                   &request,
+                  r,
+                  a,
                   request.cache,
                   nullptr,
                   {},
@@ -156,12 +252,17 @@ class GenerationRun {
         describe_prompt(*s.result, request);
         s.ids.reserve(request.ids.size() + std::size_t(std::min<std::int64_t>(s.limit, 4096)));
         s.ids.assign(request.ids.begin(), request.ids.end());
+        if (config_.constraint) s.state = config_.constraint->start();
         if (!s.cache) {
           s.own = std::make_unique<KvCache<T>>(model_.make_cache(s.prompt_length + std::min<std::int64_t>(s.limit, 256), request.active));
           s.cache = s.own.get();
         }
         if (tokenizer_) s.stream = std::make_unique<TextStream>(*tokenizer_, config_.stop, request.ids);
-        if (a == 0) steps_.push_back({s.cache, request.ids.subspan(std::size_t(s.cache->length())), request.active});
+        if (a == 0) {
+          copy_known(request, *s.cache);
+          s.result->cached_tokens = s.cache->length();
+          steps_.push_back({s.cache, request.ids.subspan(std::size_t(s.cache->length())), request.active});
+        }
         active_.push_back(std::move(s));
       }
     }
@@ -183,43 +284,122 @@ class GenerationRun {
     choose(before, rows);
   }
 
-  // One more token for every active sequence.
+  // One more token for every active sequence, or more where a proposal is right.
   void step() {
+    propose();
     steps_.clear();
-    for (Running& s : active_) steps_.push_back({s.cache, std::span<const std::int32_t>(s.ids).last(1), s.request->active});
-    const Tensor<T> rows = model_.last_logits(steps_, ops::Kernel::dot);
-    choose(0, rows);
+    inputs_.resize(active_.size());
+    for (std::size_t i = 0; i < active_.size(); i++) {
+      const Running& s = active_[i];
+      inputs_[i].assign(1, s.ids.back());
+      inputs_[i].insert(inputs_[i].end(), s.draft.begin(), s.draft.end());
+      steps_.push_back({s.cache, inputs_[i], s.request->active});
+    }
+    if (std::all_of(active_.begin(), active_.end(), [](const Running& s) { return s.draft.empty(); }))
+      return choose(0, model_.last_logits(steps_, ops::Kernel::dot));
+    const Tensor<T> hidden = model_.hidden_states(steps_, ops::Kernel::dot);
+    std::vector<int> lists;
+    for (const auto& step : steps_) lists.insert(lists.end(), step.ids.size(), step.active);
+    choose(0, model_.logits(hidden, lists, ops::Kernel::dot));
   }
 
-  // Row i belongs to active sequence first + i.
+  void propose() {
+    for (Running& s : active_) s.draft.clear();
+    if (config_.prompt_lookup_num_tokens == 0 && !draft_) return;
+    std::vector<DraftRequest> wanted;
+    for (Running& s : active_) {
+      const auto most = std::size_t(std::max<std::int64_t>(s.limit - s.result->completion_tokens() - 1, 0));
+      if (!draft_)
+        s.draft = look_up(s.ids, std::min(most, std::size_t(config_.prompt_lookup_num_tokens)), config_.max_matching_ngram_size);
+      else
+        wanted.push_back({s.prompt * answers_ + s.answer, &s.ids, s.prompt_length, s.limit, s.state, &s.random, most, &s.draft});
+    }
+    if (draft_) draft_->propose(wanted);
+    for (Running& s : active_) {
+      s.draft.erase(std::find_if(s.draft.begin(), s.draft.end(), [&](std::int32_t id) { return is_eos(id) || id < 0 || id >= model_.config().vocab_size; }),
+                    s.draft.end());
+      s.result->proposed_tokens += std::int64_t(s.draft.size());
+    }
+  }
+
+  // Active sequence `first` and those behind it have each a row, and one more for each token of their drafts.
   void choose(std::size_t first, const Tensor<T>& rows) {
-    parallel_for(rows.rows(), [&](std::int64_t i) {
+    std::vector<std::int64_t> begins;
+    std::int64_t next = 0;
+    for (std::size_t i = first; i < active_.size(); i++) begins.push_back(next), next += 1 + std::int64_t(active_[i].draft.size());
+    const auto one = [&](std::int64_t i) {
       Running& s = active_[first + std::size_t(i)];
-      const std::span<T> row(rows.view().row(i), std::size_t(rows.cols()));
-      Scratch<T> raw;
-      if (config_.output_logprobs) raw.assign(row.begin(), row.end());
-      if (!processors_.empty()) processors_.template operator()<T>(row, s.ids, s.prompt_length);
-      s.token = samples(config_) ? sample<T>(row, s.random.uniform(s.result->completion_tokens())) : argmax<T>(row);
-      if (config_.output_logprobs) s.logprob = log_probability<T>(raw, s.token);
-    });
-    for (std::size_t i = first; i < active_.size(); i++) accept(active_[i]);
+      const std::size_t before = s.ids.size();
+      TokenConstraint::State state = s.state;
+      s.chosen.clear();
+      for (std::int64_t k = 0;; k++) {
+        const std::span<T> row(rows.view().row(begins[std::size_t(i)] + k), std::size_t(rows.cols()));
+        s.chosen.push_back(chosen(s, row, s.result->completion_tokens() + k, state));
+        const std::int32_t token = s.chosen.back().token;
+        // The next row was computed as if the proposal were right. It counts if that is what was chosen anyway.
+        if (k == std::int64_t(s.draft.size()) || token != s.draft[std::size_t(k)]) break;
+        s.ids.push_back(token);
+        if (!config_.constraint) continue;
+        state = config_.constraint->next(state, token);
+        if (config_.constraint->finished(state)) break;
+      }
+      s.ids.resize(before);
+    };
+    const auto count = std::int64_t(active_.size() - first);
+    if (processors_.asks_for_allowed())
+      for (std::int64_t i = 0; i < count; i++) one(i);
+    else
+      parallel_for(count, one);
+    for (std::size_t i = first; i < active_.size(); i++) {
+      Running& s = active_[i];
+      for (std::size_t k = 0; k < s.chosen.size() && !s.done; k++) {
+        if (k > 0) s.result->accepted_tokens++;
+        accept(s, s.chosen[k]);
+      }
+      s.draft.clear();
+      s.cache->truncate(std::int64_t(s.ids.size()) - 1);  // behind a proposal that was wrong
+      if (s.done && draft_) draft_->forget(s.prompt * answers_ + s.answer);
+    }
     std::erase_if(active_, [](const Running& s) { return s.done; });
   }
 
-  void accept(Running& s) {
-    Generation& g = *s.result;
-    s.ids.push_back(s.token), g.ids.push_back(s.token);
-    if (config_.output_logprobs) g.logprobs.push_back(s.logprob);
-    if (is_eos(s.token)) {
-      finish(s, FinishReason::stop);
-    } else if (s.stream && !tell(s, s.stream->push(s.token))) {
-      s.done = true, g.finish_reason = FinishReason::cancelled;
-    } else if (s.stream && s.stream->stopped()) {
-      finish(s, FinishReason::stop);
-    } else if (g.completion_tokens() >= s.limit) {
-      finish(s, FinishReason::length);
+  Choice chosen(const Running& s, std::span<T> row, std::int64_t step, TokenConstraint::State state) const {
+    Choice choice;
+    Scratch<T> raw;
+    const bool reports = config_.output_logprobs || config_.top_logprobs > 0;
+    if (reports) raw.assign(row.begin(), row.end());
+    if (!processors_.empty()) {
+      std::vector<std::int32_t> allowed;
+      if (processors_.asks_for_allowed()) allowed = processors_.allowed(s.prompt, s.ids);
+      processors_.template operator()<T>(row, {s.ids, s.prompt_length, s.limit, state, processors_.asks_for_allowed() ? &allowed : nullptr});
     }
-    if (s.done) g.decode_seconds = seconds_since(s.start);
+    choice.token = samples(config_) ? sample<T>(row, s.random.uniform(step)) : argmax<T>(row);
+    if (config_.output_logprobs) choice.logprob = log_probability<T>(raw, choice.token);
+    if (config_.top_logprobs > 0) choice.top = top_log_probabilities<T>(raw, config_.top_logprobs);
+    return choice;
+  }
+
+  void accept(Running& s, const Choice& choice) {
+    Generation& g = *s.result;
+    s.ids.push_back(choice.token), g.ids.push_back(choice.token);
+    if (config_.output_logprobs) g.logprobs.push_back(choice.logprob);
+    if (config_.top_logprobs > 0) g.top_logprobs.push_back(choice.top);
+    if (is_eos(choice.token)) {
+      finish(s, FinishReason::stop);
+    } else {
+      if (config_.constraint) s.state = config_.constraint->next(s.state, choice.token);
+      if (s.stream && !tell(s, s.stream->push(choice.token)))
+        s.done = true, g.finish_reason = FinishReason::cancelled;
+      else if ((s.stream && s.stream->stopped()) || (config_.constraint && config_.constraint->finished(s.state)))
+        finish(s, FinishReason::stop);
+      else if (g.completion_tokens() >= s.limit)
+        finish(s, FinishReason::length);
+    }
+    if (s.done) close(s);
+  }
+  void close(Running& s) const {
+    s.result->decode_seconds = seconds_since(s.start);
+    if (s.request->on_done) s.request->on_done(s.answer, *s.result);
   }
 
   void finish(Running& s, FinishReason reason) {
@@ -229,13 +409,33 @@ class GenerationRun {
 
   bool tell(Running& s, const std::string& text) const {
     s.result->text += text;
-    return text.empty() || s.request->on_text(text);
+    return text.empty() || (s.request->on_text(text) && (!s.request->on_piece || s.request->on_piece(s.answer, text)));
   }
 
   bool is_eos(std::int32_t token) const { return std::find(eos_.begin(), eos_.end(), token) != eos_.end(); }
 
-  // Beam search over request r, in beam_generation.inl.
+  // Ids that were found by a search, as the answer number a of request r.
+  void report(std::size_t r, std::size_t a, std::vector<std::int32_t> ids, FinishReason reason, double prefill_seconds, Clock::time_point start) {
+    const Request& request = requests_[r];
+    Generation& g = results_[r * answers_ + a];
+    describe_prompt(g, request);
+    g.ids = std::move(ids), g.finish_reason = reason;
+    g.prefill_seconds = prefill_seconds, g.decode_seconds = seconds_since(start) - prefill_seconds;
+    if (tokenizer_) {
+      TextStream stream(*tokenizer_, config_.stop, request.ids);
+      std::string text;
+      for (std::size_t i = 0; i < g.ids.size() && !(i + 1 == g.ids.size() && is_eos(g.ids[i])); i++) text += stream.push(g.ids[i]);
+      text += stream.finish();
+      g.text += text;
+      if (a == 0 && !text.empty()) request.on_text(text);
+      if (request.on_piece && !text.empty()) request.on_piece(a, text);
+    }
+    if (request.on_done) request.on_done(a, g);
+  }
+
+  // Beam search over request r, in beam_generation.inl; contrastive search, in contrastive_search.inl.
   void search_beams(std::size_t r);
+  void search_contrastively(std::size_t r);
 
   LanguageModel<T>& model_;
   std::span<const Request> requests_;
@@ -243,8 +443,12 @@ class GenerationRun {
   const Tokenizer* tokenizer_;
   std::vector<std::int32_t> eos_;
   LogitsProcessors processors_;
+  Clock::time_point started_ = Clock::now();
   std::size_t answers_ = 1;
+  std::optional<DraftModel<T>> draft_;
+  std::vector<std::pair<int, PromptCache<T>>> common_;  // by active list
   std::vector<Running> active_;
+  std::vector<std::vector<std::int32_t>> inputs_;
   std::vector<typename LanguageModel<T>::Continuation> steps_;
   std::vector<Generation> results_;
 };
@@ -253,10 +457,11 @@ class GenerationRun {
 
 template <Scalar T>
 std::vector<Generation> run_generation(LanguageModel<T>& model, std::span<const GenerationRequest<T>> requests, const GenerationConfig& config,
-                                       const Tokenizer* tokenizer) {
-  return detail::GenerationRun<T>(model, requests, config, tokenizer).run();
+                                       const Tokenizer* tokenizer, LanguageModel<T>* draft) {
+  return detail::GenerationRun<T>(model, requests, config, tokenizer, draft).run();
 }
 
 }  // namespace peft
 
 #include "peft/generate/impl/beam_generation.inl"
+#include "peft/generate/impl/contrastive_search.inl"
