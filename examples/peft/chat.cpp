@@ -29,13 +29,14 @@ class Chat {
     for (std::string turn; read_turn(turn);) {
       if (turn.empty()) continue;
       if (turn == "/quit" || turn == "/exit") return;
+      const bool command = turn[0] == '/' && turn != "/again";
       try {
-        if (turn[0] == '/' && turn != "/again")
+        if (command)
           obey(turn);
         else
           answer(turn);
       } catch (const peft::Error& error) {  // a name that there is not, a conversation that outgrew the model: it stands as it was
-        if (!interactive_) throw;
+        if (!interactive_ && !command) throw;
         fmt::print("{}\n", error.what());
       }
     }

@@ -109,7 +109,8 @@ peft::GenerationConfig generation_config(const GenerateOptions& o, const peft::T
   if (!o.regex.empty()) config.constraint = peft::constrain_to_regex(tokenizer, o.regex);
   if (!o.json_schema.empty()) {
     const bool inline_text = o.json_schema.find('{') != std::string::npos;
-    config.constraint = peft::constrain_to_json_schema(tokenizer, inline_text ? peft::Json::parse(o.json_schema, "--json-schema") : peft::Json::read(o.json_schema));
+    config.constraint =
+        peft::constrain_to_json_schema(tokenizer, inline_text ? peft::Json::parse(o.json_schema, "--json-schema") : peft::Json::read(o.json_schema));
   }
   validate(config);
   return config;
@@ -120,7 +121,8 @@ void add_generate(CLI::App& app) {
   const auto o = std::make_shared<GenerateOptions>();
   o->model.add_to(*command);
   command->add_option("--prompt,-p", o->prompt, "what to answer, - for all of standard input; without it, a chat");
-  command->add_option("--prompts", o->prompts, "a file of JSON lines with prompt (or question, instruction, messages) and perhaps adapter; - for standard input");
+  command->add_option("--prompts", o->prompts,
+                      "a file of JSON lines with prompt (or question, instruction, messages) and perhaps adapter; - for standard input");
   command->add_option("--completions", o->completions, "a file of requests of the completion API, a JSON object each; - for standard input");
   command->add_option("--out,-o", o->out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
   command->add_option("--batch", o->batch, "prompts that are answered together: speed and memory, never the result")
@@ -143,7 +145,8 @@ void add_generate(CLI::App& app) {
   command->add_option("--seed", o->seed, "of the draw; the same seed, the same text (0)");
   command->footer(
       "Examples:\n  peft generate --model SmolLM2.gguf --prompt \"What is a torque wrench?\"\n  peft generate --model SmolLM2.gguf --adapter out/ "
-      "--temperature 0.7\n  peft generate --model SmolLM2.gguf --prompts questions.jsonl --out answers.jsonl\n\nA chat reads a turn a line, also from a file or "
+      "--temperature 0.7\n  peft generate --model SmolLM2.gguf --prompts questions.jsonl --out answers.jsonl\n\nA chat reads a turn a line, also from a file "
+      "or "
       "a pipe; /help lists its commands.");
   command->callback([=] { generate(*o); });
 }

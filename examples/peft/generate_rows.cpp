@@ -42,8 +42,9 @@ class AnswerBar {
     const double seconds = this->seconds();
     if (seconds - last_ < 0.1 && done < all_) return;
     last_ = seconds;
-    fmt::print(stderr, "\r{} {:3.0f} %   {} of {}   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all_), 30), 100.0 * double(done) / double(all_), done,
-               all_, double(tokens) / std::max(seconds, 1e-9), done > 0 ? time_text(seconds / double(done) * double(all_ - done)) : "?");
+    fmt::print(stderr, "\r{} {:3.0f} %   {} of {}   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all_), 30),
+               100.0 * double(done) / double(all_), done, all_, double(tokens) / std::max(seconds, 1e-9),
+               done > 0 ? time_text(seconds / double(done) * double(all_ - done)) : "?");
     std::fflush(stderr);
   }
   void clear() const {
@@ -65,7 +66,8 @@ std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, c
     return tokenizer.encode(tokenizer.apply_chat(all), {.add_special_tokens = false});
   }
   const std::string text = row.is_string() ? row.string() : text_of(row, {"prompt", "question", "instruction"});
-  if (text.empty()) throw peft::ConfigError("generate", fmt::format("row {} has no prompt: none of prompt, question, instruction, messages is a text", number + 1));
+  if (text.empty())
+    throw peft::ConfigError("generate", fmt::format("row {} has no prompt: none of prompt, question, instruction, messages is a text", number + 1));
   return peft::encode_prompt(tokenizer, text, config);
 }
 
@@ -124,7 +126,8 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   bar.clear();
   out.finish();
   if (!out.path().empty())
-    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(), out.path());
+    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
+               out.path());
   if (InterruptWatch::interrupted()) throw Interrupted();
 }
 

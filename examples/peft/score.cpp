@@ -88,7 +88,8 @@ void add_score(CLI::App& app) {
   o->model.add_to(*command);
   command->add_option("--prompt,-p", o->prompt, "what stands in front, as it is");
   command->add_option("--choice,-c", o->choices, "a continuation, usually with a space in front; give it again for each");
-  command->add_option("--data,-d", o->data, "rows of JSON with prompt, choices, and perhaps the right answer (its text, or its number from 0)")->check(CLI::ExistingFile);
+  command->add_option("--data,-d", o->data, "rows of JSON with prompt, choices, and perhaps the right answer (its text, or its number from 0)")
+      ->check(CLI::ExistingFile);
   command->add_flag("--sum", o->sum, "rank by the probability of the whole; otherwise by the mean over its tokens");
   command->footer("Example:\n  peft score --model SmolLM2.gguf --prompt \"The capital of France is\" --choice \" Paris\" --choice \" Rome\"");
   command->callback([=] { score(*o); });
