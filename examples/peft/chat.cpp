@@ -103,10 +103,11 @@ class Chat {
       set_adapter(rest);
     } else if (command == "/set") {
       std::istringstream setting(rest);
+      std::string value;
       setting >> name;
-      std::getline(setting >> std::ws, rest);
-      if (name.empty() || rest.empty()) throw peft::ConfigError("chat", "/set wants a name and a value: /set temperature 0.7");
-      session_.config() = with_setting(session_.config(), name, rest);
+      std::getline(setting >> std::ws, value);
+      if (value.empty()) throw peft::ConfigError("chat", "/set wants a name and a value: /set temperature 0.7");
+      session_.config() = with_setting(session_.config(), name, value);
     } else {
       throw peft::ConfigError("chat", command + " is no command" + peft::did_you_mean(command, commands, "commands"));
     }
