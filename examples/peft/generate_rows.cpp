@@ -107,11 +107,13 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   std::vector<peft::GenerationRequest<float>> requests;
   for (std::size_t i = 0; i < rows.size(); i++) {
     requests.push_back({ids[i], nullptr, list_of[i]});
-    requests.back().on_piece = [](std::size_t, std::string_view) { return !InterruptWatch::interrupted(); };
+    requests.back().on_piece = [](std::size_t, std::string_view) {
+      if (InterruptWatch::interrupted()) throw Interrupted();
+      return true;
+    };
     requests.back().on_done = [&, i](std::size_t answer, const peft::Generation& g) {
       tokens += g.completion_tokens(), done++;
       bar.show(done, tokens);
-      if (InterruptWatch::interrupted()) return;
       peft::Json row = rows[i].is_object() ? rows[i] : peft::Json::make_object();
       if (rows[i].is_string()) row.set("prompt", rows[i]);
       row.set("generated", peft::Json(g.text));
@@ -122,13 +124,18 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
       for (; !ready.empty() && ready.begin()->first == written; written++) out.write(ready.begin()->second), ready.erase(ready.begin());
     };
   }
-  if (!requests.empty()) peft::run_generation<float>(model, requests, config, &tokenizer);
+  try {
+    if (!requests.empty()) peft::run_generation<float>(model, requests, config, &tokenizer);
+  } catch (const Interrupted&) {  // what is ready stays
+    bar.clear();
+    out.finish();
+    throw;
+  }
   bar.clear();
   out.finish();
   if (!out.path().empty())
     fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
                out.path());
-  if (InterruptWatch::interrupted()) throw Interrupted();
 }
 
 void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {

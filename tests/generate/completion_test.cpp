@@ -88,9 +88,18 @@ TEST_CASE("a malformed completion request is one clear error", "[generate]") {
   CHECK_THROWS_WITH(answer(any_model(), R"({"prompt": [99]})"), Contains("99"));
 }
 
+TEST_CASE("the narrower bounds of tutorials, where they are wanted", "[generate]") {
+  const auto narrow = [](const char* json) { return peft::completion_request(peft::Json::parse(json, "request"), peft::CompletionBounds::tutorial); };
+  CHECK(narrow(R"({"prompt": "a"})").temperature == 0.5);
+  CHECK(narrow(R"({"prompt": "a", "temperature": 1, "presence_penalty": 1})").temperature == 1);
+  CHECK_THROWS_WITH(narrow(R"({"prompt": "a", "temperature": 1.5})"), Contains("temperature = 1.5; allowed: 0 to 1"));
+  CHECK_THROWS_WITH(narrow(R"({"prompt": "a", "frequency_penalty": -0.5})"), Contains("frequency_penalty = -0.5; allowed: 0 to 1"));
+}
+
 TEST_CASE("a completion ends at a stop string across tokens, at its length, or at eos", "[generate]") {
-  const auto stopped = answer(sayer(), R"({"prompt": "a", "temperature": 0, "stop": [" stop", "zz"]})").choices.at(0);
+  const auto stopped = answer(sayer(), R"({"prompt": "a", "temperature": 0, "logprobs": 0, "stop": [" stop", "zz"]})").choices.at(0);
   CHECK(stopped.text == "b");
+  CHECK(stopped.logprobs->tokens == std::vector<std::string>{"b"});
   CHECK(stopped.finish_reason == FinishReason::stop);
   const auto cut = answer(sayer(), R"({"prompt": "a", "temperature": 0, "max_tokens": 5})").choices.at(0);
   CHECK(cut.text == "b stopcd");

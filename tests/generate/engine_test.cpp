@@ -283,6 +283,36 @@ TEST_CASE("a seed gives the same text on any number of threads and in any batch"
   CHECK(ids_of(peft::generate_ids(model(), prompts(), c)) == ids_of(all));
 }
 
+TEST_CASE("answers that share their prompt's cache are those that have it alone, to the bit", "[generate]") {
+  std::vector<std::int32_t> prompt(83);
+  for (std::size_t i = 0; i < prompt.size(); i++) prompt[i] = std::int32_t(2 + i * 11 % 37);
+  peft::Transformer<float> windowed = tiny::random_model();
+  for (auto& block : windowed.layers) block.self_attn.core.shape.window = 20;
+  for (const auto* m : {&model(), static_cast<const peft::Transformer<float>*>(&windowed)})
+    for (const bool half : {false, true}) {
+      GenerationConfig c = endless(30);
+      c.temperature = 1, c.output_logprobs = true, c.half_cache = half;
+      const auto alone = peft::generate_ids(*m, {prompt}, c).at(0);
+      c.num_return_sequences = 3;
+      const auto shared = peft::generate_ids(*m, {prompt}, c);
+      CHECK(shared[0].ids == alone.ids);
+      CHECK(shared[0].logprobs == alone.logprobs);
+      CHECK(shared[1].ids != alone.ids);
+      c = endless(12);
+      c.num_beams = 1, c.half_cache = half;
+      const auto greedy = peft::generate_ids(*m, {prompt}, c).at(0);
+      c.num_beams = 4;
+      const auto beams = peft::generate_ids(*m, {prompt}, c).at(0);
+      peft::LanguageModel<float> view(*m);
+      const auto sum = [&](const std::vector<std::int32_t>& ids) {
+        const Prompts one = {ids};
+        return peft::score_continuations<float>(view, prompt, one).at(0).sum();
+      };
+      CHECK(beams.score * 12 == Approx(sum(beams.ids)).epsilon(half ? 2e-3 : 1e-5));
+      CHECK(sum(beams.ids) >= sum(greedy.ids) - 1e-2);
+    }
+}
+
 TEST_CASE("penalties lower repetition, the more the larger they are", "[generate]") {
   const auto repeated = [](auto set) {
     std::vector<double> by_strength;

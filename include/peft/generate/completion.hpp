@@ -36,12 +36,16 @@ struct CompletionRequest {
   std::uint64_t seed = 0;
 };
 
+/// Which numbers a request may have. api: as the API itself, above. tutorial: the narrower custom of tutorials, temperature 0 to 1, 0.5 if not given,
+/// and penalties 0 to 1.
+enum class CompletionBounds { api, tutorial };
+
 /// Throws ConfigError naming the field, its value and what is allowed.
-void validate(const CompletionRequest& request);
+void validate(const CompletionRequest& request, CompletionBounds bounds = CompletionBounds::api);
 
 /// From the API's JSON. Throws ConfigError for unknown and misspelt fields, wrong types and what validate refuses; NotSupported for a suffix. "user"
 /// and "stream" say nothing about the text.
-CompletionRequest completion_request(const Json& json);
+CompletionRequest completion_request(const Json& json, CompletionBounds bounds = CompletionBounds::api);
 
 /// What logprobs reports of a choice, token by token.
 struct CompletionLogprobs {

@@ -38,6 +38,9 @@ class LanguageModel {
 
   /// An empty cache with room for `capacity` tokens; it grows where more come.
   KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;
+  /// A cache that holds what `from` holds and has room for `capacity` tokens more. `from` must not change while it is continued: nothing is copied
+  /// where attention can read the beginning there (in full precision, without a prefix in front, from a cache that continues none itself).
+  KvCache<T> continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int active = 0) const;
   /// What caches made from now on store: T's own type, or F16 for half the memory.
   void set_cache_dtype(DType dtype) { cache_dtype_ = dtype; }
 

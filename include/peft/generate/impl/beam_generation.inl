@@ -6,8 +6,8 @@
 
 namespace peft::detail {
 
-// One prompt at a time; its beams are decoded together. A beam's cache goes on to the first beam that continues it; others copy the rows
-// that they do not have in common. Groups of beams (one, unless diversity is asked for) choose in turn.
+// One prompt at a time; its beams are decoded together. The prompt's keys and values lie there once. A beam's cache goes on to the first beam that
+// continues it; others copy the rows of the answer that they do not have in common. Groups of beams (one, unless diversity is asked for) choose in turn.
 template <Scalar T>
 class BeamRun {
  public:
@@ -26,8 +26,8 @@ class BeamRun {
       group.states.push_back(config_.constraint ? config_.constraint->start() : 0);
       if (run.tokenizer_ && !config_.stop.empty()) group.streams.push_back(TextStream(*run.tokenizer_, config_.stop, request_.ids));
     }
-    for (std::int64_t b = 0; b < config_.num_beams; b++)
-      slots_.push_back({run.model_.make_cache(prompt_length_ + std::min<std::int64_t>(limit_, 256), request_.active), {}});
+    slots_.resize(std::size_t(config_.num_beams));
+    slots_[0].cache = run.model_.make_cache(prompt_length_, request_.active);
   }
 
   /// The best texts of all groups, the best first.
@@ -36,6 +36,12 @@ class BeamRun {
     slots_[0].ids.assign(request_.ids.begin(), request_.ids.end());
     const Tensor<T> row = run_.read_prompt(request_, slots_[0].cache);
     prefill_seconds = seconds_since(start);
+    // All beams begin with the prompt's keys and values, which lie there once.
+    const auto prompt = std::make_shared<const KvCache<T>>(std::move(slots_[0].cache));
+    for (Slot& slot : slots_) {
+      slot.cache = run_.model_.continue_cache(prompt, std::min<std::int64_t>(limit_, 256), request_.active);
+      slot.ids = slots_[0].ids;
+    }
     Tensor<T> rows({std::int64_t(groups_.size()), row.cols()});
     for (std::int64_t g = 0; g < rows.rows(); g++) std::copy_n(row.data(), row.cols(), rows.view().row(g));
     while (choose(rows)) {

@@ -25,6 +25,7 @@ class LogprobsWriter {
     offset_ += std::int64_t(token_bytes(tokenizer_, id).size());
   }
   void begin_at(std::int64_t offset) { offset_ = offset; }
+  std::int64_t offset() const { return offset_; }
   CompletionLogprobs take() { return std::move(out_); }
 
  private:
@@ -121,7 +122,8 @@ CompletionResponse run_completion(LanguageModel<T>& model, const Tokenizer& toke
             writer.add(prompts[p][k], k == 0 ? std::nullopt : std::optional(of_prompt->logprobs[k - 1]),
                        k == 0 ? std::span<const std::pair<std::int32_t, double>>() : std::span(of_prompt->top[k - 1]));
         writer.begin_at(std::int64_t(echoed.size()));
-        for (std::size_t k = 0; k < g.ids.size(); k++)
+        // What was cut, a stop string or the end of text, is not reported.
+        for (std::size_t k = 0; k < g.ids.size() && (g.finish_reason != FinishReason::stop || writer.offset() < std::int64_t(choice.text.size())); k++)
           writer.add(g.ids[k], g.logprobs[k], *request.logprobs > 0 ? std::span(g.top_logprobs[k]) : std::span<const std::pair<std::int32_t, double>>());
         choice.logprobs = writer.take();
       }

@@ -10,7 +10,7 @@
 
 namespace peft {
 
-PEFT_INLINE void validate(const CompletionRequest& r) {
+PEFT_INLINE void validate(const CompletionRequest& r, CompletionBounds bounds) {
   const auto allow = [](bool fine, const char* field, const auto& value, const char* allowed) {
     if (!fine) throw ConfigError("completion", fmt::format("{} = {}; allowed: {}", field, value, allowed));
   };
@@ -21,6 +21,11 @@ PEFT_INLINE void validate(const CompletionRequest& r) {
       throw ConfigError("completion", fmt::format("prompt number {} has no tokens; it needs at least one", i));
   allow(r.max_tokens >= 0, "max_tokens", r.max_tokens, "0 or more");
   allow(r.max_tokens > 0 || r.echo, "max_tokens", r.max_tokens, "1 or more, or 0 with echo");
+  if (bounds == CompletionBounds::tutorial) {
+    allow(between(r.temperature, 0, 1), "temperature", r.temperature, "0 to 1");
+    allow(between(r.frequency_penalty, 0, 1), "frequency_penalty", r.frequency_penalty, "0 to 1");
+    allow(between(r.presence_penalty, 0, 1), "presence_penalty", r.presence_penalty, "0 to 1");
+  }
   allow(between(r.temperature, 0, 2), "temperature", r.temperature, "0 to 2");
   allow(between(r.top_p, 0, 1), "top_p", r.top_p, "0 to 1");
   allow(between(r.frequency_penalty, -2, 2), "frequency_penalty", r.frequency_penalty, "-2 to 2");
@@ -71,9 +76,10 @@ inline std::vector<CompletionPrompt> completion_prompts(const Json& json) {
 
 }  // namespace detail
 
-PEFT_INLINE CompletionRequest completion_request(const Json& json) {
+PEFT_INLINE CompletionRequest completion_request(const Json& json, CompletionBounds bounds) {
   if (!json.is_object()) throw ConfigError("completion", "a request is a JSON object, here is " + json.dump().substr(0, 40));
   CompletionRequest r;
+  if (bounds == CompletionBounds::tutorial) r.temperature = 0.5;
   struct Field {
     const char* name;
     void (*take)(const Json&, CompletionRequest&);
@@ -135,7 +141,7 @@ PEFT_INLINE CompletionRequest completion_request(const Json& json) {
     }
   }
   if (json.contains("engine") && json.contains("model")) throw ConfigError("completion", "engine and model are two names for one thing: give one of them");
-  validate(r);
+  validate(r, bounds);
   return r;
 }
 

@@ -11,7 +11,7 @@
 
 #include "peft/generate/constraint.hpp"
 #include "peft/generate/impl/byte_automaton.inl"
-#include "peft/generate/impl/logits_processor.inl"
+#include "peft/generate/impl/row.hpp"
 
 namespace peft {
 

@@ -36,6 +36,15 @@ KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list) const {
 }
 
 template <Scalar T>
+KvCache<T> LanguageModel<T>::continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int list) const {
+  if (from->dtype() == dtype_of<T> && cache_dtype_ == dtype_of<T> && !from->base() && front(list).past == 0 && from->rows() > 0)
+    return KvCache<T>::continuing(std::move(from), capacity);
+  KvCache<T> cache = make_cache(from->rows() + capacity, list);
+  cache.copy_from(*from);
+  return cache;
+}
+
+template <Scalar T>
 Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops::Kernel kernel) {
   const NoGrad inference;
   const ops::UseKernel use(kernel);

@@ -208,8 +208,8 @@ class GenerationRun {
     }
   }
 
-  // Copies what is known of a prompt into an empty cache; all but its last token at most.
-  void copy_known(const Request& request, KvCache<T>& cache) {
+  // What is known of the prompt, all but its last token at most, becomes the beginning of a cache; `own`: ours, which may read it where it is.
+  void begin_with_known(const Request& request, KvCache<T>& cache, bool own) {
     const PromptCache<T>* known = request.prefix;
     for (const auto& [list, prompt] : common_)
       if (!known && list == request.active) known = &prompt;
@@ -218,13 +218,16 @@ class GenerationRun {
     if (n < 1) return;
     if (known->cache.made_by != model_.active(request.active))
       throw Error("generate", "the prompt's beginning was read with other active adapters; read it again after changing them");
-    cache.copy_from(known->cache);
+    if (own)  // `known` outlives the run, and so our caches: nobody has to own it
+      cache = model_.continue_cache(std::shared_ptr<const KvCache<T>>(std::shared_ptr<void>(), &known->cache), cache.capacity(), request.active);
+    else
+      cache.copy_from(known->cache);
     cache.truncate(n);
   }
 
   // The logits behind one prompt; its keys and values go into `cache`.
   Tensor<T> read_prompt(const Request& request, KvCache<T>& cache) {
-    copy_known(request, cache);
+    begin_with_known(request, cache, true);
     const typename LanguageModel<T>::Continuation prompt{&cache, request.ids.subspan(std::size_t(cache.length())), request.active};
     return model_.prefill(std::span(&prompt, 1));
   }
@@ -259,7 +262,7 @@ class GenerationRun {
         }
         if (tokenizer_) s.stream = std::make_unique<TextStream>(*tokenizer_, config_.stop, request.ids);
         if (a == 0) {
-          copy_known(request, *s.cache);
+          begin_with_known(request, *s.cache, bool(s.own));
           s.result->cached_tokens = s.cache->length();
           steps_.push_back({s.cache, request.ids.subspan(std::size_t(s.cache->length())), request.active});
         }
@@ -269,13 +272,22 @@ class GenerationRun {
     Tensor<T> rows = model_.prefill(steps_);
     if (answers_ > 1) {  // the answers to one prompt share its keys, values and first row
       Tensor<T> repeated({rows.rows() * std::int64_t(answers_), rows.cols()});
+      std::shared_ptr<const KvCache<T>> shared;
       for (std::size_t i = 0; i < active_.size() - before; i++) {
         Running& s = active_[before + i];
-        const Running& source = active_[before + i - i % answers_];
         std::copy_n(rows.view().row(std::int64_t(i / answers_)), rows.cols(), repeated.view().row(std::int64_t(i)));
-        if (&s == &source) continue;
-        if (s.request->cache) s.own = std::make_unique<KvCache<T>>(model_.make_cache(source.cache->capacity(), s.request->active)), s.cache = s.own.get();
-        s.cache->copy_from(*source.cache);
+        const std::int64_t room = std::min<std::int64_t>(s.limit, 256);
+        if (i % answers_ == 0) {
+          if (s.request->cache) {  // the caller's goes on by itself
+            KvCache<T> copy = model_.make_cache(s.cache->rows(), s.request->active);
+            copy.copy_from(*s.cache);
+            shared = std::make_shared<const KvCache<T>>(std::move(copy));
+            continue;
+          }
+          shared = std::make_shared<const KvCache<T>>(std::move(*s.own));
+        }
+        s.own = std::make_unique<KvCache<T>>(model_.continue_cache(shared, room, s.request->active));
+        s.cache = s.own.get();
       }
       rows = std::move(repeated);
     }
