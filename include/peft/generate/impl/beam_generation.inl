@@ -2,7 +2,7 @@
 #pragma once
 
 #include "peft/generate/beam_search.hpp"
-#include "peft/generate/impl/text_generation.inl"
+#include "peft/generate/impl/generation_run.inl"
 
 namespace peft::detail {
 

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "peft/generate/constraint.hpp"
-#include "peft/generate/impl/byte_automaton.inl"
+#include "peft/generate/impl/regex.inl"
 #include "peft/generate/impl/row.hpp"
 
 namespace peft {

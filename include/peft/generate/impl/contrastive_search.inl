@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "peft/generate/impl/text_generation.inl"
+#include "peft/generate/impl/generation_run.inl"
 
 namespace peft::detail {
 
