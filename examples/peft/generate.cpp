@@ -39,11 +39,9 @@ void answer_one(Opened& opened, const peft::Tokenizer& tokenizer, const Generate
   const bool several = config.num_return_sequences > 1;
   if (!several) request.on_text = write_piece;
   if (known) request.prefix = &*known;
-  std::optional<peft::Transformer<float>> draft;
-  std::optional<peft::LanguageModel<float>> guesses;
-  if (!o.draft.empty()) guesses.emplace(draft.emplace(peft::load_model<float>(o.draft)));
+  Draft draft(o.draft);
   const InterruptWatch watch{SIGINT};
-  const auto answers = peft::run_generation<float>(model, std::span(&request, 1), config, &tokenizer, guesses ? &*guesses : nullptr);
+  const auto answers = peft::run_generation<float>(model, std::span(&request, 1), config, &tokenizer, draft.get());
   for (std::size_t i = 0; several && i < answers.size(); i++) fmt::print("{}{}", answers[i].text, i + 1 < answers.size() ? "\n\n" : "");
   fmt::print("\n");
   if (is_terminal()) fmt::print("{}\n", dim(speed_text(answers.front())));
@@ -54,7 +52,7 @@ void answer_one(Opened& opened, const peft::Tokenizer& tokenizer, const Generate
 void generate(const GenerateOptions& o) {
   if (int(o.prompt.has_value()) + int(o.prompts.has_value()) + int(o.completions.has_value()) > 1)
     throw peft::ConfigError("generate", "--prompt, --prompts and --completions together; give one of them");
-  if (!o.draft.empty() && !o.prompt) throw peft::NotSupported("generate", "--draft goes with --prompt");
+  if (!o.draft.empty() && !o.prompt && !o.prompts) throw peft::NotSupported("generate", "--draft goes with --prompt or --prompts");
   if (!o.prompt_cache.empty() && !o.prompt) throw peft::NotSupported("generate", "--prompt-cache goes with --prompt");
   if (!o.out.empty() && !o.prompts && !o.completions) throw peft::ConfigError("generate", "--out is for the answers to --prompts or --completions");
   std::string prompt = o.prompt.value_or("");
@@ -68,6 +66,10 @@ void generate(const GenerateOptions& o) {
 }
 
 }  // namespace
+
+Draft::Draft(const std::string& path) {
+  if (!path.empty()) view.emplace(model.emplace(peft::load_model<float>(path)));
+}
 
 std::string speed_text(const peft::Generation& g) {
   std::string text = fmt::format("{} tokens, first after {:.2f} s, then {:.1f} tok/s", g.completion_tokens(), g.prefill_seconds, g.tokens_per_second());

@@ -30,6 +30,16 @@ peft::GenerationConfig generation_config(const GenerateOptions& options, const p
 /// One more of them by Hugging Face's name: "temperature", "0.7". A value that is no JSON is a string.
 peft::GenerationConfig with_setting(peft::GenerationConfig config, const std::string& name, const std::string& value);
 
+/// The model that guesses ahead, if --draft names one. Stays where it is: `view` looks at `model`.
+struct Draft {
+  std::optional<peft::Transformer<float>> model;
+  std::optional<peft::LanguageModel<float>> view;
+  explicit Draft(const std::string& path);
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+  peft::LanguageModel<float>* get() { return view ? &*view : nullptr; }
+};
+
 /// "24 tokens, first after 0.12 s, then 41.3 tok/s"
 std::string speed_text(const peft::Generation& generation);
 

@@ -103,6 +103,7 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   std::map<std::size_t, peft::Json> ready;
   std::size_t done = 0, written = 0;
   std::int64_t tokens = 0;
+  Draft draft(o.draft);
   const InterruptWatch watch{SIGINT};
   std::vector<peft::GenerationRequest<float>> requests;
   for (std::size_t i = 0; i < rows.size(); i++) {
@@ -125,7 +126,7 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
     };
   }
   try {
-    if (!requests.empty()) peft::run_generation<float>(model, requests, config, &tokenizer);
+    if (!requests.empty()) peft::run_generation<float>(model, requests, config, &tokenizer, draft.get());
   } catch (const Interrupted&) {  // what is ready stays
     bar.clear();
     out.finish();

@@ -240,6 +240,9 @@ TEST_CASE("a file of prompts is answered in one batch, each by its adapter, in o
   to_file.insert(to_file.end(), {"--out", out});
   CHECK_THAT(run(to_file).out, Contains("6 answers, ") && Contains(out));
   CHECK(cli::read(out) == answered.out);
+  Words assisted = call;
+  assisted.insert(assisted.end(), {"--draft", bench().model});
+  CHECK(run(assisted).out == answered.out);
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("bad.jsonl", "{\"prompt\": \"a\", \"adapter\": \"x\"}\n")}), 1, {"\"x\""});
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("none.jsonl", "{\"text\": \"a\"}\n")}), 1, {"row 1 has no prompt"});
 }

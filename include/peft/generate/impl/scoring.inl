@@ -3,6 +3,8 @@
 
 #include <fmt/core.h>
 
+#include <memory>
+
 #include "peft/core/parallel.hpp"
 #include "peft/generate/sampler.hpp"
 #include "peft/generate/scoring.hpp"
@@ -62,9 +64,9 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
 
   // All but the prompt's last token run once. That one and the continuations but their last tokens follow, in groups that are decoded together;
   // each row predicts one token.
-  KvCache<T> shared = model.make_cache(std::int64_t(prompt.size()), active);
+  const auto shared = std::make_shared<KvCache<T>>(model.make_cache(std::int64_t(prompt.size()), active));
   if (prompt.size() > 1) {
-    const Continuation head{&shared, prompt.first(prompt.size() - 1), active};
+    const Continuation head{shared.get(), prompt.first(prompt.size() - 1), active};
     model.prefill(std::span(&head, 1));
   }
   std::vector<ContinuationScore> scores(continuations.size());
@@ -79,8 +81,7 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
     std::vector<Continuation> steps;
     for (std::size_t i = begin; i < end; i++) {
       const auto& c = continuations[i];
-      caches.push_back(model.make_cache(shared.length() + std::int64_t(c.size()), active));
-      caches.back().copy_from(shared);
+      caches.push_back(model.continue_cache(shared, std::int64_t(c.size()), active));
       inputs.push_back({prompt.back()});
       inputs.back().insert(inputs.back().end(), c.begin(), c.end() - 1);
       targets.insert(targets.end(), c.begin(), c.end());
