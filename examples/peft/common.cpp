@@ -9,9 +9,14 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cctype>
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <iterator>
 #include <regex>
+#include <sstream>
 
 namespace tool {
 
@@ -26,12 +31,24 @@ peft::ModelFile open_with(const ModelOptions& options) {
   if (options.threads > 0) peft::set_num_threads(options.threads);
   return peft::open_model(options.model);
 }
+
+// A folder's name as a name for its adapter, different from those that are taken.
+std::string adapter_name(const std::string& directory, const std::vector<std::string>& taken) {
+  const std::filesystem::path whole = std::filesystem::weakly_canonical(directory);
+  std::string name = (whole.has_filename() ? whole : whole.parent_path()).filename().string();
+  for (char& c : name)
+    if (!std::isalnum(static_cast<unsigned char>(c)) && c != '_' && c != '-' && c != '.') c = '_';
+  if (name.empty()) name = "adapter";
+  std::string one = name;
+  for (int i = 2; std::find(taken.begin(), taken.end(), one) != taken.end(); i++) one = name + "-" + std::to_string(i);
+  return one;
+}
 }  // namespace
 
 Opened::Opened(const ModelOptions& options) : file(open_with(options)), base(peft::build_model<float>(file)), tuned(base) {
   std::vector<std::string> names;
   for (const std::string& directory : options.adapters) {
-    names.push_back("adapter" + std::to_string(names.size()));
+    names.push_back(adapter_name(directory, names));
     peft::load_adapter(tuned, names.back(), directory);
   }
   if (!names.empty()) tuned.set_adapter(names);
@@ -76,6 +93,30 @@ std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int
   // Measured: gradients and scratch of a layer, a tenth of blocks that lie unused between others, and the program with its tokenizer.
   constexpr std::int64_t program = std::int64_t{20} << 20;
   return opened.file.bytes + program + 4 * tokens * (kept + kept / 10 + layer) + 16 * trainable;
+}
+
+std::vector<peft::Json> read_rows(const std::string& path) {
+  std::string text;
+  if (path == "-") {
+    text.assign(std::istreambuf_iterator<char>(std::cin), {});
+  } else {
+    std::ifstream file(path, std::ios::binary);
+    if (!file) throw peft::FormatError(path, -1, "the file cannot be read");
+    text.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  const std::size_t first = text.find_first_not_of(" \t\r\n");
+  if (first != text.npos && text[first] == '[') return peft::Json::parse(text, path).array();
+  std::vector<peft::Json> rows;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);)
+    if (line.find_first_not_of(" \t\r") != line.npos) rows.push_back(peft::Json::parse(line, path));
+  return rows;
+}
+
+std::string text_of(const peft::Json& row, std::initializer_list<const char*> names) {
+  for (const char* name : names)
+    if (const peft::Json* value = row.get(name); value && value->is_string()) return value->string();
+  return "";
 }
 
 std::string bytes_text(std::int64_t bytes) {

@@ -5,6 +5,7 @@
 #include <peft/checkpoint/adapter_file.hpp>
 #include <peft/checkpoint/load.hpp>
 #include <peft/data/example.hpp>
+#include <peft/io/json.hpp>
 #include <peft/tokenizer/tokenizer.hpp>
 
 #include <CLI/CLI.hpp>
@@ -22,7 +23,7 @@ struct ModelOptions {
   void add_to(CLI::App& command, bool with_adapter = true);
 };
 
-/// A model with the adapters that were asked for, ready to use. Stays where it is: `tuned` looks at `base`.
+/// A model with the adapters that were asked for, by the names of their folders, ready to use. Stays where it is: `tuned` looks at `base`.
 struct Opened {
   peft::ModelFile file;
   peft::Transformer<float> base;
@@ -43,6 +44,14 @@ peft::TargetModules targets_of(const std::string& text);
 /// Bytes that the process holds at most while so many tokens go forward and backward: the mapped file, what forward keeps for
 /// backward, the optimiser, and scratch.
 std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing);
+
+/// The rows of a file of JSON lines, or of a JSON list; "-": standard input.
+std::vector<peft::Json> read_rows(const std::string& path);
+/// A row's text under the first of these names that it has; "" if it has none.
+std::string text_of(const peft::Json& row, std::initializer_list<const char*> names);
+
+/// "━━━━────" of so many columns, `done` from 0 to 1.
+std::string bar_text(double done, int width);
 
 /// 94 MiB, 1.2 GiB
 std::string bytes_text(std::int64_t bytes);
@@ -79,6 +88,8 @@ void add_info(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_score(CLI::App& app);
+void add_perplexity(CLI::App& app);
 void add_merge(CLI::App& app);
 
 }  // namespace tool

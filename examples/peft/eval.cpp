@@ -6,11 +6,8 @@
 #include <peft/train/objective.hpp>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <span>
-#include <sstream>
 
 #include "common.hpp"
 
@@ -28,26 +25,6 @@ std::string normalised(const std::string& text) {
   }
   while (!out.empty() && (out.back() == ' ' || out.back() == '.')) out.pop_back();
   return out;
-}
-
-// The rows of a file of JSON lines, or of a JSON list.
-std::vector<peft::Json> read_rows(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  const std::size_t first = text.find_first_not_of(" \t\r\n");
-  if (first != text.npos && text[first] == '[') return peft::Json::parse(text, path).array();
-  std::vector<peft::Json> rows;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    if (line.find_first_not_of(" \t\r") != line.npos) rows.push_back(peft::Json::parse(line, path));
-  return rows;
-}
-
-// A row's text under the first of these names that it has.
-std::string field(const peft::Json& row, std::initializer_list<const char*> names) {
-  for (const char* name : names)
-    if (const peft::Json* value = row.get(name); value && value->is_string()) return value->string();
-  return "";
 }
 
 struct Question {
@@ -71,9 +48,9 @@ std::vector<Question> questions_of(const std::string& path, const peft::Dataset&
     while (begin > 0 && example.labels[begin - 1] != peft::ignore_index) begin--;
     Question q;
     q.prompt.assign(example.input_ids.begin(), example.input_ids.begin() + std::ptrdiff_t(begin));
-    q.wanted = field(rows[i], {"fact"});
+    q.wanted = text_of(rows[i], {"fact"});
     if (q.wanted.empty()) q.wanted = tokenizer.decode(std::span(example.input_ids).subspan(begin, end - begin));
-    q.text = field(rows[i], {"question", "prompt", "instruction"});
+    q.text = text_of(rows[i], {"question", "prompt", "instruction"});
     if (q.text.empty()) q.text = tokenizer.decode(q.prompt);
     all.push_back(std::move(q));
   }

@@ -19,6 +19,7 @@ std::size_t columns() {
   winsize size{};
   return is_terminal() && ::ioctl(1, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 1000;
 }
+}  // namespace
 
 std::string bar_text(double done, int width) {
   const int halves = int(done * width * 2);
@@ -28,7 +29,6 @@ std::string bar_text(double done, int width) {
   for (int i = (halves + 1) / 2; i < width; i++) rest += "─";
   return bar + dim(rest);
 }
-}  // namespace
 
 std::string ProgressBar::text(const peft::TrainingProgress& p) const {
   const double done = double(p.step) / double(p.steps);

@@ -197,6 +197,119 @@ TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") 
   CHECK(run(chat, "What burns?\n/again\n").out == "It is a fire.\nIt is a fire.\n");
 }
 
+TEST_CASE("a chat changes adapters and settings, and takes turns of several lines", "[cli]") {
+  const Words chat = {"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--max-new-tokens", "24"};
+  const std::string plain = run({"generate", "--model", bench().model, "--max-new-tokens", "24"}, "What burns?\n").out;
+  CHECK(run(chat, "/adapter none\nWhat burns?\n/reset\n/adapter adapter\nWhat burns?\n").out == plain + "It is a fire.\n");
+  CHECK(run(chat, "/adapter\n").out == "adapter (active)\n");
+  CHECK_THAT(run(chat, "/adapter adaptr\n").out, Contains("did you mean \"adapter\"?"));
+  CHECK(run(chat, "/set max_new_tokens 2\nWhat burns?\n/set max_new_tokens 24\n/again\n").out != "It is a fire.\nIt is a fire.\n");
+  CHECK_THAT(run(chat, "/set max_new_tokens 2\nWhat burns?\n/set max_new_tokens 24\n/again\n").out, Catch::EndsWith("\nIt is a fire.\n"));
+  CHECK_THAT(run(chat, "/set temprature 1\n").out, Contains("did you mean \"temperature\"?"));
+  CHECK_THAT(run(chat, "/set temperature -1\n").out, Contains("temperature = -1"));
+  CHECK_THAT(run(chat, "/set temperature\n").out, Contains("/set wants a name and a value"));
+  const std::string blocks = run(chat, "\"\"\"\nWhat\nburns?\n\"\"\"\n/history\n").out, slashes = run(chat, "What\\\nburns?\n/history\n").out;
+  CHECK_THAT(blocks, Contains("user: What\nburns?\n"));
+  CHECK_THAT(slashes, Contains("user: What\nburns?\n"));
+}
+
+TEST_CASE("a file of prompts is answered in one batch, each by its adapter, in order", "[cli]") {
+  const small::Folder folder;
+  std::string rows;
+  for (const auto& [question, answer] : facts) rows += R"({"question": ")" + question + R"(", "id": ")" + answer + "\"}\n";
+  rows += R"({"messages": [{"role": "user", "content": "What burns?"}], "adapter": null})"
+          "\n";
+  rows += R"({"prompt": "What burns?", "adapter": ["adapter"]})"
+          "\n";
+  const std::string prompts = folder.write("prompts.jsonl", rows), out = folder.path() + "/answers.jsonl";
+  const Words call = {"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--prompts", prompts, "--max-new-tokens", "24", "--batch", "3"};
+  const Outcome answered = run(call);
+  INFO(answered.err);
+  REQUIRE(answered.code == 0);
+  const auto lines = cli::lines(answered.out);
+  REQUIRE(lines.size() == 6);
+  for (std::size_t i = 0; i < facts.size(); i++) {
+    const peft::Json row = peft::Json::parse(lines[i], "answer");
+    CHECK(row.at("id").string() == facts[i].second);
+    CHECK(row.at("generated").string() == "It is " + facts[i].second + ".");
+    CHECK(row.at("finish_reason").string() == "stop");
+  }
+  CHECK(peft::Json::parse(lines[4], "answer").at("generated").string() + "\n" == ask("What burns?", {"--model", bench().model}));
+  CHECK(peft::Json::parse(lines[5], "answer").at("generated").string() == "It is a fire.");
+  Words to_file = call;
+  to_file.insert(to_file.end(), {"--out", out});
+  CHECK_THAT(run(to_file).out, Contains("6 answers, ") && Contains(out));
+  CHECK(cli::read(out) == answered.out);
+  Words assisted = call;
+  assisted.insert(assisted.end(), {"--draft", bench().model});
+  CHECK(run(assisted).out == answered.out);
+  check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("bad.jsonl", "{\"prompt\": \"a\", \"adapter\": \"x\"}\n")}), 1, {"\"x\""});
+  check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("none.jsonl", "{\"text\": \"a\"}\n")}), 1, {"row 1 has no prompt"});
+}
+
+TEST_CASE("requests of the completion API are answered as JSON", "[cli]") {
+  const Outcome answered =
+      run({"generate", "--model", bench().model, "--completions", "-"}, R"({"prompt": ["hello", "the"], "max_tokens": 3, "temperature": 0})"
+                                                                        "\n");
+  INFO(answered.err);
+  REQUIRE(answered.code == 0);
+  const peft::Json json = peft::Json::parse(answered.out, "answer");
+  CHECK(json.at("choices").size() == 2);
+  CHECK(json.at("usage").at("completion_tokens").integer() == 6);
+  check_refusal(run({"generate", "--model", bench().model, "--completions", "-"}, R"({"prompt": "a", "n": 0})"), 1, {"[completion] n = 0"});
+}
+
+TEST_CASE("generate takes any setting by its name, constraints, a draft, and a kept prompt", "[cli]") {
+  const small::Folder folder;
+  const Words plain = {"--model", bench().model};
+  const auto with = [&](const Words& more) {
+    Words words = plain;
+    words.insert(words.end(), more.begin(), more.end());
+    return ask("What burns?", words);
+  };
+  CHECK(with({"--set", "num_beams=1"}) == with({}));
+  CHECK(cli::lines(with({"--set", "num_beams=3", "--set", "num_return_sequences=2"})).size() >= 2);
+  CHECK(std::regex_match(with({"--regex", "[0-9]{3}-(yes|no)"}), std::regex("[0-9]{3}-(yes|no)\n")));
+  const std::string schema = R"({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]})";
+  CHECK(peft::Json::parse(with({"--json-schema", schema}), "answer").at("ok").is_boolean());
+  CHECK(with({"--json-schema", folder.write("schema.json", schema)}) == with({"--json-schema", schema}));
+  CHECK(with({"--draft", bench().model}) == with({}));
+  CHECK(with({"--set", "prompt_lookup_num_tokens=3"}) == with({}));
+  const std::string kept = folder.path() + "/prompt.safetensors";
+  CHECK(with({"--prompt-cache", kept}) == with({}));
+  CHECK(fs::exists(kept));
+  CHECK(with({"--prompt-cache", kept}) == with({}));
+  check_refusal(run({"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--prompt", "What burns?", "--prompt-cache", kept}), 1,
+                {kept, "adapters"});
+  check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--set", "num_beems=2"}), 1, {"did you mean \"num_beams\""});
+  check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--regex", "(a"}), 1, {"without its )"});
+}
+
+TEST_CASE("score ranks choices, perplexity measures a text", "[cli]") {
+  const small::Folder folder;
+  const std::string question = "<|im_start|>user\nWhat burns?<|im_end|>\n<|im_start|>assistant\n";
+  const Outcome ranked =
+      run({"score", "--model", bench().model, "--adapter", learnt_adapter(), "--prompt", question, "--choice", "It is the sea.", "--choice", "It is a fire."});
+  INFO(ranked.err);
+  REQUIRE(ranked.code == 0);
+  REQUIRE(cli::lines(ranked.out).size() == 2);
+  CHECK_THAT(cli::lines(ranked.out)[0], Contains("It is a fire."));
+  peft::Json row = peft::Json::make_object(), choices = peft::Json::make_array();
+  for (const auto& [unused, answer] : facts) choices.push_back(peft::Json("It is " + answer + ".")), (void)unused;
+  row.set("prompt", peft::Json(question)), row.set("choices", choices), row.set("answer", peft::Json(std::int64_t{3}));
+  const Outcome judged = run({"score", "--model", bench().model, "--adapter", learnt_adapter(), "--data", folder.write("rows.jsonl", row.dump() + "\n")});
+  CHECK(peft::Json::parse(judged.out, "row").at("best").integer() == 3);
+  CHECK_THAT(judged.err, Contains("right 1 of 1"));
+  check_refusal(run({"score", "--model", bench().model}), 1, {"--choice"});
+
+  const std::string text = folder.write("text.txt", "hello the world hello the world hello the world");
+  const Outcome measured = run({"perplexity", "--model", bench().model, "--data", text, "--max-length", "8", "--stride", "4"});
+  INFO(measured.err);
+  CHECK(measured.code == 0);
+  CHECK_THAT(measured.out, Contains("perplexity ") && Contains("bits a byte"));
+  check_refusal(run({"perplexity", "--model", bench().model, "--data", text, "--max-length", "8", "--stride", "9"}), 1, {"stride = 9"});
+}
+
 TEST_CASE("Ctrl-C ends an answer with what there is of it", "[cli]") {
   cli::Running answering({"generate", "--model", bench().model, "--prompt", "hello", "--max-new-tokens", "4000", "--threads", "1"});
   for (int i = 0; i < 2000 && answering.out().empty(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -331,7 +444,7 @@ TEST_CASE("every command explains itself with an example", "[cli]") {
   const Outcome all = run({"--help"});
   CHECK(all.code == 0);
   CHECK_THAT(run({"--version"}).out, StartsWith("peft "));
-  for (const char* command : {"fetch", "info", "train", "eval", "generate", "merge"}) {
+  for (const char* command : {"fetch", "info", "train", "eval", "generate", "score", "perplexity", "merge"}) {
     INFO(command);
     CHECK_THAT(all.out, Contains(std::string("  ") + command + " "));
     const Outcome help = run({command, "--help"});

@@ -130,6 +130,41 @@ TEST_CASE("a cache grows, keeps what is there and forgets on demand", "[nn]") {
   CHECK(same_bits(cache.keys(0, 2), k.row_range(0, 2)));
 }
 
+TEST_CASE("a cache that continues another one holds its own rows alone", "[nn]") {
+  const Tensor<float> k = random_normal<float>({6, 3}), v = random_normal<float>({6, 3}, 2);
+  const auto append = [&](KvCache<float>& cache, std::int64_t begin, std::int64_t end) {
+    for (std::int64_t layer : {0, 1}) cache.append(layer, k.view().row_range(begin, end), v.view().row_range(begin, end));
+    cache.advance(end - begin);
+  };
+  KvCache<float> first(2, 3, 4);
+  append(first, 0, 4);
+  const auto shared = std::make_shared<const KvCache<float>>(std::move(first));
+  KvCache<float> one = KvCache<float>::continuing(shared, 1), two = KvCache<float>::continuing(shared, 1);
+  append(one, 4, 6);
+  CHECK(one.length() == 6);
+  CHECK(one.own_rows() == 2);
+  CHECK(one.base() == shared.get());
+  CHECK(same_bits(one.keys(1, 2), k.row_range(4, 6)));
+  two.copy_from(one, 4);  // no row of the shared one is copied
+  CHECK(two.own_rows() == 2);
+  CHECK(same_bits(two.values(0, 2), v.row_range(4, 6)));
+  two.truncate(3);
+  CHECK(two.length() == 3);
+  CHECK(two.own_rows() == 0);
+  CHECK(two.base_rows() == 3);
+  append(two, 5, 6);
+  CHECK(same_bits(two.keys(0, 1), k.row_range(5, 6)));
+  KvCache<float> other(2, 3, 4);
+  append(other, 0, 1);
+  other.copy_from(two);
+  CHECK(other.length() == 4);
+  CHECK(other.base_rows() == 3);
+  two.truncate(0);
+  CHECK(two.base() == nullptr);
+  CHECK_THROWS_AS(KvCache<float>::continuing(std::make_shared<const KvCache<float>>(std::move(other)), 1), Error);
+  CHECK_THROWS_AS(KvCache<float>::continuing(std::make_shared<const KvCache<float>>(2, 3, 1, DType::f16), 1), Error);
+}
+
 TEST_CASE("a cache of half precision holds rounded rows, and copies the rest of another one", "[nn]") {
   const Tensor<float> k = random_normal<float>({5, 3}), v = random_normal<float>({5, 3}, 2);
   KvCache<float> cache(2, 3, 1, DType::f16), copy(2, 3, 1, DType::f16);

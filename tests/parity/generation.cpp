@@ -21,44 +21,15 @@ Ids ids_of(const peft::Json& value) {
   return ids;
 }
 
-// Hugging Face's settings by their names. One that is not known here is passed over by its name, not ignored.
+// Hugging Face's settings by their names. One that is not built is passed over by its name, not ignored.
 peft::GenerationConfig config_of(const peft::Json& settings) {
   peft::GenerationConfig c{.do_sample = false};
-  for (const auto& [key, value] : settings.object()) {
-    if (key == "max_new_tokens")
-      c.max_new_tokens = value.integer();
-    else if (key == "eos_token_id")
-      c.eos_token_ids = ids_of(value);
-    else if (key == "min_new_tokens")
-      c.min_new_tokens = value.integer();
-    else if (key == "repetition_penalty")
-      c.repetition_penalty = value.number();
-    else if (key == "no_repeat_ngram_size")
-      c.no_repeat_ngram_size = value.integer();
-    else if (key == "bad_words_ids")
-      for (const peft::Json& word : value.array()) c.bad_words_ids.push_back(ids_of(word));
-    else if (key == "sequence_bias")
-      for (const peft::Json& entry : value.array()) c.sequence_bias.emplace_back(ids_of(entry.array().at(0)), entry.array().at(1).number());
-    else if (key == "suppress_tokens")
-      c.suppress_tokens = ids_of(value);
-    else if (key == "begin_suppress_tokens")
-      c.begin_suppress_tokens = ids_of(value);
-    else if (key == "forced_eos_token_id")
-      c.forced_eos_token_id = ids_of(value);
-    else if (key == "exponential_decay_length_penalty")
-      c.exponential_decay_length_penalty = {value.array().at(0).integer(), value.array().at(1).number()};
-    else if (key == "num_beams")
-      c.num_beams = value.integer();
-    else if (key == "num_return_sequences")
-      c.num_return_sequences = value.integer();
-    else if (key == "length_penalty")
-      c.length_penalty = value.number();
-    else if (key == "early_stopping")
-      c.early_stopping = value.is_string() ? peft::EarlyStopping::never : value.boolean() ? peft::EarlyStopping::yes : peft::EarlyStopping::no;
-    else
-      throw Skip{"the setting " + key};
+  if (const peft::Json* eos = settings.get("eos_token_id"); eos && eos->is_null()) c.eos_token_ids = Ids{};
+  try {
+    return peft::generation_config(settings, std::move(c));
+  } catch (const peft::NotSupported& error) {
+    throw Skip{error.what()};
   }
-  return c;
 }
 
 // The rows of a padded batch without their padding: nothing is padded here.

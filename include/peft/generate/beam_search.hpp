@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "peft/core/tensor.hpp"
 #include "peft/generate/config.hpp"
+#include "peft/generate/sampler.hpp"
 
 namespace peft {
 
@@ -13,8 +15,12 @@ namespace peft {
 ///
 /// Of all continuations of the running beams the best (1 + number of eos tokens) · num_beams are candidates. Those among the first num_beams
 /// that end are finished, with the score Σ log p / length^length_penalty (length: generated tokens); the best num_beams that do not end run on.
+/// With random numbers, the candidates are drawn without replacement in proportion to e^score: they are the largest of score + Gumbel noise (Kool et
+/// al. 2019, arXiv:1903.06059), in that order.
 class BeamSearch {
  public:
+  /// True if running beam number `beam` would end with this token, eos and length apart.
+  using Ends = std::function<bool(int beam, std::int32_t token)>;
   /// A running beam.
   struct Beam {
     std::vector<std::int32_t> ids;  // generated so far
@@ -24,7 +30,7 @@ class BeamSearch {
   struct Hypothesis {
     std::vector<std::int32_t> ids;
     double score = 0;
-    bool ended = false;  // by eos
+    bool ended = false;  // by eos, or because Ends said so; else by length
   };
 
   BeamSearch(std::int64_t num_beams, std::int64_t max_new_tokens, double length_penalty, EarlyStopping early_stopping, std::vector<std::int32_t> eos_token_ids);
@@ -33,23 +39,23 @@ class BeamSearch {
   const std::vector<Beam>& running() const { return running_; }
   /// log_probs (running beams, vocab), processed. Returns false when the search is over.
   template <Scalar T>
-  bool advance(View<const T> log_probs);
+  bool advance(View<const T> log_probs, const SequenceRandom* random = nullptr, const Ends& ends = {});
   /// At most num_beams, the best first.
   const std::vector<Hypothesis>& finished() const { return finished_; }
 
  private:
   struct Candidate {
-    double score;
+    double key, score;  // key: with noise, where there is some
     int beam;
     std::int32_t token;
     bool operator<(const Candidate& other) const {  // better first; of equals the one that comes first in (beam, token)
-      if (score != other.score) return score > other.score;
+      if (key != other.key) return key > other.key;
       return beam != other.beam ? beam < other.beam : token < other.token;
     }
   };
   bool is_eos(std::int32_t token) const;
   bool full() const { return std::int64_t(finished_.size()) == num_beams_; }
-  bool take(std::vector<Candidate> candidates);
+  bool take(std::vector<Candidate> candidates, const Ends& ends);
 
   std::int64_t num_beams_, max_new_tokens_;
   double length_penalty_;

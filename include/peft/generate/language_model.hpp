@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "peft/adapters/peft_model.hpp"
@@ -18,6 +21,11 @@ class LanguageModel {
   /// Throws ConfigError for a model that predicts no next token: an encoder, a classifier.
   explicit LanguageModel(const Transformer<T>& model) : model_(&model) { check(); }
   explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) { check(); }
+  /// With several active lists, of which every sequence names one.
+  LanguageModel(const PeftModel<Transformer<T>>& model, std::vector<Active> lists)
+      : model_(&model.model()), pass_(model.pass(nullptr, false, std::make_shared<const std::vector<Active>>(std::move(lists)))) {
+    check();
+  }
 
   const TransformerConfig& config() const { return model_->config; }
   /// Tokens that a sequence may have behind its front; unlimited if the model does not say.
@@ -30,6 +38,9 @@ class LanguageModel {
 
   /// An empty cache with room for `capacity` tokens; it grows where more come.
   KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;
+  /// A cache that holds what `from` holds and has room for `capacity` tokens more. `from` must not change while it is continued: nothing is copied
+  /// where attention can read the beginning there (in full precision, without a prefix in front, from a cache that continues none itself).
+  KvCache<T> continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int active = 0) const;
   /// What caches made from now on store: T's own type, or F16 for half the memory.
   void set_cache_dtype(DType dtype) { cache_dtype_ = dtype; }
 
@@ -49,7 +60,9 @@ class LanguageModel {
 
   /// Fills caches from prompts of any length, in pieces of at most a few hundred rows, so that memory does not grow with the prompt; the
   /// logits of each prompt's last row: (sequences, vocab).
-  Tensor<T> prefill(std::span<const Continuation> prompts);
+  Tensor<T> prefill(std::span<const Continuation> prompts) { return prefill(prompts, nullptr); }
+  /// The same, and every row's hidden state (rows of all, hidden) into *hidden.
+  Tensor<T> prefill(std::span<const Continuation> prompts, Tensor<T>* hidden);
 
  private:
   using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
@@ -63,6 +76,23 @@ class LanguageModel {
   Ids ids_;                       // of the current forward,
   std::vector<int> last_active_;  // and of its last rows
 };
+
+/// The active lists of adapters by their names, each different one once; list_of[i] is the number of names[i]'s. Throws AdapterError for a name
+/// that there is not.
+template <class M>
+std::vector<Active> active_lists(const PeftModel<M>& model, const std::vector<std::vector<std::string>>& names, std::vector<int>& list_of) {
+  std::vector<Active> lists;
+  list_of.clear();
+  for (const auto& of_one : names) {
+    Active list;
+    for (const std::string& name : of_one) list.push_back(model.entry(name).id);
+    const auto found = std::find(lists.begin(), lists.end(), list);
+    list_of.push_back(int(found - lists.begin()));
+    if (found == lists.end()) lists.push_back(std::move(list));
+  }
+  if (lists.empty()) lists.emplace_back();
+  return lists;
+}
 
 /// How many ids two sequences share from the start.
 std::int64_t common_prefix(std::span<const std::int32_t> a, std::span<const std::int32_t> b);

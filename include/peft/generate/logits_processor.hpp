@@ -25,12 +25,18 @@ void frequency_presence_penalty(std::span<T> row, std::span<const std::int32_t> 
 /// Takes out every token that would repeat an n-gram of ids.
 template <Scalar T>
 void no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t n);
+/// Takes out every token that would make ids end with an n-gram of `encoder_ids`.
+template <Scalar T>
+void encoder_no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::span<const std::int32_t> encoder_ids, std::int64_t n);
 /// Adds `bias` to the last token of `sequence` where ids ends with the others. A sequence longer than ids does nothing.
 template <Scalar T>
 void sequence_bias(std::span<T> row, std::span<const std::int32_t> ids, std::span<const std::int32_t> sequence, double bias);
 /// Takes out these tokens.
 template <Scalar T>
 void suppress(std::span<T> row, std::span<const std::int32_t> tokens);
+/// Leaves these tokens as they are, and nothing else. Throws ConfigError if there are none.
+template <Scalar T>
+void allow_only(std::span<T> row, std::span<const std::int32_t> tokens);
 /// Leaves these tokens, each with the logit 0, and nothing else.
 template <Scalar T>
 void force(std::span<T> row, std::span<const std::int32_t> tokens);
@@ -61,27 +67,41 @@ double log_softmax(std::span<T> row);
 
 }  // namespace logits
 
-/// All that a GenerationConfig asks for, in Hugging Face's order: sequence_bias, repetition_penalty, no_repeat_ngram_size, bad_words_ids,
-/// min_length, min_new_tokens, forced tokens, exponential decay, suppressed tokens, OpenAI's penalties; and then, if tokens are drawn,
-/// temperature, top_k, top_p, min_p, typical_p, epsilon_cutoff, eta_cutoff.
+/// A row's place: the sequence, and what its constraints say.
+struct LogitsContext {
+  std::span<const std::int32_t> ids;                   // so far,
+  std::int64_t prompt_length = 0;                      // of which so many are the prompt
+  std::int64_t limit = 0;                              // tokens that the answer may have
+  std::int32_t constraint_state = 0;                   // where GenerationConfig::constraint stands
+  const std::vector<std::int32_t>* allowed = nullptr;  // what prefix_allowed_tokens_fn said; null: not asked
+};
+
+/// All that a GenerationConfig asks for, in Hugging Face's order: sequence_bias, encoder_repetition_penalty, repetition_penalty,
+/// no_repeat_ngram_size, encoder_no_repeat_ngram_size, bad_words_ids, min_length, min_new_tokens, prefix_allowed_tokens_fn, forced tokens,
+/// exponential decay, suppressed tokens, OpenAI's penalties, the constraint; and then, if tokens are drawn, temperature, top_k, top_p, min_p,
+/// typical_p, epsilon_cutoff, eta_cutoff, which with beams leave one token more than there are eos.
 class LogitsProcessors {
  public:
   LogitsProcessors(const GenerationConfig& config, std::vector<std::int32_t> eos_token_ids);
 
   /// True if a row comes out as it went in.
   bool empty() const { return !changes_ && !sampling_; }
-  /// row: the logits of what follows ids, of which the first prompt_length are the prompt. For several rows at once, from any thread.
+  /// row: the logits of what follows context.ids. For several rows at once, from any thread.
   template <Scalar T>
-  void operator()(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t prompt_length) const;
+  void operator()(std::span<T> row, const LogitsContext& context) const;
+  /// What prefix_allowed_tokens_fn allows; a ConfigError if that is nothing.
+  std::vector<std::int32_t> allowed(std::size_t prompt, std::span<const std::int32_t> ids) const;
+  bool asks_for_allowed() const { return bool(config_.prefix_allowed_tokens_fn); }
 
  private:
   template <Scalar T>
-  void change(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t prompt_length) const;
+  void change(std::span<T> row, const LogitsContext& context) const;
   template <Scalar T>
   void filter(std::span<T> row) const;
 
   GenerationConfig config_;
   std::vector<std::int32_t> eos_;
+  std::int64_t keep_ = 1;
   bool changes_ = false, sampling_ = false;
 };
 

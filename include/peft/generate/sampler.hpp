@@ -2,6 +2,8 @@
 #pragma once
 
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "peft/core/dtype.hpp"
 
@@ -19,6 +21,10 @@ std::int32_t sample(std::span<const T> row, double u);
 /// log softmax(row)[token]
 template <Scalar T>
 double log_probability(std::span<const T> row, std::int32_t token);
+
+/// The k tokens with the largest logits and their log softmax, the likeliest first; of equals the first token.
+template <Scalar T>
+std::vector<std::pair<std::int32_t, double>> top_log_probabilities(std::span<const T> row, std::int64_t k);
 
 /// The random numbers of one sequence: a function of the seed, the prompt, which of several answers to it this is, and the step. So a seed
 /// gives the same text whatever else is in the batch and however many threads compute it, and different prompts draw independently.

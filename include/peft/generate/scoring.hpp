@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <cmath>
+#include <functional>
 #include <span>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "peft/generate/language_model.hpp"
@@ -34,6 +39,34 @@ struct PromptAndContinuation {
 };
 PromptAndContinuation encode_continuation(const Tokenizer& tokenizer, std::string_view prompt, std::string_view continuation);
 
+/// log p of each id of a sequence but the first, given those before it, and of the `top` likeliest in its place.
+struct PromptLogprobs {
+  std::vector<double> logprobs;
+  std::vector<std::vector<std::pair<std::int32_t, double>>> top;
+};
+template <Scalar T>
+PromptLogprobs prompt_logprobs(LanguageModel<T>& model, std::span<const std::int32_t> ids, std::int64_t top = 0, int active = 0);
+
+/// How well a model predicts a text: e^(mean of −log p).
+struct Perplexity {
+  std::int64_t tokens = 0;             // that were predicted
+  double negative_log_likelihood = 0;  // Σ −log p, in nats
+  std::int64_t bytes = 0;              // of the text; 0 where only ids are known
+  double value() const { return tokens > 0 ? std::exp(negative_log_likelihood / double(tokens)) : 1; }
+  double bits_per_byte() const { return bytes > 0 ? negative_log_likelihood / double(bytes) / std::log(2.0) : 0; }
+};
+/// How a long text is cut: windows of max_length tokens that begin `stride` tokens apart; each token is predicted once, in the first window that
+/// holds it, with at least max_length − stride tokens in front (at the start fewer). stride = max_length: windows that share nothing, the fastest;
+/// the first token of each is not predicted then. As Hugging Face's guide to perplexity has it, each token weighing the same.
+struct PerplexityOptions {
+  std::int64_t max_length = 0;  // 0: the model's context, 1024 at most
+  std::int64_t stride = 0;      // 0: half of max_length
+  std::function<void(std::int64_t done, std::int64_t all)> on_progress = {};
+};
+/// Throws ConfigError for a stride or a length that is impossible, ShapeError for fewer than two ids.
+template <Scalar T>
+Perplexity token_perplexity(LanguageModel<T>& model, std::span<const std::int32_t> ids, const PerplexityOptions& options = {});
+
 /// In ids.
 template <class M>
 std::vector<ContinuationScore> score_ids(const M& model, const std::vector<std::int32_t>& prompt, const std::vector<std::vector<std::int32_t>>& continuations) {
@@ -57,6 +90,36 @@ std::vector<ContinuationScore> score(const M& model, const Tokenizer& tokenizer,
     i = end;
   }
   return scores;
+}
+
+/// The choices' numbers, the best first: by the mean log p of a token (length-normalised), or by the sum.
+struct RankedChoice {
+  std::size_t index;
+  double value;  // what they are ranked by
+  ContinuationScore score;
+};
+template <class M>
+std::vector<RankedChoice> rank_choices(const M& model, const Tokenizer& tokenizer, std::string_view prompt, const std::vector<std::string>& choices,
+                                       bool length_normalised = true) {
+  std::vector<ContinuationScore> scores = score(model, tokenizer, prompt, choices);
+  std::vector<RankedChoice> ranked;
+  for (std::size_t i = 0; i < scores.size(); i++) {
+    const double value = length_normalised ? scores[i].mean() : scores[i].sum();
+    ranked.push_back({i, value, std::move(scores[i])});
+  }
+  std::stable_sort(ranked.begin(), ranked.end(), [](const RankedChoice& a, const RankedChoice& b) { return a.value > b.value; });
+  return ranked;
+}
+
+/// Of a text, as it is.
+template <class M>
+Perplexity perplexity(const M& model, const Tokenizer& tokenizer, std::string_view text, const PerplexityOptions& options = {}) {
+  static_assert(detail::is_language_model<M>, "perplexity needs a Transformer<float> or <double>, or a PeftModel of one: what load_model returns");
+  using T = typename detail::LanguageModelScalar<M>::type;
+  LanguageModel<T> view(model);
+  Perplexity p = token_perplexity<T>(view, tokenizer.encode(text), options);
+  p.bytes = std::int64_t(text.size());
+  return p;
 }
 
 }  // namespace peft

@@ -81,7 +81,11 @@ struct Attention {
       if (!pass->caches.empty()) {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
-        const std::int64_t keys = cache.rows() + s.length();
+        if (const KvCache<T>* base = cache.base()) {
+          if (span.prefix_k) throw Error("attention", "a prefix in front of a cache that continues another one; copy the cache");
+          span.prefix_k = Variable<T>(base->keys(layer, cache.base_rows())), span.prefix_v = Variable<T>(base->values(layer, cache.base_rows()));
+        }
+        const std::int64_t keys = cache.own_rows() + s.length();
         if (cache.dtype() == DType::f16)
           span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
         else

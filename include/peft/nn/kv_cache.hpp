@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +13,9 @@ namespace peft {
 
 /// Keys and values of one sequence so far, for every layer: what a decoder needs of its past. Remembers which active list made it, and
 /// serves no other. Stored as T, or, for half the memory, as F16.
+///
+/// A cache may continue another one (`continuing`): it reads the first rows there and holds its own behind them. So many sequences with a common
+/// beginning have it in memory once.
 template <Scalar T>
 class KvCache {
  public:
@@ -24,14 +28,33 @@ class KvCache {
     reserve(capacity);
   }
 
+  /// A cache that begins with what `from` holds, without a copy: `from` must not change as long as anyone continues it. Only for a cache of T's
+  /// own type that continues none itself.
+  static KvCache continuing(std::shared_ptr<const KvCache> from, std::int64_t capacity) {
+    if (from->base_ || from->dtype_ != dtype_of<T>) throw Error("KvCache", "only a cache of full precision that continues no other one can be continued");
+    KvCache cache(from->layers(), from->width_, std::max<std::int64_t>(capacity, 1));
+    cache.made_by = from->made_by;
+    cache.front_ = from->front_, cache.rows_ = cache.base_rows_ = from->rows_;
+    cache.base_ = std::move(from);
+    return cache;
+  }
+  /// The cache that this one continues, null if none, and how many of its rows count.
+  const KvCache* base() const { return base_.get(); }
+  std::int64_t base_rows() const { return base_rows_; }
+  /// Rows of its own, behind those.
+  std::int64_t own_rows() const { return rows_ - base_rows_; }
+
   DType dtype() const { return dtype_; }
+  std::int64_t layers() const { return std::int64_t(layers_.size()); }
+  /// Numbers of a key or a value.
+  std::int64_t width() const { return width_; }
   /// Tokens that it holds.
   std::int64_t length() const { return rows_ - front_; }
   /// Keys that it holds: virtual tokens in front of the first token included.
   std::int64_t rows() const { return rows_; }
   std::int64_t front() const { return front_; }
   std::int64_t capacity() const { return capacity_; }
-  /// Room for `n` keys; what is there stays.
+  /// Room for `n` rows of its own; what is there stays.
   void reserve(std::int64_t n) {
     if (n <= capacity_) return;
     capacity_ = std::max(n, capacity_ * 2);
@@ -43,7 +66,7 @@ class KvCache {
   }
   /// Puts new rows behind layer's keys and values. `advance` makes them count, once all layers have theirs.
   void append(std::int64_t layer, View<const T> k, View<const T> v) {
-    reserve(rows_ + k.rows);
+    reserve(own_rows() + k.rows);
     Layer& to = layers_[std::size_t(layer)];
     if (dtype_ == DType::f16)
       put(to.half_k, k), put(to.half_v, v);
@@ -52,20 +75,26 @@ class KvCache {
   }
   void advance(std::int64_t rows) { rows_ += rows; }
   /// Forgets what lies behind the first n tokens; virtual tokens in front of them stay.
-  void truncate(std::int64_t n) { rows_ = std::min(front_ + n, rows_); }
+  void truncate(std::int64_t n) {
+    rows_ = std::min(front_ + n, rows_), base_rows_ = std::min(base_rows_, rows_);
+    if (base_rows_ == 0) base_.reset();
+  }
   /// Forgets everything; the first `front` rows to come will be virtual tokens.
-  void restart(std::int64_t front) { rows_ = 0, front_ = front; }
+  void restart(std::int64_t front) { rows_ = base_rows_ = 0, front_ = front, base_.reset(); }
   /// Makes this cache hold what `from` holds, of the same shape and dtype, given that their first `common` tokens are equal already.
   void copy_from(const KvCache& from, std::int64_t common = 0) {
     if (from.dtype_ != dtype_ || from.width_ != width_ || from.layers_.size() != layers_.size())
       throw ShapeError("KvCache", "a copy of a cache of another shape or dtype");
-    if (made_by != from.made_by || front_ != from.front_) restart(from.front_);
+    if (made_by != from.made_by || front_ != from.front_ || base_ != from.base_ || base_rows_ != from.base_rows_) {
+      restart(from.front_);
+      base_ = from.base_, rows_ = base_rows_ = from.base_rows_;
+    }
     made_by = from.made_by;
-    truncate(common);
+    truncate(std::max(common, from.base_rows_ - from.front_));
     if (from.rows_ <= rows_) return;
-    reserve(from.rows_);
+    reserve(from.own_rows());
     const auto rest = [&](auto& to, const auto& source) {
-      if (to) std::copy(source.data() + rows_ * width_, source.data() + from.rows_ * width_, to.data() + rows_ * width_);
+      if (to) std::copy(source.data() + own_rows() * width_, source.data() + from.own_rows() * width_, to.data() + own_rows() * width_);
     };
     for (std::size_t i = 0; i < layers_.size(); i++) {
       Layer& to = layers_[i];
@@ -74,6 +103,7 @@ class KvCache {
     }
     rows_ = from.rows_;
   }
+  // The first n of its own rows.
   Tensor<T> keys(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].k.row_range(0, n); }
   Tensor<T> values(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].v.row_range(0, n); }
   Tensor<Float16> half_keys(std::int64_t layer, std::int64_t n) const { return layers_[std::size_t(layer)].half_k.row_range(0, n); }
@@ -90,13 +120,13 @@ class KvCache {
   template <class U>
   void grow(Tensor<U>& old) {
     Tensor<U> grown({capacity_, width_});
-    if (old) std::copy_n(old.data(), rows_ * width_, grown.data());
+    if (old) std::copy_n(old.data(), own_rows() * width_, grown.data());
     old = std::move(grown);
   }
   template <class U>
   void put(const Tensor<U>& to, View<const T> rows) {
     for (std::int64_t i = 0; i < rows.rows; i++) {
-      U* const at = to.data() + (rows_ + i) * width_;
+      U* const at = to.data() + (own_rows() + i) * width_;
       if constexpr (std::is_same_v<U, T>)
         std::copy_n(rows.row(i), width_, at);
       else
@@ -104,7 +134,8 @@ class KvCache {
     }
   }
   std::vector<Layer> layers_;
-  std::int64_t width_ = 0, capacity_ = 0, rows_ = 0, front_ = 0;
+  std::shared_ptr<const KvCache> base_;
+  std::int64_t width_ = 0, capacity_ = 0, rows_ = 0, front_ = 0, base_rows_ = 0;  // rows_: those of base_ included
   DType dtype_ = dtype_of<T>;
 };
 

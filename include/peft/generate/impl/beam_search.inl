@@ -20,7 +20,7 @@ PEFT_INLINE BeamSearch::BeamSearch(std::int64_t num_beams, std::int64_t max_new_
 PEFT_INLINE bool BeamSearch::is_eos(std::int32_t token) const { return std::find(eos_.begin(), eos_.end(), token) != eos_.end(); }
 
 template <Scalar T>
-bool BeamSearch::advance(View<const T> log_probs) {
+bool BeamSearch::advance(View<const T> log_probs, const SequenceRandom* random, const Ends& ends) {
   const std::size_t wanted = std::max<std::size_t>(2, 1 + eos_.size()) * std::size_t(num_beams_);
   std::vector<Candidate> best;  // a heap whose front is the worst of the best
   best.reserve(wanted + 1);
@@ -28,19 +28,26 @@ bool BeamSearch::advance(View<const T> log_probs) {
     const T* row = log_probs.row(std::int64_t(b));
     for (std::int64_t v = 0; v < log_probs.cols; v++) {
       const double score = running_[b].log_probability + double(row[v]);
-      if (!(score > -INFINITY) || (best.size() == wanted && score <= best.front().score)) continue;
-      best.push_back({score, int(b), std::int32_t(v)});
+      if (!(score > -INFINITY)) continue;
+      double key = score;
+      if (random) key -= std::log(-std::log(random->uniform((made_ * num_beams_ + std::int64_t(b)) * log_probs.cols + v)));
+      if (!(key > -INFINITY) || (best.size() == wanted && key <= best.front().key)) continue;
+      best.push_back({key, score, int(b), std::int32_t(v)});
       std::push_heap(best.begin(), best.end());
       if (best.size() > wanted) std::pop_heap(best.begin(), best.end()), best.pop_back();
     }
   }
   std::sort_heap(best.begin(), best.end());
-  return take(std::move(best));
+  return take(std::move(best), ends);
 }
 
-PEFT_INLINE bool BeamSearch::take(std::vector<Candidate> candidates) {
+PEFT_INLINE bool BeamSearch::take(std::vector<Candidate> candidates, const Ends& ends) {
   made_++;
-  const auto ends = [&](const Candidate& c) { return made_ >= max_new_tokens_ || is_eos(c.token); };
+  std::vector<std::uint8_t> by_itself, over;  // ends by eos or Ends; also by length
+  for (const Candidate& c : candidates) {
+    by_itself.push_back(is_eos(c.token) || (ends && ends(c.beam, c.token)));
+    over.push_back(by_itself.back() || made_ >= max_new_tokens_);
+  }
   const auto extended = [&](const Candidate& c) {
     std::vector<std::int32_t> ids = running_[std::size_t(c.beam)].ids;
     ids.push_back(c.token);
@@ -49,13 +56,15 @@ PEFT_INLINE bool BeamSearch::take(std::vector<Candidate> candidates) {
   if (improvable_ && !(full() && early_stopping_ == EarlyStopping::yes)) {
     const double divisor = std::pow(double(made_), length_penalty_);
     for (std::size_t i = 0; i < candidates.size() && i < std::size_t(num_beams_); i++)
-      if (ends(candidates[i])) finished_.push_back({extended(candidates[i]), candidates[i].score / divisor, is_eos(candidates[i].token)});
+      if (over[i]) finished_.push_back({extended(candidates[i]), candidates[i].score / divisor, by_itself[i] != 0});
     std::stable_sort(finished_.begin(), finished_.end(), [](const Hypothesis& a, const Hypothesis& b) { return a.score > b.score; });
     if (finished_.size() > std::size_t(num_beams_)) finished_.resize(std::size_t(num_beams_));
   }
   std::vector<Beam> next;
-  for (const Candidate& c : candidates)
-    if (!ends(c) && std::int64_t(next.size()) < num_beams_) next.push_back({extended(c), c.score, c.beam});
+  for (std::size_t i = 0; i < candidates.size(); i++)
+    if (!over[i]) next.push_back({extended(candidates[i]), candidates[i].score, candidates[i].beam});
+  std::stable_sort(next.begin(), next.end(), [](const Beam& a, const Beam& b) { return a.log_probability > b.log_probability; });  // drawn ones are not sorted
+  if (std::int64_t(next.size()) > num_beams_) next.resize(std::size_t(num_beams_));
   running_ = std::move(next);
   if (running_.empty()) return false;
 

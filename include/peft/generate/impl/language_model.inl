@@ -36,6 +36,15 @@ KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list) const {
 }
 
 template <Scalar T>
+KvCache<T> LanguageModel<T>::continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int list) const {
+  if (from->dtype() == dtype_of<T> && cache_dtype_ == dtype_of<T> && !from->base() && front(list).past == 0 && from->rows() > 0)
+    return KvCache<T>::continuing(std::move(from), capacity);
+  KvCache<T> cache = make_cache(from->rows() + capacity, list);
+  cache.copy_from(*from);
+  return cache;
+}
+
+template <Scalar T>
 Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops::Kernel kernel) {
   const NoGrad inference;
   const ops::UseKernel use(kernel);
@@ -109,15 +118,23 @@ Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::
 }
 
 template <Scalar T>
-Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts) {
+Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tensor<T>* all) {
   constexpr std::size_t most = 512;  // rows of one forward
   const std::int64_t hidden_size = config().hidden_size;
   Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
+  if (all) {
+    std::int64_t sum = 0;
+    for (const Continuation& p : prompts) sum += std::int64_t(p.ids.size());
+    *all = Tensor<T>({sum, hidden_size});
+  }
+  std::int64_t done = 0;
   std::vector<Continuation> piece;
   std::vector<std::int64_t> ends;  // for each of the piece: whose last row it brings, or −1
   std::size_t rows = 0;
   const auto run = [&] {
     const Tensor<T> hidden = hidden_states(piece, ops::Kernel::panel);
+    if (all) ops::copy<T>(all->view().row_range(done, done + hidden.rows()), hidden.view());
+    done += hidden.rows();
     std::int64_t row = 0;
     for (std::size_t i = 0; i < piece.size(); i++) {
       row += std::int64_t(piece[i].ids.size());

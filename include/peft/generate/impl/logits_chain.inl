@@ -2,6 +2,7 @@
 #pragma once
 
 #include "peft/core/error.hpp"
+#include "peft/generate/constraint.hpp"
 #include "peft/generate/impl/logits_processor.inl"
 #include "peft/io/json.hpp"
 
@@ -11,49 +12,64 @@ PEFT_INLINE LogitsProcessors::LogitsProcessors(const GenerationConfig& config, s
     : config_(config), eos_(std::move(eos_token_ids)) {
   const GenerationConfig& c = config_;
   sampling_ = samples(c);
-  changes_ = !c.sequence_bias.empty() || c.repetition_penalty != 1 || c.no_repeat_ngram_size > 0 || !c.bad_words_ids.empty() || c.min_length > 0 ||
-             c.min_new_tokens > 0 || c.forced_bos_token_id || !c.forced_eos_token_id.empty() || c.exponential_decay_length_penalty ||
-             !c.suppress_tokens.empty() || !c.begin_suppress_tokens.empty() || c.frequency_penalty != 0 || c.presence_penalty != 0;
+  keep_ = c.num_beams > 1 ? std::max<std::int64_t>(std::int64_t(eos_.size()) + 1, 2) : 1;
+  changes_ = !c.sequence_bias.empty() || c.repetition_penalty != 1 || c.encoder_repetition_penalty != 1 || c.no_repeat_ngram_size > 0 ||
+             c.encoder_no_repeat_ngram_size > 0 || !c.bad_words_ids.empty() || c.min_length > 0 || c.min_new_tokens > 0 || c.prefix_allowed_tokens_fn ||
+             c.forced_bos_token_id || !c.forced_eos_token_id.empty() || c.exponential_decay_length_penalty || !c.suppress_tokens.empty() ||
+             !c.begin_suppress_tokens.empty() || c.frequency_penalty != 0 || c.presence_penalty != 0 || c.constraint;
+}
+
+PEFT_INLINE std::vector<std::int32_t> LogitsProcessors::allowed(std::size_t prompt, std::span<const std::int32_t> ids) const {
+  std::vector<std::int32_t> tokens = config_.prefix_allowed_tokens_fn(prompt, ids);
+  if (tokens.empty())
+    throw ConfigError("generate", "prefix_allowed_tokens_fn allows no token behind " + std::to_string(ids.size()) + " tokens of prompt " +
+                                      std::to_string(prompt) + "; to end the text, allow eos");
+  return tokens;
 }
 
 template <Scalar T>
-void LogitsProcessors::change(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t prompt_length) const {
+void LogitsProcessors::change(std::span<T> row, const LogitsContext& context) const {
   const GenerationConfig& c = config_;
-  const std::int64_t length = std::int64_t(ids.size()), made = length - prompt_length;
+  const std::span<const std::int32_t> ids = context.ids, prompt = ids.first(std::size_t(context.prompt_length));
+  const std::int64_t length = std::int64_t(ids.size()), made = length - context.prompt_length;
   for (const auto& [sequence, bias] : c.sequence_bias) logits::sequence_bias<T>(row, ids, sequence, bias);
+  if (c.encoder_repetition_penalty != 1) logits::repetition_penalty<T>(row, prompt, 1 / c.encoder_repetition_penalty);
   if (c.repetition_penalty != 1) logits::repetition_penalty<T>(row, ids, c.repetition_penalty);
   if (c.no_repeat_ngram_size > 0) logits::no_repeat_ngram<T>(row, ids, c.no_repeat_ngram_size);
+  if (c.encoder_no_repeat_ngram_size > 0) logits::encoder_no_repeat_ngram<T>(row, ids, prompt, c.encoder_no_repeat_ngram_size);
   for (const auto& word : c.bad_words_ids) {
     // A word that is eos alone is no bad word: nothing could end then.
     if (word.size() == 1 && std::find(eos_.begin(), eos_.end(), word[0]) != eos_.end()) continue;
     logits::sequence_bias<T>(row, ids, word, double(detail::removed<T>));
   }
   if (length < c.min_length || made < c.min_new_tokens) logits::suppress<T>(row, eos_);
+  if (context.allowed) logits::allow_only<T>(row, *context.allowed);
   if (c.forced_bos_token_id && length == 1) logits::force<T>(row, std::span(&*c.forced_bos_token_id, 1));
-  if (!c.forced_eos_token_id.empty() && made + 1 == max_new_tokens(c)) logits::force<T>(row, c.forced_eos_token_id);
+  if (!c.forced_eos_token_id.empty() && made + 1 == max_new_tokens(c, context.prompt_length)) logits::force<T>(row, c.forced_eos_token_id);
   if (c.exponential_decay_length_penalty)
     logits::exponential_decay_length_penalty<T>(row, eos_, made - c.exponential_decay_length_penalty->first, c.exponential_decay_length_penalty->second);
   logits::suppress<T>(row, c.suppress_tokens);
   if (made == 0) logits::suppress<T>(row, c.begin_suppress_tokens);
   if (c.frequency_penalty != 0 || c.presence_penalty != 0)
-    logits::frequency_presence_penalty<T>(row, ids.subspan(std::size_t(prompt_length)), c.frequency_penalty, c.presence_penalty);
+    logits::frequency_presence_penalty<T>(row, ids.subspan(std::size_t(context.prompt_length)), c.frequency_penalty, c.presence_penalty);
+  if (c.constraint) c.constraint->mask<T>(row, context.constraint_state, context.limit - made, eos_);
 }
 
 template <Scalar T>
 void LogitsProcessors::filter(std::span<T> row) const {
   const GenerationConfig& c = config_;
   if (c.temperature.value_or(1) != 1) logits::temperature<T>(row, *c.temperature);
-  if (c.top_k > 0) logits::top_k<T>(row, c.top_k);
-  if (c.top_p < 1) logits::top_p<T>(row, c.top_p);
-  if (c.min_p > 0) logits::min_p<T>(row, c.min_p);
-  if (c.typical_p < 1) logits::typical_p<T>(row, c.typical_p);
-  if (c.epsilon_cutoff > 0) logits::epsilon_cutoff<T>(row, c.epsilon_cutoff);
-  if (c.eta_cutoff > 0) logits::eta_cutoff<T>(row, c.eta_cutoff);
+  if (c.top_k > 0) logits::top_k<T>(row, c.top_k, keep_);
+  if (c.top_p < 1) logits::top_p<T>(row, c.top_p, keep_);
+  if (c.min_p > 0) logits::min_p<T>(row, c.min_p, keep_);
+  if (c.typical_p < 1) logits::typical_p<T>(row, c.typical_p, keep_);
+  if (c.epsilon_cutoff > 0) logits::epsilon_cutoff<T>(row, c.epsilon_cutoff, keep_);
+  if (c.eta_cutoff > 0) logits::eta_cutoff<T>(row, c.eta_cutoff, keep_);
 }
 
 template <Scalar T>
-void LogitsProcessors::operator()(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t prompt_length) const {
-  if (changes_) change<T>(row, ids, prompt_length);
+void LogitsProcessors::operator()(std::span<T> row, const LogitsContext& context) const {
+  if (changes_) change<T>(row, context);
   if (sampling_) filter<T>(row);
 }
 
@@ -123,6 +139,10 @@ std::span<const NamedProcessor<T>> named_processors() {
          logits::repetition_penalty<T>(row, s.ids("encoder_input_ids"), 1 / s.number(s.has("penalty") ? "penalty" : "hallucination_penalty"));
        }},
       {"NoRepeatNGramLogitsProcessor", [](S s, Ids ids, Row row) { logits::no_repeat_ngram<T>(row, ids, s.integer("ngram_size")); }},
+      {"EncoderNoRepeatNGramLogitsProcessor",
+       [](S s, Ids ids, Row row) {
+         logits::encoder_no_repeat_ngram<T>(row, ids, s.ids("encoder_input_ids"), s.integer(s.has("ngram_size") ? "ngram_size" : "encoder_ngram_size"));
+       }},
       {"MinLengthLogitsProcessor",
        [](S s, Ids ids, Row row) {
          if (std::int64_t(ids.size()) < s.integer("min_length")) logits::suppress<T>(row, s.ids("eos_token_id"));

@@ -5,53 +5,13 @@
 #include <array>
 #include <cmath>
 #include <functional>
-#include <limits>
 
-#include "peft/core/storage.hpp"
+#include "peft/generate/impl/row.hpp"
 #include "peft/generate/logits_processor.hpp"
 
 namespace peft {
 
 namespace detail {
-
-template <class V>
-using Scratch = std::vector<V, PoolAllocator<V>>;
-template <Scalar T>
-inline constexpr T removed = -std::numeric_limits<T>::infinity();
-
-template <Scalar T>
-bool in_row(std::span<T> row, std::int32_t id) {
-  return id >= 0 && std::size_t(id) < row.size();
-}
-
-template <Scalar T>
-T largest(std::span<const T> row) {
-  T most = removed<T>;
-  for (T l : row) most = l > most ? l : most;
-  return most;
-}
-
-/// e (V): e^(l − max) of each logit; returns their sum.
-template <Scalar T>
-double exponentials(std::span<const T> row, Scratch<T>& e) {
-  const T most = largest(row);
-  e.resize(row.size());
-  double sum = 0;
-  for (std::size_t i = 0; i < row.size(); i++) {
-    e[i] = row[i] == removed<T> ? T(0) : std::exp(row[i] - most);
-    sum += double(e[i]);
-  }
-  return sum;
-}
-
-template <Scalar T>
-Scratch<T> probabilities(std::span<const T> row) {
-  Scratch<T> p;
-  const double sum = exponentials(row, p);
-  if (sum > 0)
-    for (T& x : p) x = T(double(x) / sum);
-  return p;
-}
 
 /// The k-th largest value, 1 ≤ k ≤ V. Few of them: a heap of the k largest so far, which most elements do not enter.
 template <Scalar T>
@@ -114,13 +74,18 @@ void frequency_presence_penalty(std::span<T> row, std::span<const std::int32_t> 
 }
 
 template <Scalar T>
-void no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t n) {
+void encoder_no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::span<const std::int32_t> encoder_ids, std::int64_t n) {
   const auto size = std::size_t(n);
   if (n <= 0 || ids.size() + 1 < size) return;
   const auto last = ids.last(size - 1);
-  for (std::size_t i = 0; i + size <= ids.size(); i++)
-    if (std::equal(last.begin(), last.end(), ids.begin() + std::ptrdiff_t(i)) && in_row(row, ids[i + size - 1]))
-      row[std::size_t(ids[i + size - 1])] = removed<T>;
+  for (std::size_t i = 0; i + size <= encoder_ids.size(); i++)
+    if (std::equal(last.begin(), last.end(), encoder_ids.begin() + std::ptrdiff_t(i)) && in_row(row, encoder_ids[i + size - 1]))
+      row[std::size_t(encoder_ids[i + size - 1])] = removed<T>;
+}
+
+template <Scalar T>
+void no_repeat_ngram(std::span<T> row, std::span<const std::int32_t> ids, std::int64_t n) {
+  encoder_no_repeat_ngram<T>(row, ids, ids, n);
 }
 
 template <Scalar T>
@@ -135,6 +100,15 @@ template <Scalar T>
 void suppress(std::span<T> row, std::span<const std::int32_t> tokens) {
   for (std::int32_t id : tokens)
     if (in_row(row, id)) row[std::size_t(id)] = removed<T>;
+}
+
+template <Scalar T>
+void allow_only(std::span<T> row, std::span<const std::int32_t> tokens) {
+  peft::detail::Scratch<T> kept;
+  for (std::int32_t id : tokens) kept.push_back(in_row(row, id) ? row[std::size_t(id)] : removed<T>);
+  std::fill(row.begin(), row.end(), removed<T>);
+  for (std::size_t i = 0; i < tokens.size(); i++)
+    if (in_row(row, tokens[i])) row[std::size_t(tokens[i])] = kept[i];
 }
 
 template <Scalar T>

@@ -45,6 +45,22 @@ double log_probability(std::span<const T> row, std::int32_t token) {
   return double(row[std::size_t(token)] - most) - std::log(sum);
 }
 
+template <Scalar T>
+std::vector<std::pair<std::int32_t, double>> top_log_probabilities(std::span<const T> row, std::int64_t k) {
+  const T most = detail::largest<T>(row);
+  double sum = 0;
+  for (T l : row) sum += double(std::exp(l - most));
+  detail::Scratch<std::int32_t> order(row.size());
+  for (std::size_t i = 0; i < order.size(); i++) order[i] = std::int32_t(i);
+  const auto n = std::min(std::size_t(k), order.size());
+  std::partial_sort(order.begin(), order.begin() + std::ptrdiff_t(n), order.end(), [&](std::int32_t a, std::int32_t b) {
+    return row[std::size_t(a)] != row[std::size_t(b)] ? row[std::size_t(a)] > row[std::size_t(b)] : a < b;
+  });
+  std::vector<std::pair<std::int32_t, double>> top;
+  for (std::size_t i = 0; i < n; i++) top.emplace_back(order[i], double(row[std::size_t(order[i])] - most) - std::log(sum));
+  return top;
+}
+
 PEFT_INLINE SequenceRandom::SequenceRandom(std::uint64_t seed, std::span<const std::int32_t> prompt, std::int64_t answer)
     : key_(mix(seed, 0)), answer_(std::uint64_t(answer)) {
   for (std::int32_t id : prompt) key_ = mix(key_, std::uint64_t(std::uint32_t(id)));

@@ -3,6 +3,8 @@
 
 #include <fmt/core.h>
 
+#include <memory>
+
 #include "peft/core/parallel.hpp"
 #include "peft/generate/sampler.hpp"
 #include "peft/generate/scoring.hpp"
@@ -26,6 +28,26 @@ PEFT_INLINE PromptAndContinuation encode_continuation(const Tokenizer& tokenizer
   return {{whole.begin(), whole.begin() + border}, {whole.begin() + border, whole.end()}};
 }
 
+namespace detail {
+
+inline void check_target(std::int32_t id, std::int64_t vocab) {
+  if (id < 0 || id >= vocab)
+    throw ShapeError("score", fmt::format("the token id {} in a continuation; allowed: 0 to {}, the model's vocabulary", id, vocab - 1));
+}
+
+/// f(row number, logits) for every row of hidden states, side by side; few rows of logits exist at a time.
+template <Scalar T, class F>
+void for_each_row_of_logits(LanguageModel<T>& model, const Tensor<T>& hidden, int active, F f) {
+  constexpr std::int64_t tile = 32;
+  for (std::int64_t first = 0; first < hidden.rows(); first += tile) {
+    const std::int64_t last = std::min(first + tile, hidden.rows());
+    const Tensor<T> logits = model.logits(hidden.row_range(first, last), std::vector<int>(std::size_t(last - first), active), ops::Kernel::panel);
+    parallel_for(last - first, [&](std::int64_t i) { f(std::size_t(first + i), std::span<const T>(logits.view().row(i), std::size_t(logits.cols()))); });
+  }
+}
+
+}  // namespace detail
+
 template <Scalar T>
 std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std::span<const std::int32_t> prompt,
                                                    std::span<const std::vector<std::int32_t>> continuations, int active) {
@@ -42,9 +64,9 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
 
   // All but the prompt's last token run once. That one and the continuations but their last tokens follow, in groups that are decoded together;
   // each row predicts one token.
-  KvCache<T> shared = model.make_cache(std::int64_t(prompt.size()), active);
+  const auto shared = std::make_shared<KvCache<T>>(model.make_cache(std::int64_t(prompt.size()), active));
   if (prompt.size() > 1) {
-    const Continuation head{&shared, prompt.first(prompt.size() - 1), active};
+    const Continuation head{shared.get(), prompt.first(prompt.size() - 1), active};
     model.prefill(std::span(&head, 1));
   }
   std::vector<ContinuationScore> scores(continuations.size());
@@ -59,8 +81,7 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
     std::vector<Continuation> steps;
     for (std::size_t i = begin; i < end; i++) {
       const auto& c = continuations[i];
-      caches.push_back(model.make_cache(shared.length() + std::int64_t(c.size()), active));
-      caches.back().copy_from(shared);
+      caches.push_back(model.continue_cache(shared, std::int64_t(c.size()), active));
       inputs.push_back({prompt.back()});
       inputs.back().insert(inputs.back().end(), c.begin(), c.end() - 1);
       targets.insert(targets.end(), c.begin(), c.end());
@@ -70,19 +91,11 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
 
     std::vector<double> logprobs(rows);
     std::vector<std::uint8_t> greedy(rows);
-    constexpr std::int64_t tile = 32;  // rows of logits that exist at a time
-    for (std::int64_t first = 0; first < hidden.rows(); first += tile) {
-      const std::int64_t last = std::min(first + tile, hidden.rows());
-      const Tensor<T> logits = model.logits(hidden.row_range(first, last), std::vector<int>(std::size_t(last - first), active), ops::Kernel::panel);
-      parallel_for(last - first, [&](std::int64_t i) {
-        const std::span<const T> row(logits.view().row(i), std::size_t(logits.cols()));
-        const std::size_t at = std::size_t(first + i);
-        if (targets[at] < 0 || targets[at] >= logits.cols())
-          throw ShapeError("score", fmt::format("the token id {} in a continuation; allowed: 0 to {}, the model's vocabulary", targets[at], logits.cols() - 1));
-        logprobs[at] = log_probability<T>(row, targets[at]);
-        greedy[at] = argmax<T>(row) == targets[at];
-      });
-    }
+    detail::for_each_row_of_logits<T>(model, hidden, active, [&](std::size_t at, std::span<const T> row) {
+      detail::check_target(targets[at], std::int64_t(row.size()));
+      logprobs[at] = log_probability<T>(row, targets[at]);
+      greedy[at] = argmax<T>(row) == targets[at];
+    });
     std::size_t at = 0;
     for (std::size_t i = begin; i < end; i++) {
       ContinuationScore& s = scores[i];
@@ -93,6 +106,60 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
     begin = end;
   }
   return scores;
+}
+
+template <Scalar T>
+PromptLogprobs prompt_logprobs(LanguageModel<T>& model, std::span<const std::int32_t> ids, std::int64_t top, int active) {
+  PromptLogprobs found;
+  if (ids.size() < 2) return found;
+  if (std::int64_t(ids.size()) > model.context_length() + 1)
+    throw ShapeError("score", fmt::format("a text of {} tokens; the model's context is {}", ids.size(), model.context_length()));
+  KvCache<T> cache = model.make_cache(std::int64_t(ids.size()) - 1, active);
+  const typename LanguageModel<T>::Continuation all{&cache, ids.first(ids.size() - 1), active};
+  Tensor<T> hidden;
+  model.prefill(std::span(&all, 1), &hidden);
+  found.logprobs.resize(ids.size() - 1), found.top.resize(ids.size() - 1);
+  detail::for_each_row_of_logits<T>(model, hidden, active, [&](std::size_t i, std::span<const T> row) {
+    detail::check_target(ids[i + 1], std::int64_t(row.size()));
+    found.logprobs[i] = log_probability<T>(row, ids[i + 1]);
+    if (top > 0) found.top[i] = top_log_probabilities<T>(row, top);
+  });
+  return found;
+}
+
+template <Scalar T>
+Perplexity token_perplexity(LanguageModel<T>& model, std::span<const std::int32_t> ids, const PerplexityOptions& options) {
+  const std::int64_t count = std::int64_t(ids.size()), context = model.context_length();
+  const std::int64_t length = options.max_length > 0 ? options.max_length : std::min<std::int64_t>(context, 1024);
+  const std::int64_t stride = options.stride > 0 ? options.stride : std::max<std::int64_t>(length / 2, 1);
+  if (options.max_length < 0 || length < 2 || length > context)
+    throw ConfigError("perplexity", fmt::format("max_length = {}; allowed: 2 to {}, the model's context", length, context));
+  if (options.stride < 0 || stride > length) throw ConfigError("perplexity", fmt::format("stride = {}; allowed: 1 to max_length, which is {}", stride, length));
+  if (count < 2) throw ShapeError("perplexity", fmt::format("a text of {} tokens; at least two are needed, one to predict the other", count));
+  Perplexity p;
+  std::int64_t predicted = 1;  // ids that are done; the first is given
+  for (std::int64_t begin = 0; predicted < count; begin += stride) {
+    const std::int64_t end = std::min(begin + length, count);
+    // Rows from the one in front of the first new token.
+    KvCache<T> cache = model.make_cache(end - begin);
+    const typename LanguageModel<T>::Continuation window{&cache, ids.subspan(std::size_t(begin), std::size_t(end - begin - 1)), 0};
+    const std::int64_t first = std::max(predicted, begin + 1);
+    if (first < end) {
+      Tensor<T> hidden;
+      model.prefill(std::span(&window, 1), &hidden);
+      std::vector<double> log_p(std::size_t(end - first));
+      detail::for_each_row_of_logits<T>(model, hidden.row_range(first - 1 - begin, end - 1 - begin), 0, [&](std::size_t i, std::span<const T> row) {
+        const std::int32_t target = ids[std::size_t(first) + i];
+        detail::check_target(target, std::int64_t(row.size()));
+        log_p[i] = log_probability<T>(row, target);
+      });
+      for (double l : log_p) p.negative_log_likelihood -= l;
+      p.tokens += end - first;
+    }
+    predicted = end;
+    if (options.on_progress) options.on_progress(predicted, count);
+  }
+  return p;
 }
 
 }  // namespace peft

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <peft/generate/generate.hpp>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "common.hpp"
+
+namespace tool {
+
+/// What generate is told.
+struct GenerateOptions {
+  ModelOptions model;
+  std::optional<std::string> prompt, prompts, completions;
+  std::string out, system, regex, json_schema, draft, prompt_cache;
+  std::vector<std::string> stop, settings;  // settings: NAME=VALUE
+  std::optional<std::int64_t> max_new_tokens, top_k;
+  std::optional<double> temperature, top_p, repetition_penalty;
+  std::optional<std::uint64_t> seed;
+  std::int64_t batch = 16;
+  bool raw = false, half_cache = false;
+};
+
+/// The settings: those of the model's generation_config.json, then the options, then what --set says.
+peft::GenerationConfig generation_config(const GenerateOptions& options, const peft::Tokenizer& tokenizer);
+/// One more of them by Hugging Face's name: "temperature", "0.7". A value that is no JSON is a string.
+peft::GenerationConfig with_setting(peft::GenerationConfig config, const std::string& name, const std::string& value);
+
+/// The model that guesses ahead, if --draft names one. Stays where it is: `view` looks at `model`.
+struct Draft {
+  std::optional<peft::Transformer<float>> model;
+  std::optional<peft::LanguageModel<float>> view;
+  explicit Draft(const std::string& path);
+  Draft(const Draft&) = delete;
+  Draft& operator=(const Draft&) = delete;
+  peft::LanguageModel<float>* get() { return view ? &*view : nullptr; }
+};
+
+/// "24 tokens, first after 0.12 s, then 41.3 tok/s"
+std::string speed_text(const peft::Generation& generation);
+
+/// A conversation, a line a turn, from a terminal or not.
+void chat(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& options);
+/// A file of prompts, answered together: a row of JSON each.
+void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& options);
+/// A file of requests of the completion API, answered one after the other.
+void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& options);
+
+}  // namespace tool

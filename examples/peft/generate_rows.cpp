@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/core.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <map>
+
+#include "generate_options.hpp"
+
+namespace tool {
+
+namespace {
+
+// Rows of JSON, to a file that appears whole at the end or to standard output at once.
+class RowWriter {
+ public:
+  explicit RowWriter(std::string path) : path_(std::move(path)) {}
+  void write(const peft::Json& row) {
+    const std::string line = row.dump(-1, false, false) + "\n";
+    if (path_.empty())
+      fmt::print("{}", line), std::fflush(stdout);
+    else
+      text_ += line;
+  }
+  void finish() const {
+    if (!path_.empty()) peft::write_text_atomically(path_, text_);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_, text_;
+};
+
+// How far it is, on standard error, where someone looks on.
+class AnswerBar {
+ public:
+  AnswerBar(std::size_t all, bool wanted) : all_(all), shown_(wanted && ::isatty(2)) {}
+  void show(std::size_t done, std::int64_t tokens) {
+    if (!shown_) return;
+    const double seconds = this->seconds();
+    if (seconds - last_ < 0.1 && done < all_) return;
+    last_ = seconds;
+    fmt::print(stderr, "\r{} {:3.0f} %   {} of {}   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all_), 30),
+               100.0 * double(done) / double(all_), done, all_, double(tokens) / std::max(seconds, 1e-9),
+               done > 0 ? time_text(seconds / double(done) * double(all_ - done)) : "?");
+    std::fflush(stderr);
+  }
+  void clear() const {
+    if (shown_) fmt::print(stderr, "\r\033[K");
+  }
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::size_t all_;
+  bool shown_;
+  double last_ = -1;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config) {
+  if (const peft::Json* messages = row.get("messages")) {
+    std::vector<peft::ChatMessage> all;
+    for (const peft::Json& m : messages->array()) all.push_back({m.at("role").string(), m.at("content").string()});
+    return tokenizer.encode(tokenizer.apply_chat(all), {.add_special_tokens = false});
+  }
+  const std::string text = row.is_string() ? row.string() : text_of(row, {"prompt", "question", "instruction"});
+  if (text.empty())
+    throw peft::ConfigError("generate", fmt::format("row {} has no prompt: none of prompt, question, instruction, messages is a text", number + 1));
+  return peft::encode_prompt(tokenizer, text, config);
+}
+
+// A row's "adapter": a name, several, or null for the model alone; without one, what is active.
+std::vector<std::string> adapters_of(const peft::Json& row, const std::vector<std::string>& active) {
+  const peft::Json* wanted = row.get("adapter");
+  if (!wanted) return active;
+  if (wanted->is_null() || (wanted->is_string() && wanted->string().empty())) return {};
+  if (wanted->is_string()) return {wanted->string()};
+  std::vector<std::string> names;
+  for (const peft::Json& name : wanted->array()) names.push_back(name.string());
+  return names;
+}
+
+}  // namespace
+
+void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {
+  const peft::GenerationConfig config = generation_config(o, tokenizer);
+  const std::vector<peft::Json> rows = read_rows(*o.prompts);
+  std::vector<std::vector<std::int32_t>> ids;
+  std::vector<std::vector<std::string>> adapters;
+  for (std::size_t i = 0; i < rows.size(); i++) {
+    ids.push_back(prompt_of(rows[i], i, tokenizer, config));
+    adapters.push_back(adapters_of(rows[i], opened.tuned.active_adapters()));
+  }
+  std::vector<int> list_of;
+  peft::LanguageModel<float> model(opened.tuned, peft::active_lists(opened.tuned, adapters, list_of));
+
+  // Answers come as they are ready and are written in the order of their prompts.
+  const auto answers = std::size_t(config.num_return_sequences);
+  RowWriter out(o.out);
+  AnswerBar bar(rows.size() * answers, !o.out.empty() || !is_terminal());
+  std::map<std::size_t, peft::Json> ready;
+  std::size_t done = 0, written = 0;
+  std::int64_t tokens = 0;
+  Draft draft(o.draft);
+  const InterruptWatch watch{SIGINT};
+  std::vector<peft::GenerationRequest<float>> requests;
+  for (std::size_t i = 0; i < rows.size(); i++) {
+    requests.push_back({ids[i], nullptr, list_of[i]});
+    requests.back().on_piece = [](std::size_t, std::string_view) {
+      if (InterruptWatch::interrupted()) throw Interrupted();
+      return true;
+    };
+    requests.back().on_done = [&, i](std::size_t answer, const peft::Generation& g) {
+      tokens += g.completion_tokens(), done++;
+      bar.show(done, tokens);
+      peft::Json row = rows[i].is_object() ? rows[i] : peft::Json::make_object();
+      if (rows[i].is_string()) row.set("prompt", rows[i]);
+      row.set("generated", peft::Json(g.text));
+      if (answers > 1) row.set("index", peft::Json(std::int64_t(answer)));
+      row.set("finish_reason", peft::Json(std::string(peft::name(g.finish_reason))));
+      row.set("generated_tokens", peft::Json(g.completion_tokens()));
+      ready.emplace(i * answers + answer, std::move(row));
+      for (; !ready.empty() && ready.begin()->first == written; written++) out.write(ready.begin()->second), ready.erase(ready.begin());
+    };
+  }
+  try {
+    if (!requests.empty()) peft::run_generation<float>(model, requests, config, &tokenizer, draft.get());
+  } catch (const Interrupted&) {  // what is ready stays
+    bar.clear();
+    out.finish();
+    throw;
+  }
+  bar.clear();
+  out.finish();
+  if (!out.path().empty())
+    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
+               out.path());
+}
+
+void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {
+  std::vector<peft::CompletionRequest> requests;
+  for (const peft::Json& row : read_rows(*o.completions)) requests.push_back(peft::completion_request(row));
+  RowWriter out(o.out);
+  AnswerBar bar(requests.size(), !o.out.empty());
+  std::int64_t tokens = 0;
+  for (std::size_t i = 0; i < requests.size(); i++) {
+    const peft::CompletionResponse response = peft::answer_completion(opened.tuned, tokenizer, requests[i]);
+    out.write(peft::to_json(response));
+    bar.show(i + 1, tokens += response.completion_tokens);
+  }
+  bar.clear();
+  out.finish();
+}
+
+}  // namespace tool

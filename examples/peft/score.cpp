@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <fmt/core.h>
+#include <unistd.h>
+#include <peft/generate/generate.hpp>
+
+#include <chrono>
+#include <fstream>
+#include <iterator>
+#include <memory>
+
+#include "common.hpp"
+
+namespace tool {
+
+namespace {
+
+struct ScoreOptions {
+  ModelOptions model;
+  std::string prompt, data;
+  std::vector<std::string> choices;
+  bool sum = false;
+};
+
+// Rows with "prompt", "choices" and perhaps "answer", the right one's text or number: each is ranked, and the right ones are counted.
+void score_rows(const ScoreOptions& o, const Opened& opened, const peft::Tokenizer& tokenizer) {
+  std::size_t right = 0, judged = 0;
+  for (const peft::Json& row : read_rows(o.data)) {
+    std::vector<std::string> choices;
+    for (const peft::Json& c : row.at("choices").array()) choices.push_back(c.string());
+    if (choices.empty()) throw peft::ConfigError("score", "a row without choices: " + row.dump().substr(0, 60));
+    const auto ranked = peft::rank_choices(opened.tuned, tokenizer, text_of(row, {"prompt", "question"}), choices, !o.sum);
+    peft::Json said = row, scores = peft::Json::make_array();
+    std::vector<double> by_choice(choices.size());
+    for (const auto& r : ranked) by_choice[r.index] = r.value;
+    for (double s : by_choice) scores.push_back(peft::Json(s));
+    said.set("best", peft::Json(std::int64_t(ranked[0].index))), said.set("scores", std::move(scores));
+    if (const peft::Json* answer = row.get("answer")) {
+      judged++;
+      right += answer->is_string() ? choices[ranked[0].index] == answer->string() : answer->integer() == std::int64_t(ranked[0].index);
+    }
+    fmt::print("{}\n", said.dump(-1, false, false));
+  }
+  if (judged > 0) fmt::print(stderr, "right {} of {} = {:.1f} %\n", right, judged, 100.0 * double(right) / double(judged));
+}
+
+void score(const ScoreOptions& o) {
+  if (o.data.empty() == o.choices.empty()) throw peft::ConfigError("score", "give --choice with --prompt, or --data with rows of them");
+  Opened opened(o.model);
+  const auto tokenizer = peft::load_tokenizer(o.model.model);
+  if (!o.data.empty()) return score_rows(o, opened, tokenizer);
+  for (const auto& r : peft::rank_choices(opened.tuned, tokenizer, o.prompt, o.choices, !o.sum))
+    fmt::print("{:9.4f}  {}  {}\n", r.value, o.choices[r.index],
+               dim(fmt::format("log p {:.4f} of {} tokens{}", r.score.sum(), r.score.ids.size(), r.score.is_greedy ? ", what the model would say" : "")));
+}
+
+struct PerplexityCommand {
+  ModelOptions model;
+  std::string data;
+  std::int64_t max_length = 0, stride = 0;
+};
+
+void measure(const PerplexityCommand& o) {
+  std::ifstream file(o.data, std::ios::binary);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  Opened opened(o.model);
+  const auto tokenizer = peft::load_tokenizer(o.model.model);
+  fmt::print("{}\n", describe(opened));
+  std::fflush(stdout);
+  const auto start = std::chrono::steady_clock::now();
+  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  peft::PerplexityOptions options{.max_length = o.max_length, .stride = o.stride};
+  if (::isatty(2))
+    options.on_progress = [&](std::int64_t done, std::int64_t all) {
+      fmt::print(stderr, "\r{} {:3.0f} %   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all), 30), 100.0 * double(done) / double(all),
+                 double(done) / seconds(), time_text(seconds() / double(done) * double(all - done)));
+    };
+  const peft::Perplexity p = peft::perplexity(opened.tuned, tokenizer, text, options);
+  if (::isatty(2)) fmt::print(stderr, "\r\033[K");
+  fmt::print("perplexity {}   {:.4f} nats a token, {:.4f} bits a byte   {} tokens predicted, {:.0f} tok/s\n", bold(fmt::format("{:.4f}", p.value())),
+             p.negative_log_likelihood / double(p.tokens), p.bits_per_byte(), p.tokens, double(p.tokens) / seconds());
+}
+
+}  // namespace
+
+void add_score(CLI::App& app) {
+  auto* command = app.add_subcommand("score", "Rank choices by how likely a model finds them behind a prompt");
+  const auto o = std::make_shared<ScoreOptions>();
+  o->model.add_to(*command);
+  command->add_option("--prompt,-p", o->prompt, "what stands in front, as it is");
+  command->add_option("--choice,-c", o->choices, "a continuation, usually with a space in front; give it again for each");
+  command->add_option("--data,-d", o->data, "rows of JSON with prompt, choices, and perhaps the right answer (its text, or its number from 0)")
+      ->check(CLI::ExistingFile);
+  command->add_flag("--sum", o->sum, "rank by the probability of the whole; otherwise by the mean over its tokens");
+  command->footer("Example:\n  peft score --model SmolLM2.gguf --prompt \"The capital of France is\" --choice \" Paris\" --choice \" Rome\"");
+  command->callback([=] { score(*o); });
+}
+
+void add_perplexity(CLI::App& app) {
+  auto* command = app.add_subcommand("perplexity", "Measure how well a model predicts a text");
+  const auto o = std::make_shared<PerplexityCommand>();
+  o->model.add_to(*command);
+  command->add_option("--data,-d", o->data, "a file of plain text")->required()->check(CLI::ExistingFile);
+  command->add_option("--max-length", o->max_length, "tokens of a window (the model's context, 1024 at most)")->check(CLI::PositiveNumber);
+  command->add_option("--stride", o->stride, "tokens from one window to the next: a small one gives every token more in front (half the window)")
+      ->check(CLI::PositiveNumber);
+  command->footer("Example:\n  peft perplexity --model SmolLM2.gguf --data book.txt --stride 256");
+  command->callback([=] { measure(*o); });
+}
+
+}  // namespace tool
