@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/models/impl/bert.inl"
+#include "peft/models/impl/chatglm.inl"
 #include "peft/models/impl/config.inl"
 #include "peft/models/impl/gemma.inl"
 #include "peft/models/impl/glm.inl"

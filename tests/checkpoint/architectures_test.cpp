@@ -65,6 +65,9 @@ std::vector<FileTensor> llama_like(bool qkv_bias, bool tied) {
 }
 const std::vector<FileTensor> gate_and_up = {{"model.layers.{}.mlp.gate_proj", {I, H}}, {"model.layers.{}.mlp.up_proj", {I, H}}};
 const std::vector<FileTensor> gate_up = {{"model.layers.{}.mlp.gate_up_proj", {2 * I, H}}};
+const std::string chatglm_keys =
+    R"("padded_vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2, "multi_query_attention": true, "multi_query_group_num": 1,
+       "kv_channels": 4, "ffn_hidden_size": 6, "add_qkv_bias": true, "add_bias_linear": false, "pad_token_id": 0, "seq_length": 64)";
 const std::vector<FileTensor> gpt2_tensors = {{"transformer.wte", {V, H}},
                                               {"transformer.wpe", {16, H}},
                                               {"transformer.h.{}.ln_1", {H}, true},
@@ -125,6 +128,17 @@ std::vector<ArchitectureCase> all_cases() {
                                {"model.norm", {H}},
                                {"lm_head", {V, H}}} +
            gate_up},
+      {"chatglm",
+       of("chatglm", "ChatGLMForConditionalGeneration", chatglm_keys),
+       {{"transformer.embedding.word_embeddings", {V, H}},
+        {"transformer.encoder.layers.{}.input_layernorm", {H}},
+        {"transformer.encoder.layers.{}.self_attention.query_key_value", {4 * D, H}, true},
+        {"transformer.encoder.layers.{}.self_attention.dense", {H, 2 * D}},
+        {"transformer.encoder.layers.{}.post_attention_layernorm", {H}},
+        {"transformer.encoder.layers.{}.mlp.dense_h_to_4h", {2 * I, H}},
+        {"transformer.encoder.layers.{}.mlp.dense_4h_to_h", {H, I}},
+        {"transformer.encoder.final_layernorm", {H}},
+        {"transformer.output_layer", {V, H}}}},
       {"gpt2", of("gpt2", "GPT2LMHeadModel", gpt2_keys), gpt2_tensors},
       {"llama that classifies sequences", of("llama", "LlamaForSequenceClassification", llama_keys, R"(, "num_labels": 3)"),
        llama_like(false, true) + gate_and_up + std::vector<FileTensor>{{"score", {3, H}}}},
@@ -417,6 +431,11 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("qwen3", llama_keys + R"(, "partial_rotary_factor": 0.5)"), Contains("partial_rotary_factor 0.5 is not supported"));
   CHECK_THAT(reason("glm", llama_keys + R"(, "partial_rotary_factor": 0.2)"), Contains("partial_rotary_factor 0.2"));
   CHECK_THAT(reason("phi3", llama_keys + R"(, "rope_scaling": {"type": "longrope"})"), Contains("rope_type \"longrope\" is not supported"));
+  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "num_layers": 2)"), Contains("ChatGLM-6B, which is not supported"));
+  CHECK_THAT(reason("chatglm", R"("padded_vocab_size": 11, "hidden_size": 8)"), Contains("multi_query_attention false"));
+  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "rope_ratio": 50)"), Contains("rope_ratio 50 is not supported"));
+  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4 is not supported"));
+  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "architectures": ["ChatGLMForSequenceClassification"])"), Contains("\"ChatGLMForSequenceClassification\""));
   CHECK_THAT(reason("gemma", llama_keys + R"(, "use_bidirectional_attention": true)"), Contains("use_bidirectional_attention true is not supported"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "scale_attn_by_inverse_layer_idx": true)"), Contains("scale_attn_by_inverse_layer_idx true"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "architectures": ["GPT2DoubleHeadsModel2"])"), Contains("\"GPT2DoubleHeadsModel2\" is not supported"));

@@ -56,7 +56,7 @@ TEST_CASE("architectures are found by the name that their files have", "[models]
   CHECK(std::string(architecture_of_gguf("llama").gguf) == "llama");
   CHECK_THROWS_AS(architecture_of_model_type("mamba"), NotSupported);
   CHECK_THROWS_WITH(architecture_of_model_type("Llama"),
-                    Contains("model_type \"Llama\" is not supported; did you mean \"llama\"? supported are: bert, distilbert"));
+                    Contains("model_type \"Llama\" is not supported; did you mean \"llama\"? supported are: bert, chatglm, distilbert"));
   CHECK_THROWS_WITH(architecture_of_gguf(""), Contains("general.architecture \"\" is not supported"));
 }
 

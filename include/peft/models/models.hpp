@@ -2,6 +2,7 @@
 #pragma once
 
 #include "peft/models/bert.hpp"
+#include "peft/models/chatglm.hpp"
 #include "peft/models/config.hpp"
 #include "peft/models/gemma.hpp"
 #include "peft/models/glm.hpp"

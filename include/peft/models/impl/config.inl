@@ -4,6 +4,7 @@
 #include <array>
 
 #include "peft/models/bert.hpp"
+#include "peft/models/chatglm.hpp"
 #include "peft/models/config.hpp"
 #include "peft/models/gemma.hpp"
 #include "peft/models/glm.hpp"
@@ -17,6 +18,7 @@ namespace peft {
 
 // Whichever of their headers was included first is not through yet: it waits for this file.
 const Architecture& bert_architecture();
+const Architecture& chatglm_architecture();
 const Architecture& distilbert_architecture();
 const Architecture& gemma_architecture();
 const Architecture& glm_architecture();
@@ -31,10 +33,10 @@ const Architecture& roberta_architecture();
 const Architecture& xlm_roberta_architecture();
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 13> all = {bert_architecture(),       distilbert_architecture(), gemma_architecture(), glm_architecture(),
-                                                   glm4_architecture(),       gpt2_architecture(),       llama_architecture(), mistral_architecture(),
-                                                   phi3_architecture(),       qwen2_architecture(),      qwen3_architecture(), roberta_architecture(),
-                                                   xlm_roberta_architecture()};
+  static const std::array<Architecture, 14> all = {bert_architecture(),    chatglm_architecture(),    distilbert_architecture(), gemma_architecture(),
+                                                   glm_architecture(),     glm4_architecture(),       gpt2_architecture(),       llama_architecture(),
+                                                   mistral_architecture(), phi3_architecture(),       qwen2_architecture(),      qwen3_architecture(),
+                                                   roberta_architecture(), xlm_roberta_architecture()};
   return all;
 }
 
