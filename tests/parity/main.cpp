@@ -91,9 +91,5 @@ int main(int argc, char** argv) {
   parity::check_tokenizers(report, root);
   parity::check_chat_templates(report, root);
   parity::check_malformed(report, root);
-  for (const char* folder : {"chatglm"})
-    for (const auto& model : parity::entries(parity::fs::path(root) / folder))
-      for (const auto& part : parity::entries(model))
-        report.skip(std::string(folder) + "/" + model.filename().string() + "/" + part.filename().string(), "ChatGLM");
   return report.finish();
 }
