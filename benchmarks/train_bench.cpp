@@ -13,6 +13,8 @@
 #include <peft/tokenizer/tokenizer.hpp>
 #include <peft/train/trainer.hpp>
 
+#include "../examples/peft/method_options.hpp"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -29,6 +31,7 @@ struct Options {
   double alpha = 0, label_fraction = 1, lr = 1e-4;
   int threads = 2;
   bool checkpointing = false;
+  std::vector<std::string> set;
 };
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -40,7 +43,6 @@ double rounded(double value, int digits) {
 
 /// What trains: an adapter, or the model itself. "forward" trains nothing.
 void attach(Model& model, const Options& o) {
-  const std::vector<std::string> known = {"lora", "lora_all", "full", "forward"};
   if (!o.adapter.empty()) return peft::load_adapter(model, "bench", o.adapter, true);
   if (o.method == "lora" || o.method == "lora_all") {
     const bool all = o.method == "lora_all";
@@ -53,8 +55,13 @@ void attach(Model& model, const Options& o) {
     model.add_adapter("bench", config);
   } else if (o.method == "full") {
     peft::freeze(model, [](const peft::ParameterInfo&) { return true; });
-  } else if (o.method != "forward") {
-    throw peft::ConfigError("train_bench", "method \"" + o.method + "\" is not known" + peft::did_you_mean(o.method, known, "methods here"));
+  } else if (o.method != "forward") {  // by the names that the command-line tool has, with PEFT's defaults
+    tool::Settings settings;
+    for (const std::string& one : o.set) {
+      const std::size_t equals = std::min(one.find('='), one.size() - 1);
+      settings.emplace_back(one.substr(0, equals), one.substr(equals + 1));
+    }
+    std::visit([&](const auto& config) { model.add_adapter("bench", config); }, tool::method_config(o.method, settings));
   }
 }
 
@@ -182,7 +189,8 @@ int main(int argc, char** argv) {
   CLI::App app{"Times training steps and prints one line of JSON"};
   Options o;
   app.add_option("--model", o.model, "a Hugging Face directory or a GGUF file")->required();
-  app.add_option("--method", o.method, "lora, lora_all, full or forward")->capture_default_str();
+  app.add_option("--method", o.method, "lora, lora_all, full, forward, or a method's name, as vera or prefix_tuning")->capture_default_str();
+  app.add_option("--set", o.set, "OPTION=VALUE of such a method, as in adapter_config.json; again and again");
   app.add_option("--targets", o.targets, "modules, as q_proj,v_proj (the default) or all-linear");
   app.add_option("--r", o.r, "rank (8; 16 for lora_all)");
   app.add_option("--alpha", o.alpha, "lora_alpha (2 r)");

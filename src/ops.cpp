@@ -45,6 +45,7 @@ namespace peft::ops {
   template void rope<T>(View<T>, std::span<const std::int32_t>, View<const T>, View<const T>, std::int64_t, bool, bool);                                     \
   template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);                                                                                 \
   template void adamw_update<T>(View<T>, View<T>, View<T>, View<const T>, const AdamwStep&);                                                                 \
+  template void adamw_update<T>(std::span<const AdamwTensor<T>>);                                                                                            \
   template void split_by_svd<T>(View<T>, View<T>, View<const T>, double);                                                                                    \
   template void split_by_qr<T>(View<T>, View<T>, View<const T>);                                                                                             \
   template void sgd_update<T>(View<T>, View<T>, View<const T>, double, double, double);

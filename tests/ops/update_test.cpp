@@ -37,6 +37,23 @@ TEMPLATE_TEST_CASE("one AdamW update", "[ops]", float, double) {
   }
 }
 
+TEST_CASE("many tensors at once get what each gets alone", "[ops]") {
+  std::vector<Tensor<float>> alone, together;
+  std::vector<ops::AdamwTensor<float>> all;
+  std::uint64_t seed = 1;
+  for (const Shape& shape : {Shape{1, 3}, Shape{300, 200}, Shape{0, 4}, Shape{8, 64}, Shape{1, 40000}, Shape{64, 8}}) {
+    const ops::AdamwStep step{.decay = 0.99, .step_size = 0.01 * double(seed), .root_bias2 = 0.3};
+    const Tensor<float> p = random_normal<float>(shape, seed), m(shape, 0.1f), v(shape, 0.2f), g = random_normal<float>(shape, ++seed);
+    const Tensor<float> q = p.clone(), mq = m.clone(), vq = v.clone();
+    ops::adamw_update<float>(p, m, v, g, step);
+    alone.insert(alone.end(), {p, m, v}), together.insert(together.end(), {q, mq, vq});
+    all.push_back({q.view(), mq.view(), vq.view(), g.view(), step});
+    together.push_back(g), alone.push_back(g);  // keeps it alive
+  }
+  ops::adamw_update<float>(all);
+  for (std::size_t i = 0; i < alone.size(); i++) CHECK(same_bits(alone[i], together[i]));
+}
+
 TEST_CASE("1 − β is not rounded away in float", "[ops]") {
   // From v = 0 one update leaves (1 − β₂) g² alone: 1 − float(0.999) would be off by 5e-5.
   const Tensor<float> p({1}, 0.f), m({1}, 0.f), v({1}, 0.f), g({1}, 1.f);

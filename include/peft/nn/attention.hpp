@@ -19,13 +19,15 @@ struct AttentionCore {
   struct Input {
     Variable<T> q, k, v;
     AttentionSpans<T> spans;
+    Variable<T> bias = {};  // (distances, heads), by the distance of key and query; `zero`: the row of distance 0
+    std::int64_t zero = 0;
   };
   using Output = Variable<T>;
   ops::AttentionShape shape{};
   std::string path{};
   AdapterSlot<AttentionCore> adapters{};
 
-  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape); }
+  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape, in.bias, in.zero); }
   Variable<T> operator()(const Input& in) const { return adapters(*this, in); }
   AttentionCore dense() const { throw AdapterError("merge", "an adapter on attention itself has no weight to be merged into"); }
   static void describe(auto&, auto&&) {}
@@ -37,7 +39,7 @@ struct AttentionCore {
 ///     x ── k_proj ── (k_norm) ── (rope) ──┤ core ── o_proj ── y
 ///     x ── v_proj ────────────────────────┘
 ///
-/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's.
+/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's, of all heads or (qkv_by_head) of each head.
 template <Scalar T>
 struct Attention {
   using Scalar_ = T;
@@ -48,7 +50,9 @@ struct Attention {
   std::optional<Norm<T>> q_norm, k_norm;  // of each head, in front of the rotation
   AttentionCore<T> core;
   std::shared_ptr<Rotary<T>> rotary;
-  std::int64_t layer = 0;  // which layer of a cache or a prefix is its own
+  bool qkv_by_head = false;
+  std::vector<double> alibi_slopes;  // one a head: slope · (key − query) is added to a score (arXiv:2108.12409)
+  std::int64_t layer = 0;            // which layer of a cache or a prefix is its own
   std::string path{};
   AdapterSlot<Attention> adapters{};
 
@@ -65,7 +69,7 @@ struct Attention {
       q = rope(std::move(q), sequences.positions(), table);
       k = rope(std::move(k), sequences.positions(), table);
     }
-    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}};
+    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}, {}, 0};
     in.spans.reserve(sequences.size());
     for (std::size_t i = 0; i < sequences.size(); i++) {
       const Sequence& s = sequences[i];
@@ -93,6 +97,7 @@ struct Attention {
       }
       in.spans.push_back(std::move(span));
     }
+    if (!alibi_slopes.empty()) in.bias = distances(in.spans), in.zero = in.bias.rows() - 1;
     return o_proj(core(in));
   }
   Variable<T> operator()(const Variable<T>& x) const { return adapters(*this, x); }
@@ -113,12 +118,30 @@ struct Attention {
   }
 
  private:
+  // slope · (key − query), from the longest distance on up to 0; all that a query sees stands ahead of it.
+  Variable<T> distances(const AttentionSpans<T>& spans) const {
+    std::int64_t longest = 1;
+    for (const AttentionSpan<T>& s : spans) {
+      const std::int64_t cached = s.half_k ? s.half_k.rows() : s.cache_k ? s.cache_k.rows() : s.end - s.begin;
+      longest = std::max(longest, cached + (s.prefix_k ? s.prefix_k.rows() : 0) + s.shared_end - s.shared_begin);
+    }
+    Tensor<T> table({longest, core.shape.heads});
+    for (std::int64_t i = 0; i < longest; i++)
+      for (std::int64_t h = 0; h < core.shape.heads; h++) table(i, h) = T(alibi_slopes[std::size_t(h)] * double(i - longest + 1));
+    return Variable<T>(std::move(table));
+  }
   struct Projections {
     Variable<T> q, k, v;
   };
   Projections projections(const Variable<T>& x) const {
     if (!qkv_proj) return {q_proj(x), k_proj(x), v_proj(x)};
     const Variable<T> all = (*qkv_proj)(x);
+    if (qkv_by_head) {
+      const std::int64_t n = core.shape.heads, d = core.shape.head_dim;
+      const Variable<T> heads = reshape(all, Shape{x.rows() * n, 3 * d});
+      const auto part = [&](std::int64_t i) { return reshape(columns(heads, i * d, (i + 1) * d), Shape{x.rows(), n * d}); };
+      return {part(0), part(1), part(2)};
+    }
     const std::int64_t q = core.shape.heads * core.shape.head_dim, kv = core.shape.kv_heads * core.shape.head_dim;
     return {columns(all, 0, q), columns(all, q, q + kv), columns(all, q + kv, q + 2 * kv)};
   }

@@ -36,7 +36,7 @@ struct ResidualJoin {
 };
 
 /// One layer:  h ← h + attention(norm h);  h ← h + mlp(norm h).  Where the norms stand is which of them are there: in front of each sublayer
-/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT).
+/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT). parallel: both sublayers read the same h (GPT-NeoX).
 template <Scalar T>
 struct Block {
   std::optional<Norm<T>> input_layernorm;
@@ -47,10 +47,15 @@ struct Block {
   Mlp<T> mlp;
   std::optional<Norm<T>> post_mlp_layernorm;
   ResidualJoin<T> mlp_join;
+  bool parallel = false;
 
   Variable<T> operator()(Variable<T> h) const {
     Variable<T> y = self_attn(input_layernorm ? (*input_layernorm)(h) : h);
     if (post_self_attn_layernorm) y = (*post_self_attn_layernorm)(y);
+    if (parallel) {
+      Variable<T> z = mlp(post_attention_layernorm ? (*post_attention_layernorm)(h) : h);
+      return mlp_join(attention_join(std::move(h), std::move(y)), std::move(z));
+    }
     h = attention_join(std::move(h), std::move(y));
     y = mlp(post_attention_layernorm ? (*post_attention_layernorm)(h) : h);
     if (post_mlp_layernorm) y = (*post_mlp_layernorm)(y);

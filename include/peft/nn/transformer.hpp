@@ -28,6 +28,9 @@ struct RopeConfig {
 
 /// Frequencies (radians a position) of the rotary_dim / 2 pairs: θ^(−2i/d), scaled as the configuration says.
 std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim);
+/// ALiBi's slope of each head (Press et al. 2021, arXiv:2108.12409): 2^(−8 i / n), i = 1 … n; where n is no power of two, those of the next smaller
+/// one and then every other one of the next larger.
+std::vector<double> alibi_slopes(std::int64_t heads);
 /// What cosines and sines are multiplied by: 1, but for YaRN.
 double rope_magnitude(const RopeConfig& config);
 
@@ -51,8 +54,10 @@ struct EmbeddingConfig {
 struct AttentionConfig {
   std::int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
   bool qkv_bias = false, o_bias = false;
-  bool fused_qkv = false;  // one Linear, as the file has it
-  bool qk_norm = false;    // RMS norm of each head of q and k
+  bool fused_qkv = false;    // one Linear, as the file has it
+  bool qkv_by_head = false;  // its rows are q, k, v of the first head, then of the second, …
+  bool alibi = false;        // scores fall with the distance: alibi_slopes
+  bool qk_norm = false;      // RMS norm of each head of q and k
   std::optional<RopeConfig> rope;
   std::int64_t sliding_window = 0;
   std::vector<bool> sliding_layers = {};  // which layers it holds for; empty: all
@@ -97,6 +102,7 @@ struct TransformerConfig {
   EmbeddingConfig embedding;
   NormConfig norm;
   NormPlacement norm_placement = NormPlacement::in_front;
+  bool parallel_residual = false;  // h + attention(norm h) + mlp(norm′ h)
   AttentionConfig attention;
   MlpConfig mlp;
   HeadConfig head;

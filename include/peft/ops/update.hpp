@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <span>
+
 #include "peft/core/tensor.hpp"
 
 namespace peft::ops {
@@ -18,6 +20,15 @@ struct AdamwStep {
 /// (Loshchilov & Hutter 2017, arXiv:1711.05101, in PyTorch's order of operations). All of the same shape; g may be strided.
 template <Scalar T>
 void adamw_update(View<T> p, View<T> m, View<T> v, View<const T> g, const AdamwStep& step);
+/// The same for many tensors in one go: hundreds of small ones cost what one large one does.
+template <class T>
+struct AdamwTensor {
+  View<T> p, m, v;
+  View<const T> g;
+  AdamwStep step;
+};
+template <Scalar T>
+void adamw_update(std::span<const AdamwTensor<T>> tensors);
 
 /// buffer ← momentum · buffer + g (buffer null: none);  p ← decay · p − lr · (buffer or g)
 template <Scalar T>

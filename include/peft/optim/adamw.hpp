@@ -27,15 +27,19 @@ class AdamW {
     ops::AdamwStep s;
     s.beta1 = config_.beta1, s.beta2 = config_.beta2, s.eps = config_.eps;
     s.root_bias2 = std::sqrt(1 - std::pow(config_.beta2, double(steps_)));
+    std::vector<ops::AdamwTensor<T>, PoolAllocator<ops::AdamwTensor<T>>> all;
+    all.reserve(trainables_.size());
     for (std::size_t i = 0; i < trainables_.size(); i++) {
       const Trainable<T>& t = trainables_[i];
       const Tensor<T> g = t.parameter.grad();
       if (!g) continue;
       const double rate = lr * t.lr_scale;
       s.step_size = rate / (1 - std::pow(config_.beta1, double(steps_))), s.decay = 1 - rate * config_.weight_decay * t.decay_scale;
-      ops::adamw_update<T>(t.parameter.value().view(), states_[i].m.view(), states_[i].v.view(), g.view(), s);
-      t.parameter.touch();
+      all.push_back({t.parameter.value().view(), states_[i].m.view(), states_[i].v.view(), g.view(), s});
     }
+    ops::adamw_update<T>(all);
+    for (const auto& t : trainables_)
+      if (t.parameter.grad()) t.parameter.touch();
   }
   const std::vector<Trainable<T>>& trainables() const { return trainables_; }
   std::int64_t steps() const { return steps_; }

@@ -23,6 +23,7 @@ import torch  # noqa: E402  (the libraries read the environment)
 from transformers.utils import logging  # noqa: E402
 
 import adapters  # noqa: E402
+import decoders  # noqa: E402
 import ggufs  # noqa: E402
 import malformed  # noqa: E402
 import models  # noqa: E402
@@ -36,7 +37,7 @@ def main():
     logging.disable_progress_bar()
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    for part in (text, models, adapters, generation, ggufs, malformed):  # in this order: later parts read what earlier ones wrote
+    for part in (text, models, decoders, adapters, generation, ggufs, malformed):  # in this order: later parts read what earlier ones wrote
         part.write(root)
         print(f"{part.__name__:12} done", flush=True)
     used = {name: version(name) for name in ("torch", "transformers", "peft", "tokenizers", "safetensors", "gguf")}

@@ -233,7 +233,8 @@ Transformer<T> build_model(const ModelFile& file) {
       attention.q_norm = norm("layers.{}.self_attn.q_norm", l, a.head_dim, c.norm);
       attention.k_norm = norm("layers.{}.self_attn.k_norm", l, a.head_dim, c.norm);
     }
-    attention.rotary = rotary, attention.layer = l;
+    attention.rotary = rotary, attention.layer = l, attention.qkv_by_head = a.qkv_by_head, block.parallel = c.parallel_residual;
+    if (a.alibi) attention.alibi_slopes = alibi_slopes(a.num_attention_heads);
     attention.core.shape = {
         a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), a.causal, a.window(l)};
     Mlp<T>& mlp = block.mlp;

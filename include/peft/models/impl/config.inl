@@ -4,13 +4,16 @@
 #include <array>
 
 #include "peft/models/bert.hpp"
+#include "peft/models/bloom.hpp"
 #include "peft/models/chatglm.hpp"
 #include "peft/models/config.hpp"
 #include "peft/models/gemma.hpp"
 #include "peft/models/glm.hpp"
 #include "peft/models/gpt2.hpp"
+#include "peft/models/gpt_neox.hpp"
 #include "peft/models/llama.hpp"
 #include "peft/models/mistral.hpp"
+#include "peft/models/opt.hpp"
 #include "peft/models/phi3.hpp"
 #include "peft/models/qwen.hpp"
 
@@ -18,14 +21,17 @@ namespace peft {
 
 // Whichever of their headers was included first is not through yet: it waits for this file.
 const Architecture& bert_architecture();
+const Architecture& bloom_architecture();
 const Architecture& chatglm_architecture();
 const Architecture& distilbert_architecture();
 const Architecture& gemma_architecture();
 const Architecture& glm_architecture();
 const Architecture& glm4_architecture();
 const Architecture& gpt2_architecture();
+const Architecture& gpt_neox_architecture();
 const Architecture& llama_architecture();
 const Architecture& mistral_architecture();
+const Architecture& opt_architecture();
 const Architecture& phi3_architecture();
 const Architecture& qwen2_architecture();
 const Architecture& qwen3_architecture();
@@ -33,10 +39,10 @@ const Architecture& roberta_architecture();
 const Architecture& xlm_roberta_architecture();
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 14> all = {bert_architecture(),    chatglm_architecture(),    distilbert_architecture(), gemma_architecture(),
-                                                   glm_architecture(),     glm4_architecture(),       gpt2_architecture(),       llama_architecture(),
-                                                   mistral_architecture(), phi3_architecture(),       qwen2_architecture(),      qwen3_architecture(),
-                                                   roberta_architecture(), xlm_roberta_architecture()};
+  static const std::array<Architecture, 17> all = {
+      bert_architecture(), bloom_architecture(), chatglm_architecture(),  distilbert_architecture(), gemma_architecture(),      glm_architecture(),
+      glm4_architecture(), gpt2_architecture(),  gpt_neox_architecture(), llama_architecture(),      mistral_architecture(),    opt_architecture(),
+      phi3_architecture(), qwen2_architecture(), qwen3_architecture(),    roberta_architecture(),    xlm_roberta_architecture()};
   return all;
 }
 

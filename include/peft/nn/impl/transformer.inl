@@ -9,6 +9,15 @@
 
 namespace peft {
 
+PEFT_INLINE std::vector<double> alibi_slopes(std::int64_t heads) {
+  std::int64_t power = 1;
+  while (2 * power <= heads) power *= 2;
+  std::vector<double> slopes;
+  for (std::int64_t i = 1; i <= power; i++) slopes.push_back(std::exp2(-8.0 * double(i) / double(power)));
+  for (std::int64_t i = 1; std::int64_t(slopes.size()) < heads; i += 2) slopes.push_back(std::exp2(-4.0 * double(i) / double(power)));
+  return slopes;
+}
+
 PEFT_INLINE std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim) {
   std::vector<double> frequencies;
   for (std::int64_t i = 0; i < rotary_dim / 2; i++) {
