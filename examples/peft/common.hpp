@@ -80,5 +80,6 @@ void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_merge(CLI::App& app);
+void add_export(CLI::App& app);
 
 }  // namespace tool

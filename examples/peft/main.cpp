@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   tool::add_eval(app);
   tool::add_generate(app);
   tool::add_merge(app);
+  tool::add_export(app);
   try {
     app.parse(argc, argv);
     if (std::fflush(stdout) != 0) return fail(1, std::string("standard output cannot be written: ") + std::strerror(errno));

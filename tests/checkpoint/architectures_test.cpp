@@ -10,7 +10,9 @@
 #include "checkpoint/model_files.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/peft_model.hpp"
+#include "peft/checkpoint/adapter_file.hpp"
 #include "peft/checkpoint/save.hpp"
+#include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
 #include "support/gradients.hpp"
 #include "support/is_near.hpp"
@@ -274,6 +276,37 @@ TEST_CASE("LoRA on every Linear of any architecture: its gradient, and merged it
     save_model(merged, folder / "out");
     CHECK_THAT(array(case_output_alone(load_model<float>(folder / "out"))), is_near<float>(array(with), 10));
   }
+}
+
+TEST_CASE("LoRA goes through a GGUF file on every architecture that GGUF has, A as (rank, in) and B as (out, rank)", "[checkpoint]") {
+  std::int64_t written = 0;
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    auto base = load_model<float>(folder.path());
+    PeftModel tuned{base}, loaded{base};
+    tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = "all-linear", .init_lora_weights = false});
+    try {
+      save_gguf_adapter(tuned, "a", folder / "a.gguf");
+    } catch (const NotSupported&) {
+      continue;
+    }
+    written++;
+    load_adapter(loaded, "a", folder / "a.gguf");
+    const auto output = [](const PeftModel<Transformer<float>>& model) {
+      const Pass<float> pass = model.pass(pass_over<float>({5, 4}).sequences);
+      const PassScope<float> scope(pass);
+      return case_output(model.model());
+    };
+    CHECK(same_bits(output(loaded), output(tuned)));
+    CHECK_FALSE(same_bits(output(loaded), case_output_alone(base)));
+    const GgufFile file = GgufFile::open(folder / "a.gguf");
+    const std::string down = "blk.1.ffn_down.weight.";
+    CHECK(file.find_tensor(down + "lora_a")->shape == Shape{2, I});
+    CHECK(file.find_tensor(down + "lora_b")->shape == Shape{H, 2});
+  }
+  CHECK(written == 8);  // mistral, qwen2 twice, qwen3, gemma, gpt2, llama and gpt2 with other heads
 }
 
 TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit, in every decoder", "[checkpoint]") {

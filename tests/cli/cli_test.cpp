@@ -221,6 +221,20 @@ TEST_CASE("a merged model is a Hugging Face directory that answers as model and 
   CHECK_FALSE(fs::exists(bench().path("other")));
 }
 
+TEST_CASE("an adapter that went to GGUF and back answers as it did", "[cli]") {
+  const std::string file = bench().path("adapter.gguf"), folder = bench().path("adapter-again");
+  const auto exported = [&](const std::string& from, const std::string& to) {
+    const Outcome made = run({"export", "--model", bench().model, "--adapter", from, "--out", to});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    for (const auto& [question, answer] : facts) CHECK(ask(question, {"--model", bench().model, "--adapter", to}) == "It is " + answer + ".\n");
+  };
+  exported(learnt_adapter(), file), exported(file, folder);
+  CHECK(names_in(folder) == Words{"adapter_config.json", "adapter_model.safetensors"});
+  check_refusal(run({"export", "--model", bench().model, "--adapter", file, "--out", folder}), 1, {folder + " exists already"});
+  check_refusal(run({"export", "--model", bench().model, "--out", bench().path("none.gguf")}), 1, {"0 times --adapter"});
+}
+
 TEST_CASE("an interrupted run goes on with the call that it names, to the same bytes", "[cli]") {
   const auto call = [](const std::string& out) { return learn(out, {"--dropout", "0.1", "--threads", "1"}, "250"); };
   const std::string whole = bench().path("whole"), parts = bench().path("in parts");
@@ -331,7 +345,7 @@ TEST_CASE("every command explains itself with an example", "[cli]") {
   const Outcome all = run({"--help"});
   CHECK(all.code == 0);
   CHECK_THAT(run({"--version"}).out, StartsWith("peft "));
-  for (const char* command : {"fetch", "info", "train", "eval", "generate", "merge"}) {
+  for (const char* command : {"fetch", "info", "train", "eval", "generate", "merge", "export"}) {
     INFO(command);
     CHECK_THAT(all.out, Contains(std::string("  ") + command + " "));
     const Outcome help = run({command, "--help"});

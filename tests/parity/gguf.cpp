@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <peft/ops/quantized.hpp>
 
+#include <cstring>
+
 #include "model_run.hpp"
 #include "tokenizer_run.hpp"
 
@@ -57,6 +59,42 @@ void check_model(Report& report, const std::string& name, const fs::path& path) 
     }
     return all;
   });
+}
+
+// An adapter on its base (index.json) gives the logits of PEFT's; written again it is the same adapter, and so is PEFT's, written.
+void check_adapter(Report& report, const std::string& name, const fs::path& path, const fs::path& root) {
+  const fs::path index_path = path.parent_path() / "index.json";
+  if (!fs::exists(index_path)) return report.skip(name + "/logits", "no index.json says what it belongs to");
+  const auto index = peft::Json::read(index_path.string());
+  const auto* entry = index.get(path.filename().string());
+  if (!entry || !entry->get("adapter")) return report.skip(name + "/logits", "index.json does not say what it belongs to");
+  const fs::path base_path = root / entry->at("base").string(), folder = root / entry->at("adapter").string();
+  const auto golden = peft::SafetensorsFile::open((root / entry->at("golden").string()).string());
+  auto base = peft::load_model<float>(base_path.string());
+  const GoldenBatch batch(golden, base.config);
+  const auto compare_logits = [&](const std::string& file) {
+    peft::PeftModel tuned{base};
+    peft::load_adapter(tuned, "golden", file);
+    return compare_rows(batch, run_logits(tuned, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+  };
+  report.check(name + "/logits", [&] { return compare_logits(path.string()); });
+  for (const fs::path& from : {path, folder})
+    report.check(name + (from == path ? "/saved" : "/exported"), [&] {
+      const TemporaryFolder out;
+      const std::string file = (out.path / "adapter.gguf").string();
+      peft::PeftModel tuned{base};
+      peft::load_adapter(tuned, "golden", from.string());
+      peft::save_gguf_adapter(tuned, "golden", file);
+      Difference d = compare_logits(file);
+      const auto wanted = peft::GgufFile::open(path.string()), found = peft::GgufFile::open(file);
+      if (wanted.tensors().size() != found.tensors().size()) d.fail("another number of tensors");
+      for (const auto& t : wanted.tensors()) {
+        const auto* mine = found.find_tensor(t.name);
+        if (!mine || !(mine->shape == t.shape) || mine->bytes != t.bytes || std::memcmp(mine->data, t.data, std::size_t(t.bytes)) != 0)
+          d.fail(t.name + " is another one");
+      }
+      return d;
+    });
 }
 
 void check_blocks(Report& report, const fs::path& folder) {
@@ -125,7 +163,7 @@ void check_gguf(Report& report, const fs::path& root) {
       } else if (fs::exists(folder / (stem + ".logits.safetensors"))) {
         check_model(report, name, path);
       } else {
-        report.skip(name + "/logits", "GGUF adapters");
+        check_adapter(report, name, path, root);
       }
     });
   }
