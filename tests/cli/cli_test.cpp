@@ -221,6 +221,21 @@ TEST_CASE("a merged model is a Hugging Face directory that answers as model and 
   CHECK_FALSE(fs::exists(bench().path("other")));
 }
 
+TEST_CASE("a merged model is a GGUF file, where it is asked for one", "[cli]") {
+  const std::string file = bench().path("merged.gguf");
+  const auto merge = [&](const std::string& out, const std::string& dtype) {
+    return run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", out, "--dtype", dtype});
+  };
+  const Outcome merged = merge(file, "q8_0");
+  REQUIRE(merged.code == 0);
+  CHECK_THAT(merged.err, Contains("no tokenizer was written"));  // the bench's is a tokenizer.json
+  CHECK_THAT(run({"info", "--model", file}).out, Contains("Q8_0"));
+  check_refusal(merge(file, "q8_0"), 1, {file + " exists already"});
+  check_refusal(merge(bench().path("other"), "q8_0"), 1, {"dtype \"q8_0\" is not known"});
+  check_refusal(merge(bench().path("other.gguf"), "q8_1"), 1, {"did you mean \"q8_0\"?"});
+  CHECK_FALSE(fs::exists(bench().path("other.gguf")));
+}
+
 TEST_CASE("an adapter that went to GGUF and back answers as it did", "[cli]") {
   const std::string file = bench().path("adapter.gguf"), folder = bench().path("adapter-again");
   const auto exported = [&](const std::string& from, const std::string& to) {

@@ -5,4 +5,5 @@
 #include "peft/checkpoint/gguf_adapter.hpp"
 #include "peft/checkpoint/load.hpp"
 #include "peft/checkpoint/save.hpp"
+#include "peft/checkpoint/save_gguf.hpp"
 #include "peft/checkpoint/training_state.hpp"

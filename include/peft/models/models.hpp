@@ -4,6 +4,7 @@
 #include "peft/models/bert.hpp"
 #include "peft/models/config.hpp"
 #include "peft/models/gemma.hpp"
+#include "peft/models/gguf_metadata.hpp"
 #include "peft/models/glm.hpp"
 #include "peft/models/gpt2.hpp"
 #include "peft/models/llama.hpp"
