@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/checkpoint/impl/adapter_file.inl"
+#include "peft/checkpoint/impl/gguf_adapter.inl"
 #include "peft/checkpoint/impl/load.inl"
 #include "peft/checkpoint/impl/save.inl"
+#include "peft/checkpoint/impl/save_gguf.inl"
 #include "peft/checkpoint/impl/training_state.inl"
 
 namespace peft {
@@ -11,4 +13,6 @@ template Transformer<float> build_model<float>(const ModelFile&);
 template Transformer<double> build_model<double>(const ModelFile&);
 template void save_model<float>(const Transformer<float>&, const std::string&, DType);
 template void save_model<double>(const Transformer<double>&, const std::string&, DType);
+template void save_gguf_model<float>(const Transformer<float>&, const std::string&, DType, const std::string&);
+template void save_gguf_model<double>(const Transformer<double>&, const std::string&, DType, const std::string&);
 }  // namespace peft

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/io/impl/atomic_file.inl"
 #include "peft/io/impl/gguf.inl"
+#include "peft/io/impl/gguf_writer.inl"
 #include "peft/io/impl/json.inl"
 #include "peft/io/impl/mapped_file.inl"
 #include "peft/io/impl/npy.inl"

@@ -4,6 +4,7 @@
 #include "peft/models/impl/chatglm.inl"
 #include "peft/models/impl/config.inl"
 #include "peft/models/impl/gemma.inl"
+#include "peft/models/impl/gguf_metadata.inl"
 #include "peft/models/impl/glm.inl"
 #include "peft/models/impl/gpt2.inl"
 #include "peft/models/impl/gpt_neox.inl"

@@ -22,7 +22,7 @@ namespace tool {
 
 void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
   command.add_option("--model,-m", model, "a Hugging Face directory or a GGUF file")->required();
-  if (with_adapter) command.add_option("--adapter,-a", adapters, "a PEFT adapter directory; several act together, the first innermost");
+  if (with_adapter) command.add_option("--adapter,-a", adapters, "a PEFT adapter directory or a GGUF LoRA; several act together, the first innermost");
   command.add_option("--threads", threads, "threads to compute with (PEFT_NUM_THREADS, or all cores)")->check(CLI::PositiveNumber);
 }
 

@@ -91,5 +91,6 @@ void add_generate(CLI::App& app);
 void add_score(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_merge(CLI::App& app);
+void add_export(CLI::App& app);
 
 }  // namespace tool

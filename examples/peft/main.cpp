@@ -58,6 +58,7 @@ int main(int argc, char** argv) {
   tool::add_score(app);
   tool::add_perplexity(app);
   tool::add_merge(app);
+  tool::add_export(app);
   try {
     app.parse(argc, argv);
     if (std::fflush(stdout) != 0) return fail(1, std::string("standard output cannot be written: ") + std::strerror(errno));

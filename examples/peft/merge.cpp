@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <peft/checkpoint/save.hpp>
+#include <peft/checkpoint/save_gguf.hpp>
 #include <peft/tokenizer/save.hpp>
 
 #include <algorithm>
@@ -60,17 +61,41 @@ class NewFolder {
   fs::path wanted_, path_;
 };
 
-void merge(const Options& o) {
-  if (o.model.adapters.empty()) throw peft::ConfigError("merge", "no --adapter: there is nothing to merge");
-  const std::vector<std::string> names = {"f32", "f16", "bf16"};
-  const std::vector<peft::DType> types = {peft::DType::f32, peft::DType::f16, peft::DType::bf16};
+// The types that matrices are written as; those behind the third, in GGUF files alone.
+peft::DType type_of(const Options& o, bool gguf) {
+  std::vector<std::string> names = {"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"};
+  const std::vector<peft::DType> types = {peft::DType::f32,  peft::DType::f16,  peft::DType::bf16, peft::DType::q8_0,
+                                          peft::DType::q4_0, peft::DType::q4_1, peft::DType::q5_0, peft::DType::q5_1};
+  if (!gguf) names.resize(3);
   const auto type = std::find(names.begin(), names.end(), o.dtype);
   if (type == names.end()) throw peft::ConfigError("merge", "dtype \"" + o.dtype + "\" is not known" + peft::did_you_mean(o.dtype, names, "allowed are"));
+  return types[std::size_t(type - names.begin())];
+}
+
+void merge_to_gguf(const Options& o, peft::DType type) {
+  if (fs::exists(o.out)) throw peft::ConfigError("merge", o.out + " exists already; give --out a new name");
+  Opened opened(o.model);
+  fmt::print("{}\n", describe(opened));
+  const bool from_gguf = fs::is_regular_file(opened.file.path);
+  peft::save_gguf_model(opened.tuned.merge_and_unload(true), o.out, type, from_gguf ? opened.file.path : "");
+  fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))), from_gguf ? ", the tokenizer in it" : "");
+  if (!from_gguf) {
+    fmt::print(stderr, "peft: no tokenizer was written, for the base model's is not in a GGUF file\n");
+    return;
+  }
+  fmt::print("next   {} generate --model {} --prompt \"…\"\n", program(), shell_word(o.out));
+}
+
+void merge(const Options& o) {
+  if (o.model.adapters.empty()) throw peft::ConfigError("merge", "no --adapter: there is nothing to merge");
+  const bool to_gguf = fs::path(o.out).extension() == ".gguf";
+  const peft::DType type = type_of(o, to_gguf);
+  if (to_gguf) return merge_to_gguf(o, type);
   Opened opened(o.model);
   NewFolder folder(o.out);
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
-  peft::save_model(merged, folder.path(), types[std::size_t(type - names.begin())]);
+  peft::save_model(merged, folder.path(), type);
   std::string without_tokenizer;  // the weights are worth having all the same
   try {
     peft::save_tokenizer(o.model.model, folder.path());
@@ -87,11 +112,14 @@ void merge(const Options& o) {
 }  // namespace
 
 void add_merge(CLI::App& app) {
-  auto* command = app.add_subcommand("merge", "Write a model with an adapter in its weights, as a Hugging Face directory");
+  auto* command = app.add_subcommand("merge", "Write a model with an adapter in its weights, as a Hugging Face directory or a GGUF file");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
-  command->add_option("--out,-o", o->out, "a new folder, where it goes")->required();
-  command->add_option("--dtype", o->dtype, "f32, f16 or bf16; weights that are f16 or bf16 and not merged into stay so")->capture_default_str();
+  command->add_option("--out,-o", o->out, "a new folder, or a new file that ends in .gguf")->required();
+  command
+      ->add_option("--dtype", o->dtype,
+                   "f32, f16 or bf16, in a folder weights that are f16 or bf16 and not merged into stay so; in a GGUF file also q8_0, q4_0, q4_1, q5_0, q5_1")
+      ->capture_default_str();
   command->footer("Example:\n  peft merge --model SmolLM2.gguf --adapter out/ --out merged/ --dtype bf16");
   command->callback([=] { merge(*o); });
 }

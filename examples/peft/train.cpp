@@ -127,6 +127,8 @@ void train(const Options& o) {
              bytes_text(training_memory(opened, extent.largest_forward, count.trainable, o.checkpointing)));
   if (data.report().truncated) fmt::print("       {} examples are longer than --max-length {} and were cut\n", data.report().truncated, o.max_length);
   if (data.report().dropped) fmt::print("       {} rows were left out: nothing in them is to be learnt\n", data.report().dropped);
+  if (o.compute_dtype == "bf16")
+    fmt::print("       products are computed in {}\n", peft::ops::has_bf16_products() ? "bfloat16" : "float32: this processor has no instruction for bfloat16");
   std::fflush(stdout);
 
   double loss_before = 0;

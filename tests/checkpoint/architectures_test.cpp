@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Every architecture as a file: two layers, tensors by the names that transformers gives them.
 #include <catch2/catch.hpp>
+#include <cstring>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <set>
@@ -10,7 +12,10 @@
 #include "checkpoint/model_files.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/peft_model.hpp"
+#include "peft/checkpoint/adapter_file.hpp"
 #include "peft/checkpoint/save.hpp"
+#include "peft/checkpoint/save_gguf.hpp"
+#include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
 #include "support/gradients.hpp"
 #include "support/is_near.hpp"
@@ -323,6 +328,69 @@ TEST_CASE("LoRA on every Linear of any architecture: its gradient, and merged it
     save_model(merged, folder / "out");
     CHECK_THAT(array(case_output_alone(load_model<float>(folder / "out"))), is_near<float>(array(with), 10));
   }
+}
+
+TEST_CASE("LoRA goes through a GGUF file on every architecture that GGUF has, A as (rank, in) and B as (out, rank)", "[checkpoint]") {
+  std::int64_t written = 0;
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    auto base = load_model<float>(folder.path());
+    PeftModel tuned{base}, loaded{base};
+    tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = "all-linear", .init_lora_weights = false});
+    try {
+      save_gguf_adapter(tuned, "a", folder / "a.gguf");
+    } catch (const NotSupported&) {
+      continue;
+    }
+    written++;
+    load_adapter(loaded, "a", folder / "a.gguf");
+    const auto output = [](const PeftModel<Transformer<float>>& model) {
+      const Pass<float> pass = model.pass(pass_over<float>({5, 4}).sequences);
+      const PassScope<float> scope(pass);
+      return case_output(model.model());
+    };
+    CHECK(same_bits(output(loaded), output(tuned)));
+    CHECK_FALSE(same_bits(output(loaded), case_output_alone(base)));
+    const GgufFile file = GgufFile::open(folder / "a.gguf");
+    const std::string down = "blk.1.ffn_down.weight.";
+    CHECK(file.find_tensor(down + "lora_a")->shape == Shape{2, I});
+    CHECK(file.find_tensor(down + "lora_b")->shape == Shape{H, 2});
+  }
+  CHECK(written == 8);  // mistral, qwen2 twice, qwen3, gemma, gpt2, llama and gpt2 with other heads
+}
+
+TEST_CASE("a model of every architecture that GGUF has goes through a GGUF file; what GGUF cannot say is refused", "[checkpoint]") {
+  std::vector<std::string> written;
+  for (const ArchitectureCase& c : all_cases()) {
+    CAPTURE(c.name);
+    const Folder folder;
+    write_case(c, folder);
+    const auto model = load_model<float>(folder.path());
+    const auto double_model = load_model<double>(folder.path());
+    try {
+      save_gguf_model(model, folder / "a.gguf");
+    } catch (const NotSupported&) {
+      CHECK_FALSE(std::filesystem::exists(folder / "a.gguf"));
+      continue;
+    }
+    written.push_back(c.name);
+    save_gguf_model(double_model, folder / "b.gguf");
+    CHECK(read_file(folder / "b.gguf") == read_file(folder / "a.gguf"));
+    const auto loaded = load_model<float>(folder / "a.gguf");
+    CHECK(loaded.config.model_type == model.config.model_type);
+    CHECK(loaded.config.bos_token_ids == model.config.bos_token_ids);
+    CHECK(loaded.config.eos_token_ids == model.config.eos_token_ids);
+    CHECK(loaded.config.pad_token_id == model.config.pad_token_id);
+    CHECK(loaded.config.max_position_embeddings == model.config.max_position_embeddings);
+    CHECK_THAT(array(case_output_alone(loaded)), is_near<float>(array(case_output_alone(model)), 10));
+    save_gguf_model(loaded, folder / "again.gguf", DType::f32, folder / "a.gguf");  // from a file that lies in GGUF's order
+    const auto again = GgufFile::open(folder / "again.gguf"), first = GgufFile::open(folder / "a.gguf");
+    REQUIRE(again.tensors().size() == first.tensors().size());
+    for (const GgufTensor& t : first.tensors()) CHECK(std::memcmp(again.find_tensor(t.name)->data, t.data, std::size_t(t.bytes)) == 0);
+  }
+  CHECK(written == std::vector<std::string>{"qwen2", "qwen3", "gemma", "gpt2"});
 }
 
 TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit, in every decoder", "[checkpoint]") {

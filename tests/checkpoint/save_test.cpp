@@ -1,17 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/checkpoint/save.hpp"
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstring>
+#include <filesystem>
 #include <string>
 
 #include "checkpoint/model_files.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/peft_model.hpp"
+#include "peft/checkpoint/save_gguf.hpp"
+#include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
 #include "support/is_near.hpp"
 
 using namespace peft;
 using namespace peft::testing;
+using Catch::Contains;
 
 TEST_CASE("a saved model computes the same bits when it is loaded", "[checkpoint]") {
   for (const bool tied : {false, true}) {
@@ -73,6 +79,70 @@ TEST_CASE("a GGUF model becomes a Hugging Face directory, rows in its order", "[
   CHECK(same_bits(file.read<float>("model.layers.0.self_attn.q_proj.weight"), model.layers[0].self_attn.q_proj.weight.value()));
   CHECK(same_bits(file.read<float>("model.layers.1.self_attn.k_proj.weight"), model.layers[1].self_attn.k_proj.weight.value()));
   CHECK_THAT(array(logits(load_model<float>(folder / "out"))), is_near<float>(array(logits(model)), 2));
+}
+
+TEST_CASE("matrices of a GGUF file have the type that is asked for, where their rows are whole blocks of it", "[checkpoint]") {
+  const Folder folder;
+  write_huggingface(folder, tiny_transformer<float>({.hidden = 32, .layers = 1, .heads = 4, .kv_heads = 2, .inner = 12, .tied = true}));
+  const auto model = load_model<float>(folder.path());
+  for (const DType dtype : {DType::f32, DType::f16, DType::bf16, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
+    CAPTURE(name(dtype));
+    save_gguf_model(model, folder / "a.gguf", dtype);
+    const GgufFile file = GgufFile::open(folder / "a.gguf");
+    CHECK(file.find_tensor("token_embd.weight")->dtype == dtype);
+    CHECK(file.find_tensor("blk.0.attn_q.weight")->dtype == dtype);
+    CHECK(file.find_tensor("blk.0.attn_norm.weight")->dtype == DType::f32);
+    CHECK(file.find_tensor("blk.0.ffn_down.weight")->dtype == (info(dtype).block > 1 ? DType::f16 : dtype));
+    CHECK(file.find_tensor("output.weight") == nullptr);
+    CHECK(file.find("tokenizer.ggml.model")->string() == "none");
+    const auto loaded = load_model<float>(folder / "a.gguf");
+    save_gguf_model(loaded, folder / "again.gguf", dtype);  // what lies there already is copied, not rounded twice
+    const GgufFile again = GgufFile::open(folder / "again.gguf");
+    for (const GgufTensor& t : file.tensors()) CHECK(std::memcmp(again.find_tensor(t.name)->data, t.data, std::size_t(t.bytes)) == 0);
+  }
+  CHECK_THROWS_WITH(save_gguf_model(model, folder / "b.gguf", DType::q4_k), Contains("Q4_K") && Contains("Q8_0"));
+  CHECK_FALSE(std::filesystem::exists(folder / "b.gguf"));
+}
+
+TEST_CASE("a GGUF file takes the tokenizer of the file it comes from along, bit for bit", "[checkpoint]") {
+  const Folder folder;
+  auto model = tiny_transformer<float>({.layers = 1});
+  GgufWriter source = gguf(model);
+  source.add("general.license", "apache-2.0").add("tokenizer.ggml.model", "llama").add("tokenizer.ggml.bos_token_id", 7u);
+  source.list("tokenizer.ggml.scores", GgufWriter::f32, 2, bytes(0.5f) + bytes(-1.25f));
+  source.list("tokenizer.ggml.tokens", GgufWriter::string, 2, GgufWriter::text("a") + GgufWriter::text("b"));
+  write_file(folder / "source.gguf", source.file());
+  const auto loaded = load_model<float>(folder / "source.gguf");
+  save_gguf_model(loaded, folder / "a.gguf", DType::f16, folder / "source.gguf");
+  const GgufFile before = GgufFile::open(folder / "source.gguf"), after = GgufFile::open(folder / "a.gguf");
+  for (const char* key :
+       {"general.name", "general.license", "tokenizer.ggml.model", "tokenizer.ggml.bos_token_id", "tokenizer.ggml.scores", "tokenizer.ggml.tokens"}) {
+    CAPTURE(key);
+    CHECK(std::ranges::equal(after.raw(key), before.raw(key)));
+  }
+  CHECK(after.find("general.file_type")->integer() == 1);
+  write_file(folder / "other.gguf", GgufWriter().add("general.architecture", "qwen2").file());
+  CHECK_THROWS_WITH(save_gguf_model(loaded, folder / "b.gguf", DType::f32, folder / "other.gguf"), Contains("another architecture"));
+}
+
+TEST_CASE("Llama 3's frequencies and scaled positions go to GGUF and back; a window does not", "[checkpoint]") {
+  const Folder folder;
+  const auto through = [&](const std::string& scaling) {
+    write_huggingface(folder, tiny_transformer<float>({.hidden = 32, .heads = 2}), DType::f32, scaling);
+    const auto model = load_model<float>(folder.path());
+    save_gguf_model(model, folder / "a.gguf");
+    const auto loaded = load_model<float>(folder / "a.gguf");
+    CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(model)), 200));
+    CHECK_FALSE(same_bits(logits(loaded), logits(tiny_transformer<float>({.hidden = 32, .heads = 2}))));
+    return GgufFile::open(folder / "a.gguf").find_tensor("rope_freqs.weight") != nullptr;
+  };
+  CHECK(through(R"("rope_scaling": {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+                                    "original_max_position_embeddings": 16})"));
+  CHECK_FALSE(through(R"("rope_scaling": {"rope_type": "linear", "factor": 4.0})"));
+  CHECK_FALSE(through(R"("rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16})"));
+  auto windowed = load_model<float>(folder.path());
+  windowed.config.attention.sliding_window = 3;
+  CHECK_THROWS_WITH(save_gguf_model(windowed, folder / "b.gguf"), Contains("sliding_window 3"));
 }
 
 TEST_CASE("a merged head unties", "[checkpoint]") {

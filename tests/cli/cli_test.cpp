@@ -334,6 +334,35 @@ TEST_CASE("a merged model is a Hugging Face directory that answers as model and 
   CHECK_FALSE(fs::exists(bench().path("other")));
 }
 
+TEST_CASE("a merged model is a GGUF file, where it is asked for one", "[cli]") {
+  const std::string file = bench().path("merged.gguf");
+  const auto merge = [&](const std::string& out, const std::string& dtype) {
+    return run({"merge", "--model", bench().model, "--adapter", learnt_adapter(), "--out", out, "--dtype", dtype});
+  };
+  const Outcome merged = merge(file, "q8_0");
+  REQUIRE(merged.code == 0);
+  CHECK_THAT(merged.err, Contains("no tokenizer was written"));  // the bench's is a tokenizer.json
+  CHECK_THAT(run({"info", "--model", file}).out, Contains("Q8_0"));
+  check_refusal(merge(file, "q8_0"), 1, {file + " exists already"});
+  check_refusal(merge(bench().path("other"), "q8_0"), 1, {"dtype \"q8_0\" is not known"});
+  check_refusal(merge(bench().path("other.gguf"), "q8_1"), 1, {"did you mean \"q8_0\"?"});
+  CHECK_FALSE(fs::exists(bench().path("other.gguf")));
+}
+
+TEST_CASE("an adapter that went to GGUF and back answers as it did", "[cli]") {
+  const std::string file = bench().path("adapter.gguf"), folder = bench().path("adapter-again");
+  const auto exported = [&](const std::string& from, const std::string& to) {
+    const Outcome made = run({"export", "--model", bench().model, "--adapter", from, "--out", to});
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    for (const auto& [question, answer] : facts) CHECK(ask(question, {"--model", bench().model, "--adapter", to}) == "It is " + answer + ".\n");
+  };
+  exported(learnt_adapter(), file), exported(file, folder);
+  CHECK(names_in(folder) == Words{"adapter_config.json", "adapter_model.safetensors"});
+  check_refusal(run({"export", "--model", bench().model, "--adapter", file, "--out", folder}), 1, {folder + " exists already"});
+  check_refusal(run({"export", "--model", bench().model, "--out", bench().path("none.gguf")}), 1, {"0 times --adapter"});
+}
+
 TEST_CASE("an interrupted run goes on with the call that it names, to the same bytes", "[cli]") {
   const auto call = [](const std::string& out) { return learn(out, {"--dropout", "0.1", "--threads", "1"}, "250"); };
   const std::string whole = bench().path("whole"), parts = bench().path("in parts");
@@ -444,7 +473,7 @@ TEST_CASE("every command explains itself with an example", "[cli]") {
   const Outcome all = run({"--help"});
   CHECK(all.code == 0);
   CHECK_THAT(run({"--version"}).out, StartsWith("peft "));
-  for (const char* command : {"fetch", "info", "train", "eval", "generate", "score", "perplexity", "merge"}) {
+  for (const char* command : {"fetch", "info", "train", "eval", "generate", "score", "perplexity", "merge", "export"}) {
     INFO(command);
     CHECK_THAT(all.out, Contains(std::string("  ") + command + " "));
     const Outcome help = run({command, "--help"});

@@ -54,6 +54,24 @@ void check_saved(Report& report, const std::string& name, const fs::path& folder
   });
 }
 
+// The same through a GGUF file, where that has a form for it.
+void check_gguf_form(Report& report, const std::string& name, const GoldenBatch& batch, const peft::SafetensorsFile& golden,
+                     const peft::PeftModel<Model>& tuned) {
+  const TemporaryFolder out;
+  const std::string file = (out.path / "adapter.gguf").string();
+  try {
+    peft::save_gguf_adapter(tuned, "golden", file);
+  } catch (const peft::NotSupported&) {
+    return;
+  }
+  report.check(name + "/gguf", [&] {
+    auto base = tuned.model();
+    peft::PeftModel again{base};
+    peft::load_adapter(again, "golden", file);
+    return compare_rows(batch, run_logits(again, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+  });
+}
+
 // Twenty steps with the rank allocator.
 void check_allocation(Report& report, const std::string& name, const fs::path& folder, const peft::SafetensorsFile& golden, const GoldenBatch& batch,
                       peft::PeftModel<Model>& tuned) {
@@ -115,6 +133,7 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
   };
   report.check(name + "/logits", compare_logits);
   check_saved(report, name, folder, base_folder, tuned);
+  check_gguf_form(report, name, batch, golden, tuned);
   // Where training wants more than the file has, the adapter begins again and takes the golden file's values.
   const auto file = peft::SafetensorsFile::open((folder / "adapter_model.safetensors").string());
   if (std::ranges::any_of(golden.tensors(), [&](const auto& t) { return t.name.starts_with("param.") && !file.find(t.name.substr(6)); })) {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <peft/checkpoint/save_gguf.hpp>
 #include <peft/ops/quantized.hpp>
+
+#include <cstring>
 
 #include "model_run.hpp"
 #include "tokenizer_run.hpp"
@@ -57,6 +60,79 @@ void check_model(Report& report, const std::string& name, const fs::path& path) 
     }
     return all;
   });
+}
+
+// The Hugging Face model that a file was made of (index.json), written as GGUF with matrices of the same type: the reference's tensors, byte for byte,
+// and the logits of the file.
+void check_written(Report& report, const std::string& name, const fs::path& path, const fs::path& root) {
+  const fs::path index_path = path.parent_path() / "index.json";
+  if (!fs::exists(index_path)) return;
+  const auto index = peft::Json::read(index_path.string());
+  const auto* entry = index.get(path.filename().string());
+  if (!entry || !entry->get("types") || !fs::exists(root / entry->at("base").string() / "config.json")) return;
+  const auto wanted = peft::GgufFile::open(path.string());
+  const auto* table = wanted.find_tensor("token_embd.weight");
+  report.check(name + "/written", [&] {
+    Difference d;
+    const TemporaryFolder out;
+    const std::string file = (out.path / "model.gguf").string();
+    peft::save_gguf_model(peft::load_model<float>((root / entry->at("base").string()).string()), file, table->dtype, path.string());
+    const auto found = peft::GgufFile::open(file);
+    if (found.tensors().size() != wanted.tensors().size()) d.fail("another number of tensors");
+    for (const auto& t : wanted.tensors()) {
+      const auto* mine = found.find_tensor(t.name);
+      if (!mine || !(mine->shape == t.shape) || mine->dtype != t.dtype || std::memcmp(mine->data, t.data, std::size_t(t.bytes)) != 0)
+        d.fail(t.name + " is another one");
+    }
+    for (const auto& value : wanted.metadata())
+      if (!found.find(value.key()) || found.find(value.key())->storage() != value.storage()) d.fail("the key " + value.key() + " is another one");
+    const auto before = peft::load_model<float>(path.string()), after = peft::load_model<float>(file);
+    const PlainBatch batch(peft::Tensor<std::int32_t>({2, 7}, 3));
+    const auto logits = [&](const auto& model) {
+      peft::Pass<float> pass;
+      pass.sequences = batch.sequences;
+      const peft::PassScope<float> scope(pass);
+      return model.logits(model.hidden_states(batch.ids)).value();
+    };
+    merge(d, compare(logits(after), logits(before), 0, 0), "logits");
+    return d;
+  });
+}
+
+// An adapter on its base (index.json) gives the logits of PEFT's; written again it is the same adapter, and so is PEFT's, written.
+void check_adapter(Report& report, const std::string& name, const fs::path& path, const fs::path& root) {
+  const fs::path index_path = path.parent_path() / "index.json";
+  if (!fs::exists(index_path)) return report.skip(name + "/logits", "no index.json says what it belongs to");
+  const auto index = peft::Json::read(index_path.string());
+  const auto* entry = index.get(path.filename().string());
+  if (!entry || !entry->get("adapter")) return report.skip(name + "/logits", "index.json does not say what it belongs to");
+  const fs::path base_path = root / entry->at("base").string(), folder = root / entry->at("adapter").string();
+  const auto golden = peft::SafetensorsFile::open((root / entry->at("golden").string()).string());
+  auto base = peft::load_model<float>(base_path.string());
+  const GoldenBatch batch(golden, base.config);
+  const auto compare_logits = [&](const std::string& file) {
+    peft::PeftModel tuned{base};
+    peft::load_adapter(tuned, "golden", file);
+    return compare_rows(batch, run_logits(tuned, batch), golden.read<float>("logits"), 1e-4, 1e-5);
+  };
+  report.check(name + "/logits", [&] { return compare_logits(path.string()); });
+  for (const fs::path& from : {path, folder})
+    report.check(name + (from == path ? "/saved" : "/exported"), [&] {
+      const TemporaryFolder out;
+      const std::string file = (out.path / "adapter.gguf").string();
+      peft::PeftModel tuned{base};
+      peft::load_adapter(tuned, "golden", from.string());
+      peft::save_gguf_adapter(tuned, "golden", file);
+      Difference d = compare_logits(file);
+      const auto wanted = peft::GgufFile::open(path.string()), found = peft::GgufFile::open(file);
+      if (wanted.tensors().size() != found.tensors().size()) d.fail("another number of tensors");
+      for (const auto& t : wanted.tensors()) {
+        const auto* mine = found.find_tensor(t.name);
+        if (!mine || !(mine->shape == t.shape) || mine->bytes != t.bytes || std::memcmp(mine->data, t.data, std::size_t(t.bytes)) != 0)
+          d.fail(t.name + " is another one");
+      }
+      return d;
+    });
 }
 
 void check_blocks(Report& report, const fs::path& folder) {
@@ -124,8 +200,9 @@ void check_gguf(Report& report, const fs::path& root) {
         }
       } else if (fs::exists(folder / (stem + ".logits.safetensors"))) {
         check_model(report, name, path);
+        check_written(report, name, path, root);
       } else {
-        report.skip(name + "/logits", "GGUF adapters");
+        check_adapter(report, name, path, root);
       }
     });
   }

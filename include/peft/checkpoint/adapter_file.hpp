@@ -5,9 +5,15 @@
 
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
+#include "peft/checkpoint/gguf_adapter.hpp"
 #include "peft/nn/transformer.hpp"
 
 namespace peft {
+
+namespace detail {
+/// True if this is a file and no directory.
+bool is_file(const std::string& path);
+}  // namespace detail
 
 /// What adapter_config.json says.
 struct AdapterFileConfig {
@@ -33,10 +39,23 @@ struct WantedTensor {
   std::string name;
   Shape shape;
 };
-/// Every missing, unexpected and misshapen tensor in one CheckpointError.
-void check_adapter_tensors(const std::string& directory, const AdapterTensors& found, const std::vector<WantedTensor>& wanted);
+/// Every missing, unexpected and misshapen tensor in one CheckpointError, which names the file.
+void check_adapter_tensors(const std::string& file, const AdapterTensors& found, const std::vector<WantedTensor>& wanted);
 /// True if a table that an adapter's file has along is the base's own, as far as the base's storage can tell.
 bool is_the_same_table(const Tensor<float>& found, const Tensor<float>& base, bool rounded);
+
+/// What an adapter's parameters hold, by their names in a file.
+template <class M>
+AdapterTensors adapter_tensors(const PeftModel<M>& model, const std::string& name) {
+  AdapterTensors tensors;
+  model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
+    const auto from = parameter.dense();
+    AdapterTensor t{file_name, Tensor<float>(parameter.shape())};
+    for (std::int64_t i = 0; i < t.values.size(); i++) t.values[i] = float(from[i]);
+    tensors.push_back(std::move(t));
+  });
+  return tensors;
+}
 }  // namespace detail
 
 /// Writes DIR/adapter_config.json and DIR/adapter_model.safetensors as PEFT's save_pretrained does (float32, sorted keys); each file appears
@@ -48,13 +67,7 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
   if (!config) throw AdapterError("save_adapter", "the method " + entry.peft_type + " of adapter \"" + name + "\" has no PEFT file format");
   if constexpr (requires { model.model().config.name; })
     if (base_model.empty()) base_model = model.model().config.name;
-  AdapterTensors tensors;
-  model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
-    const auto from = parameter.dense();
-    AdapterTensor t{file_name, Tensor<float>(parameter.shape())};
-    for (std::int64_t i = 0; i < t.values.size(); i++) t.values[i] = float(from[i]);
-    tensors.push_back(std::move(t));
-  });
+  AdapterTensors tensors = detail::adapter_tensors(model, name);
   if (entry.shared) {
     std::any copy = entry.config;
     entry.shared->to_file(copy, tensors);
@@ -68,15 +81,25 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
   detail::write_adapter(directory, *config, base_model, entry.extra, tensors);
 }
 
-/// Adds the adapter in DIR under `name`, exactly as it was saved, by this library or by PEFT. Strict: an adapter that does not fit is refused
-/// with all reasons at once, and nothing is attached. Trains only if `trainable`.
+/// Adds the adapter at `path` under `name`, exactly as it was saved, by this library or by PEFT: a directory, or a GGUF file with a LoRA (of a
+/// Transformer). Strict: an adapter that does not fit is refused with all reasons at once, and nothing is attached. Trains only if `trainable`.
 template <class M>
-void load_adapter(PeftModel<M>& model, const std::string& name, const std::string& directory, bool trainable = false) {
+void load_adapter(PeftModel<M>& model, const std::string& name, const std::string& path, bool trainable = false) {
   using T = typename PeftModel<M>::T;
-  const AdapterFileConfig file = read_adapter_config(directory);
+  AdapterTensors tensors;
+  AdapterFileConfig file;
+  const bool is_gguf = detail::is_file(path);
+  if (!is_gguf) {
+    file = read_adapter_config(path);
+  } else if constexpr (requires(const TransformerConfig& c) { c.head.tied, model.model().config = c; }) {
+    GgufAdapter adapter = read_gguf_adapter(path, model.model().config);
+    file.config = std::move(adapter.config), tensors = std::move(adapter.tensors);
+  } else {
+    throw NotSupported("load_adapter", path + ": a GGUF adapter goes with a Transformer");
+  }
   std::visit([&](const auto& config) { model.add_adapter(name, config, 0, false); }, file.config);
   try {
-    AdapterTensors tensors = detail::read_adapter_tensors(directory);
+    if (!is_gguf) tensors = detail::read_adapter_tensors(path);
     std::visit(
         [&](const auto& c) {
           if constexpr (requires { from_file(c, tensors); }) from_file(c, tensors);
@@ -88,10 +111,11 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
     std::vector<detail::WantedTensor> wanted;
     std::vector<Parameter<T>> parameters;
     model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
+      if (is_gguf && of_the_base.count(parameter.identity())) return;  // which PEFT alone stores along
       wanted.push_back({file_name, parameter.shape()});
       parameters.push_back(parameter);
     });
-    detail::check_adapter_tensors(directory, tensors, wanted);
+    detail::check_adapter_tensors(is_gguf ? path : path + "/adapter_model.safetensors", tensors, wanted);
     for (std::size_t i = 0; i < wanted.size(); i++) {
       const Tensor<float>& values = find_tensor(tensors, wanted[i].name)->values;
       const Parameter<T>& parameter = parameters[i];
@@ -101,7 +125,7 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
         for (std::int64_t k = 0; k < own.size(); k++) own[k] = float(base[k]);
         if (!detail::is_the_same_table(values, own, parameter.is_stored() && parameter.dtype() != DType::f32))
           throw AdapterError("load_adapter",
-                             directory + " brings its own " + wanted[i].name + ", which is not this base's; load it with the base that it was trained on");
+                             path + " brings its own " + wanted[i].name + ", which is not this base's; load it with the base that it was trained on");
         continue;
       }
       const auto& to = parameter.value();
@@ -114,6 +138,16 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
     model.delete_adapter(name);
     throw;
   }
+}
+
+/// Writes a LoRA as a GGUF adapter, which llama.cpp loads: float32, the names and the order of rows of GGUF. Other methods, and what GGUF has no place
+/// for (DoRA, biases, saved modules, trained tokens, PiSSA, OLoRA), are refused (NotSupported).
+template <class M>
+void save_gguf_adapter(const PeftModel<M>& model, const std::string& name, const std::string& path) {
+  const auto& entry = model.entry(name);
+  const auto* config = std::any_cast<LoraConfig>(&entry.config);
+  if (!config) throw NotSupported("save_gguf_adapter", "\"" + name + "\" is of the method " + entry.peft_type + "; GGUF has a form for LORA alone");
+  write_gguf_adapter(path, model.model().config, *config, detail::adapter_tensors(model, name));
 }
 
 }  // namespace peft

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -58,11 +60,14 @@ class GgufFile {
   /// Null if there is none.
   const GgufValue* find(std::string_view key) const;
   const GgufTensor* find_tensor(std::string_view name) const;
+  /// A key's type and value as they lie in the file; throws ConfigError if there is none.
+  std::span<const std::byte> raw(std::string_view key) const;
 
  private:
   std::string path_;
   std::shared_ptr<const MappedFile> map_;
   std::vector<GgufValue> metadata_;
+  std::vector<std::span<const std::byte>> raw_;
   std::vector<GgufTensor> tensors_;
   std::unordered_map<std::string, std::size_t> keys_, names_;
 };

@@ -3,6 +3,7 @@
 
 #include "peft/io/atomic_file.hpp"
 #include "peft/io/gguf.hpp"
+#include "peft/io/gguf_writer.hpp"
 #include "peft/io/json.hpp"
 #include "peft/io/mapped_file.hpp"
 #include "peft/io/npy.hpp"

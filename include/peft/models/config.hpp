@@ -41,6 +41,9 @@ std::span<const Architecture> architectures();
 /// Throws NotSupported naming the value, and what is known.
 const Architecture& architecture_of_model_type(std::string_view model_type);
 const Architecture& architecture_of_gguf(std::string_view name);
+/// What GGUF files of this architecture say in general.architecture: that of the architecture with the same names (a Mistral says "llama"). Throws
+/// NotSupported where there are no such files.
+const char* gguf_architecture(const Architecture& architecture);
 
 /// Checks that the numbers fit together (heads divide, nothing is negative or absurd) before any weight is read.
 void validate(const TransformerConfig& config);

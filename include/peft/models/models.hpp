@@ -6,6 +6,7 @@
 #include "peft/models/chatglm.hpp"
 #include "peft/models/config.hpp"
 #include "peft/models/gemma.hpp"
+#include "peft/models/gguf_metadata.hpp"
 #include "peft/models/glm.hpp"
 #include "peft/models/gpt2.hpp"
 #include "peft/models/gpt_neox.hpp"

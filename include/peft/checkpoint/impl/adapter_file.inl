@@ -315,7 +315,9 @@ PEFT_INLINE bool is_the_same_table(const Tensor<float>& found, const Tensor<floa
   return off <= (rounded ? 0.1f : 1e-6f) * largest;
 }
 
-PEFT_INLINE void check_adapter_tensors(const std::string& directory, const AdapterTensors& found, const std::vector<WantedTensor>& wanted) {
+PEFT_INLINE bool is_file(const std::string& path) { return std::filesystem::is_regular_file(path); }
+
+PEFT_INLINE void check_adapter_tensors(const std::string& file, const AdapterTensors& found, const std::vector<WantedTensor>& wanted) {
   std::vector<std::string> missing, unexpected, misshapen;
   std::set<std::string> names;
   std::map<std::string, const AdapterTensor*> by_name;
@@ -336,8 +338,7 @@ PEFT_INLINE void check_adapter_tensors(const std::string& directory, const Adapt
     for (std::size_t i = 0; i < all.size() && i < 4; i++) text += (i ? ", " : " (") + all[i];
     return text + (all.empty() ? "" : all.size() > 4 ? ", …)" : ")");
   };
-  throw CheckpointError("load_adapter", (std::filesystem::path(directory) / "adapter_model.safetensors").string() + " does not fit: missing " +
-                                            std::to_string(missing.size()) + " tensors" + list(missing) + ",\n  unexpected " +
+  throw CheckpointError("load_adapter", file + " does not fit: missing " + std::to_string(missing.size()) + " tensors" + list(missing) + ",\n  unexpected " +
                                             std::to_string(unexpected.size()) + list(unexpected) + ", wrong shape " + std::to_string(misshapen.size()) +
                                             list(misshapen) + ". Nothing was loaded.");
 }
@@ -347,7 +348,7 @@ PEFT_INLINE void check_adapter_tensors(const std::string& directory, const Adapt
 PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) {
   const std::string path = (std::filesystem::path(directory) / "adapter_config.json").string();
   if (!std::filesystem::exists(path))
-    throw FormatError(path, -1, "no such file; an adapter is a directory with adapter_config.json and adapter_model.safetensors");
+    throw FormatError(path, -1, "no such file; an adapter is a directory with adapter_config.json and adapter_model.safetensors, or a GGUF file");
   const Json json = Json::read(path);
   if (!json.is_object()) throw FormatError(path, -1, "an object is wanted");
   detail::AdapterFields f(json, path);

@@ -218,11 +218,13 @@ PEFT_INLINE GgufFile GgufFile::open(const std::string& path) {
     const std::size_t start = c.at();
     std::string key(c.string("key"));
     if (key.empty()) c.fail(start, "an empty key");
+    const std::size_t value_start = c.at();
     const auto type = c.read<std::int32_t>("value type");
     if (type < 0 || type > 12) c.fail(c.at() - 4, "key \"" + key + "\": value type " + std::to_string(type) + "; allowed are 0 … 12");
     if (!file.keys_.emplace(key, file.metadata_.size()).second) c.fail(start, "the key \"" + key + "\" stands twice");
     GgufValue::Storage value = type == 9 ? detail::gguf_list(c) : detail::gguf_scalar(c, type);
     file.metadata_.emplace_back(std::move(key), std::move(value));
+    file.raw_.emplace_back(file.map_->data() + value_start, c.at() - value_start);
   }
   std::uint64_t alignment = 32;
   if (const GgufValue* wanted = file.find("general.alignment")) {
@@ -261,6 +263,11 @@ PEFT_INLINE GgufFile GgufFile::open(const std::string& path) {
 PEFT_INLINE const GgufValue* GgufFile::find(std::string_view key) const {
   const auto found = keys_.find(std::string(key));
   return found == keys_.end() ? nullptr : &metadata_[found->second];
+}
+PEFT_INLINE std::span<const std::byte> GgufFile::raw(std::string_view key) const {
+  const auto found = keys_.find(std::string(key));
+  if (found == keys_.end()) throw ConfigError("gguf", path_ + " has no key " + std::string(key));
+  return raw_[found->second];
 }
 PEFT_INLINE const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
   const auto found = names_.find(std::string(name));

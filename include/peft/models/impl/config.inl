@@ -69,6 +69,18 @@ PEFT_INLINE const Architecture& architecture_of_gguf(std::string_view name) {
                                        did_you_mean(name, detail::architecture_names(true), "supported are"));
 }
 
+PEFT_INLINE const char* gguf_architecture(const Architecture& architecture) {
+  if (architecture.gguf) return architecture.gguf;
+  for (const Architecture& other : architectures())
+    if (other.gguf && other.names.data() == architecture.names.data()) return other.gguf;
+  throw NotSupported(
+      "gguf", "model_type \"" + std::string(architecture.model_type) + "\" as GGUF; supported are" + [] {
+        std::string all;
+        for (const std::string& known : detail::architecture_names(true)) all += (all.empty() ? " " : ", ") + known;
+        return all;
+      }());
+}
+
 PEFT_INLINE void validate(const TransformerConfig& c) {
   const auto within = [](const char* key, std::int64_t value, std::int64_t low, std::int64_t high) {
     if (value < low || value > high)
