@@ -35,5 +35,6 @@ def write(root):
         out = model(**inputs, output_hidden_states=True)
         out.loss.backward()
         t = dict(inputs, logits=out.logits, loss=out.loss, last_hidden_state=out.hidden_states[-1])
-        t.update({"grad." + key: p.grad for key, p in model.named_parameters()})
+        in_file = {"lm_head.weight": "embed_out.weight"} if config.model_type == "gpt_neox" else {}
+        t.update({"grad." + in_file.get(key, key): p.grad for key, p in model.named_parameters()})
         save(root / "models" / name / "golden.safetensors", t)
