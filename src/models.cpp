@@ -9,3 +9,4 @@
 #include "peft/models/impl/mistral.inl"
 #include "peft/models/impl/phi3.inl"
 #include "peft/models/impl/qwen.inl"
+#include "peft/models/impl/t5.inl"

@@ -11,3 +11,4 @@
 #include "peft/models/mistral.hpp"
 #include "peft/models/phi3.hpp"
 #include "peft/models/qwen.hpp"
+#include "peft/models/t5.hpp"

@@ -19,25 +19,28 @@ struct AttentionCore {
   struct Input {
     Variable<T> q, k, v;
     AttentionSpans<T> spans;
+    Variable<T> relative_bias = {};
+    std::int64_t relative_zero = 0;
   };
   using Output = Variable<T>;
   ops::AttentionShape shape{};
   std::string path{};
   AdapterSlot<AttentionCore> adapters{};
 
-  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape); }
+  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape, in.relative_bias, in.relative_zero); }
   Variable<T> operator()(const Input& in) const { return adapters(*this, in); }
   AttentionCore dense() const { throw AdapterError("merge", "an adapter on attention itself has no weight to be merged into"); }
   static void describe(auto&, auto&&) {}
 };
 
-/// Grouped-query self-attention. What an architecture lacks (norms of the heads, rotary positions) is absent here.
+/// Grouped-query attention. What an architecture lacks (norms of the heads, rotary positions) is absent here.
 ///
 ///     x ── q_proj ── (q_norm) ── (rope) ──┐
 ///     x ── k_proj ── (k_norm) ── (rope) ──┤ core ── o_proj ── y
 ///     x ── v_proj ────────────────────────┘
 ///
-/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's.
+/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's. Cross-attention has its keys and values from the rows of the
+/// Pass's source, the encoder's output.
 template <Scalar T>
 struct Attention {
   using Scalar_ = T;
@@ -48,6 +51,7 @@ struct Attention {
   std::optional<Norm<T>> q_norm, k_norm;  // of each head, in front of the rotation
   AttentionCore<T> core;
   std::shared_ptr<Rotary<T>> rotary;
+  bool cross = false;      // keys and values are the source's
   std::int64_t layer = 0;  // which layer of a cache or a prefix is its own
   std::string path{};
   AdapterSlot<Attention> adapters{};
@@ -57,6 +61,7 @@ struct Attention {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->sequences) throw Error("attention", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     const Sequences& sequences = *pass->sequences;
+    if (cross) return o_proj(core(across(x, *pass)));
     auto [q, k, v] = projections(x);
     if (q_norm) q = (*q_norm)(q);
     if (k_norm) k = (*k_norm)(k);
@@ -65,7 +70,7 @@ struct Attention {
       q = rope(std::move(q), sequences.positions(), table);
       k = rope(std::move(k), sequences.positions(), table);
     }
-    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}};
+    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}, pass->relative_bias, pass->relative_zero};
     in.spans.reserve(sequences.size());
     for (std::size_t i = 0; i < sequences.size(); i++) {
       const Sequence& s = sequences[i];
@@ -116,6 +121,23 @@ struct Attention {
   struct Projections {
     Variable<T> q, k, v;
   };
+  typename AttentionCore<T>::Input across(const Variable<T>& x, const Pass<T>& pass) const {
+    if (!pass.source) throw Error("attention", "cross-attention without a source: Transformer::encode puts it into the Pass");
+    const Sequences &sequences = *pass.sequences, &source = *pass.source_sequences;
+    if (source.size() != sequences.size())
+      throw ShapeError("attention", std::to_string(sequences.size()) + " sequences are decoded from " + std::to_string(source.size()) + " sources");
+    typename AttentionCore<T>::Input in;
+    in.q = q_proj(x);
+    const Pass<T> at_source = pass.at_source();
+    const PassScope<T> scope(at_source);
+    in.k = k_proj(pass.source), in.v = v_proj(pass.source);
+    for (std::size_t i = 0; i < sequences.size(); i++) {
+      AttentionSpan<T> span;
+      span.begin = sequences[i].begin, span.end = sequences[i].end, span.key_begin = source[i].begin, span.key_end = source[i].end;
+      in.spans.push_back(std::move(span));
+    }
+    return in;
+  }
   Projections projections(const Variable<T>& x) const {
     if (!qkv_proj) return {q_proj(x), k_proj(x), v_proj(x)};
     const Variable<T> all = (*qkv_proj)(x);
