@@ -13,3 +13,4 @@
 #include "peft/models/impl/opt.inl"
 #include "peft/models/impl/phi3.inl"
 #include "peft/models/impl/qwen.inl"
+#include "peft/models/impl/t5.inl"

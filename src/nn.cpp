@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/nn/impl/front.inl"
 #include "peft/nn/impl/module.inl"
+#include "peft/nn/impl/relative_positions.inl"
 #include "peft/nn/impl/sequences.inl"
 #include "peft/nn/impl/transformer.inl"
 

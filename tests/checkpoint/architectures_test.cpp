@@ -82,6 +82,38 @@ const std::vector<FileTensor> gpt2_tensors = {{"transformer.wte", {V, H}},
                                               {"transformer.h.{}.mlp.c_fc", {H, I}, true, true},
                                               {"transformer.h.{}.mlp.c_proj", {I, H}, true, true},
                                               {"transformer.ln_f", {H}, true}};
+// T5's modules; the heads are 3 wide, so that they do not add up to the hidden size.
+std::vector<FileTensor> t5_tensors(bool gated, bool tied) {
+  std::vector<FileTensor> all = {{"shared", {V, H}},
+                                 {"encoder.block.0.layer.0.SelfAttention.relative_attention_bias", {4, 2}},
+                                 {"encoder.final_layer_norm", {H}},
+                                 {"decoder.block.0.layer.0.SelfAttention.relative_attention_bias", {4, 2}},
+                                 {"decoder.final_layer_norm", {H}}};
+#define PEFT_T5_ATTENTION(layer, name)                                                                                       \
+  {layer ".layer_norm", {H}}, {layer "." name ".q", {6, H}}, {layer "." name ".k", {6, H}}, {layer "." name ".v", {6, H}}, { \
+    layer "." name ".o", { H, 6 }                                                                                            \
+  }
+  all = all + std::vector<FileTensor>{PEFT_T5_ATTENTION("encoder.block.{}.layer.0", "SelfAttention"),
+                                      PEFT_T5_ATTENTION("decoder.block.{}.layer.0", "SelfAttention"),
+                                      PEFT_T5_ATTENTION("decoder.block.{}.layer.1", "EncDecAttention")};
+#undef PEFT_T5_ATTENTION
+  all = all + std::vector<FileTensor>{{"encoder.block.{}.layer.1.layer_norm", {H}},
+                                      {"encoder.block.{}.layer.1.DenseReluDense.wo", {H, I}},
+                                      {"decoder.block.{}.layer.2.layer_norm", {H}},
+                                      {"decoder.block.{}.layer.2.DenseReluDense.wo", {H, I}}};
+  if (gated)
+    all = all + std::vector<FileTensor>{{"encoder.block.{}.layer.1.DenseReluDense.wi_0", {I, H}},
+                                        {"encoder.block.{}.layer.1.DenseReluDense.wi_1", {I, H}},
+                                        {"decoder.block.{}.layer.2.DenseReluDense.wi_0", {I, H}},
+                                        {"decoder.block.{}.layer.2.DenseReluDense.wi_1", {I, H}}};
+  else
+    all = all + std::vector<FileTensor>{{"encoder.block.{}.layer.1.DenseReluDense.wi", {I, H}}, {"decoder.block.{}.layer.2.DenseReluDense.wi", {I, H}}};
+  if (!tied) all.push_back({"lm_head", {V, H}});
+  return all;
+}
+const std::string t5_keys =
+    R"("vocab_size": 11, "d_model": 8, "num_layers": 2, "num_heads": 2, "d_kv": 3, "d_ff": 6, "relative_attention_num_buckets": 4,
+       "relative_attention_max_distance": 6, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0)";
 // BERT's modules below a prefix ("bert." or none).
 #define PEFT_BERT_TENSORS(prefix)                                                                                                                         \
   {prefix "embeddings.word_embeddings", {V, H}}, {prefix "embeddings.position_embeddings", {16, H}}, {prefix "embeddings.token_type_embeddings", {2, H}}, \
@@ -133,6 +165,8 @@ std::vector<ArchitectureCase> all_cases() {
                                {"model.norm", {H}},
                                {"lm_head", {V, H}}} +
            gate_up},
+      {"t5", of("t5", "T5ForConditionalGeneration", t5_keys), t5_tensors(false, true)},
+      {"mt5 with a head of its own", of("mt5", "MT5ForConditionalGeneration", t5_keys, R"(, "tie_word_embeddings": false)"), t5_tensors(true, false)},
       {"chatglm",
        of("chatglm", "ChatGLMForConditionalGeneration", chatglm_keys),
        {{"transformer.embedding.word_embeddings", {V, H}},
@@ -230,9 +264,18 @@ std::vector<std::int32_t> case_ids(std::int64_t n) {
   for (auto& id : ids) id += 2;
   return ids;
 }
+// The current pass; what an encoder-decoder decodes has one source that is shorter and one that is longer.
+template <Scalar T>
+Pass<T> case_pass(const Transformer<T>& model) {
+  Pass<T> pass = *Pass<T>::current();
+  if (!model.encoder_layers.empty()) model.encode(pass, Sequences::of_lengths(std::vector<std::int64_t>{3, 6}), case_ids(9));
+  return pass;
+}
 // What the model's task makes of two sequences of 5 and 4 tokens.
 template <Scalar T>
 Variable<T> case_loss(const Transformer<T>& model) {
+  const Pass<T> pass = case_pass(model);
+  const PassScope<T> scope(pass);
   const std::vector<std::int32_t> types = {0, 0, 1, 1, 1, 0, 1, 0, 1};
   const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9));
   const std::vector<std::int32_t> classes = {1, 0}, starts = {3, 0}, ends = {4, ignore_index};
@@ -249,6 +292,8 @@ Variable<T> case_loss(const Transformer<T>& model) {
 }
 template <class M>
 Tensor<float> case_output(const M& transformer) {
+  const Pass<float> pass = case_pass(transformer);
+  const PassScope<float> scope(pass);
   const auto hidden = transformer.hidden_states(case_ids(9));
   return (transformer.config.head.task == TaskType::feature_extraction ? hidden : transformer.logits(hidden)).value().clone();
 }
@@ -402,11 +447,13 @@ TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit,
     const AttentionConfig& a = model.config.attention;
     if (!a.causal) continue;
     const auto ids = case_ids(12);
-    const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}));
+    Pass<float> source;
+    if (!model.encoder_layers.empty()) model.encode(source, Sequences::of_lengths(std::vector<std::int64_t>{7}), case_ids(7));
+    const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}, source));
     KvCache<float> cache(2, a.num_key_value_heads * a.head_dim, 2);
     std::int64_t row = 0;
     for (const std::int64_t n : {5, 1, 1, 4, 1}) {
-      Pass<float> pass;
+      Pass<float> pass = source;
       Sequence s;
       s.end = n, s.first_position = row;
       pass.sequences = std::make_shared<Sequences>(std::vector<Sequence, PoolAllocator<Sequence>>{s});
@@ -441,6 +488,24 @@ TEST_CASE("each sequence of a batch may have its own adapter, in front of a head
   const Tensor<float> both = case_output(tuned.model());
   CHECK_THAT(array(both.row_range(0, 1)), is_near<float>(array(a.row_range(0, 1))));
   CHECK_THAT(array(both.row_range(1, 2)), is_near<float>(array(b.row_range(1, 2))));
+}
+
+TEST_CASE("T5's head is the embedding unless the file has another, whatever its configuration says", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases()) {
+    if (std::string(c.name) != "t5" && std::string(c.name) != "mt5 with a head of its own") continue;
+    const Folder folder;
+    write_case(c, folder);
+    const bool tied = std::string(c.name) == "t5";
+    const auto model = load_model<float>(folder.path());
+    CHECK(model.config.head.scale == (tied ? Approx(1 / std::sqrt(8.0)) : Approx(1.0)));
+    Json config = Json::read(folder / "config.json");
+    config.set("tie_word_embeddings", Json(!tied)), config.set("scale_decoder_outputs", Json(tied));
+    write_file(folder / "config.json", config.dump());
+    const auto again = load_model<float>(folder.path());
+    CHECK(again.config.head.tied == tied);
+    CHECK((again.lm_head.weight.identity() == again.embed_tokens.weight.identity()) == tied);
+    CHECK(same_bits(case_output_alone(again), case_output_alone(model)));
+  }
 }
 
 TEST_CASE("a Conv1D is seen as (out, in), and one site", "[checkpoint]") {
@@ -539,6 +604,8 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "rope_ratio": 50)"), Contains("rope_ratio 50 is not supported"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4 is not supported"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "architectures": ["ChatGLMForSequenceClassification"])"), Contains("\"ChatGLMForSequenceClassification\""));
+  CHECK_THAT(reason("t5", t5_keys + R"(, "architectures": ["T5EncoderModel"])"), Contains("is not supported for an encoder-decoder"));
+  CHECK_THAT(reason("t5", t5_keys + R"(, "feed_forward_proj": "gated-mish")"), Contains("feed_forward_proj \"mish\" is not supported"));
   CHECK_THAT(reason("gemma", llama_keys + R"(, "use_bidirectional_attention": true)"), Contains("use_bidirectional_attention true is not supported"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "scale_attn_by_inverse_layer_idx": true)"), Contains("scale_attn_by_inverse_layer_idx true"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "architectures": ["GPT2DoubleHeadsModel2"])"), Contains("\"GPT2DoubleHeadsModel2\" is not supported"));

@@ -192,3 +192,61 @@ TEST_CASE("YaRN's frequencies are those that transformers computes", "[nn]") {
   yarn.original_max_position_embeddings = 64, yarn.beta_fast = 4, yarn.beta_slow = 0.5, yarn.attention_factor = 1.3, yarn.truncate = false;
   check({1, 0.291525632, 0.0506643951, 0.00790569466, 0.0025, 0.000790569466, 0.00025, 7.90569466e-05}, 1.3);
 }
+
+TEST_CASE("buckets of distances are those that transformers computes", "[nn]") {
+  const std::vector<std::int64_t> distances = {-200, -128, -127, -91, -64, -63, -46, -32, -31, -23, -16, -15, -12, -8, -7,
+                                               -1,   0,    1,    7,   8,   11,  12,  16,  32,  64,  90,  91,  128, 300};
+  const auto buckets = [&](bool bidirectional, std::int64_t n, std::int64_t max_distance) {
+    std::vector<std::int32_t> found;
+    for (const std::int64_t d : distances) found.push_back(relative_bucket(d, bidirectional, n, max_distance));
+    return found;
+  };
+  CHECK(buckets(true, 32, 128) ==
+        std::vector<std::int32_t>{15, 15, 15, 15, 14, 13, 13, 12, 11, 11, 10, 9, 9, 8, 7, 1, 0, 17, 23, 24, 24, 25, 26, 28, 30, 30, 31, 31, 31});
+  CHECK(buckets(false, 32, 128) ==
+        std::vector<std::int32_t>{31, 31, 31, 29, 26, 26, 24, 21, 21, 18, 16, 15, 12, 8, 7, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  CHECK(buckets(true, 8, 12) == std::vector<std::int32_t>{3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 1, 0, 5, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7});
+}
+
+TEST_CASE("cross-attention: each row is a mean of its source's values, by the softmax of its scores", "[nn][gradcheck]") {
+  Random random(5);
+  Attention<double> a;
+  a.cross = true;
+  for (Linear<double>* l : {&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj}) *l = Linear<double>(6, 6, random);
+  a.core.shape = {2, 2, 3, 0.7, false, 0};
+  const auto x = normal({9, 6}, 1), from = normal({7, 6}, 2);
+  Pass<double> pass = pass_over<double>({5, 4});
+  {
+    const PassScope<double> scope(pass);
+    CHECK_THROWS_WITH(a(Variable<double>(x)), Contains("cross-attention without a source"));
+  }
+  pass.source_sequences = Sequences::of_lengths(std::vector<std::int64_t>{2, 5}), pass.source = Variable<double>(from);
+  const auto of = [&](const Variable<double>& rows_of_x, const Variable<double>& source) {
+    pass.source = source;
+    const PassScope<double> scope(pass);
+    return a(rows_of_x);
+  };
+  const Tensor<double> found = of(Variable<double>(x), Variable<double>(from)).value().clone();
+  const Tensor<double> q = a.q_proj(Variable<double>(x)).value().clone(), k = a.k_proj(Variable<double>(from)).value().clone(),
+                       v = a.v_proj(Variable<double>(from)).value().clone();
+  Tensor<double> context({9, 6}, 0.0);
+  for (std::int64_t i = 0; i < 9; i++)
+    for (std::int64_t head = 0; head < 2; head++) {
+      double total = 0;
+      const auto each = [&](auto f) {
+        for (std::int64_t j = i < 5 ? 0 : 2; j < (i < 5 ? 2 : 7); j++) {
+          double score = 0;
+          for (std::int64_t c = 3 * head; c < 3 * head + 3; c++) score += 0.7 * q(i, c) * k(j, c);
+          f(j, std::exp(score));
+        }
+      };
+      each([&](std::int64_t, double e) { total += e; });
+      each([&](std::int64_t j, double e) {
+        for (std::int64_t c = 3 * head; c < 3 * head + 3; c++) context(i, c) += e / total * v(j, c);
+      });
+    }
+  CHECK_THAT(array(found), is_near<double>(array(a.o_proj(Variable<double>(context)).value())));
+  CHECK(gradcheck([&](const Variables& in) { return of(in[0], in[1]); }, {x, from}, {a.q_proj.weight, a.k_proj.weight, a.v_proj.bias}));
+  pass.source_sequences = Sequences::of_lengths(std::vector<std::int64_t>{7});
+  CHECK_THROWS_WITH(of(Variable<double>(x), Variable<double>(from)), Contains("2 sequences are decoded from 1 sources"));
+}

@@ -4,11 +4,31 @@
 namespace parity {
 
 GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config) {
-  const auto all_ids = golden.read<std::int32_t>("input_ids");
+  auto all_ids = golden.read<std::int32_t>("input_ids");
   mask = golden.read<std::int32_t>("attention_mask");
   const auto tasks = golden.find("task_ids") ? golden.read<std::int32_t>("task_ids") : peft::Tensor<std::int32_t>();
   const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
   const auto types = golden.find("token_type_ids") ? golden.read<std::int32_t>("token_type_ids") : peft::Tensor<std::int32_t>();
+  if (config.num_encoder_layers > 0) {
+    std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
+    for (std::int64_t b = 0; b < all_ids.rows(); b++) {
+      peft::Sequence s;
+      s.begin = std::int64_t(source_ids.size()), s.id = std::uint64_t(b);
+      if (tasks) s.task = tasks[b];
+      for (std::int64_t t = 0; t < all_ids.cols(); t++)
+        if (mask(b, t)) source_ids.push_back(all_ids(b, t));
+      s.end = std::int64_t(source_ids.size());
+      packed.push_back(s);
+    }
+    sources = std::make_shared<peft::Sequences>(std::move(packed));
+    // The decoder reads the labels, one behind.
+    all_ids = peft::Tensor<std::int32_t>(labels.shape()), mask = peft::Tensor<std::int32_t>(labels.shape());
+    for (std::int64_t b = 0; b < labels.rows(); b++)
+      for (std::int64_t t = 0; t < labels.cols(); t++) {
+        mask(b, t) = labels(b, t) != peft::ignore_index;
+        all_ids(b, t) = t == 0 ? std::int32_t(config.decoder_start_token_id) : mask(b, t - 1) ? labels(b, t - 1) : std::int32_t(config.pad_token_id);
+      }
+  }
   rows = all_ids.rows(), length = all_ids.cols();
   const std::int64_t shift = config.head.task == peft::TaskType::causal_lm ? 1 : 0;
   if (labels && config.head.task == peft::TaskType::seq_cls) targets.assign(labels.span().begin(), labels.span().end());

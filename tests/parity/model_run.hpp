@@ -41,6 +41,9 @@ struct GoldenBatch {
   std::vector<std::int64_t> places;            // of each packed row in the padded (B · T)
   std::shared_ptr<const peft::Sequences> sequences;
   peft::Tensor<std::int32_t> mask;  // (rows, length)
+  // Of an encoder-decoder, whose rows above are the decoder's.
+  std::vector<std::int32_t> source_ids;
+  std::shared_ptr<const peft::Sequences> sources;
 
   explicit GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config = {});
 };
@@ -116,6 +119,10 @@ struct Run {
         token_types.assign(ids.size(), 0);
         for (std::size_t i = 0; i < rows.place.size(); i++) token_types[std::size_t(rows.place[i])] = batch.token_types[i];
       }
+    }
+    if (batch.sources) {
+      std::vector<std::int32_t> source_ids = batch.source_ids;
+      transformer_of(model).encode(pass, batch.sources, source_ids);
     }
     scope.emplace(pass);
   }

@@ -15,3 +15,4 @@
 #include "peft/models/opt.hpp"
 #include "peft/models/phi3.hpp"
 #include "peft/models/qwen.hpp"
+#include "peft/models/t5.hpp"

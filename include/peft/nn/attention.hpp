@@ -19,27 +19,28 @@ struct AttentionCore {
   struct Input {
     Variable<T> q, k, v;
     AttentionSpans<T> spans;
-    Variable<T> bias = {};  // (distances, heads), by the distance of key and query; `zero`: the row of distance 0
-    std::int64_t zero = 0;
+    Variable<T> relative_bias = {};  // (distances, heads), by the distance of key and query; relative_zero: the row of distance 0
+    std::int64_t relative_zero = 0;
   };
   using Output = Variable<T>;
   ops::AttentionShape shape{};
   std::string path{};
   AdapterSlot<AttentionCore> adapters{};
 
-  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape, in.bias, in.zero); }
+  Variable<T> forward(const Input& in) const { return attention<T>(in.q, in.k, in.v, in.spans, shape, in.relative_bias, in.relative_zero); }
   Variable<T> operator()(const Input& in) const { return adapters(*this, in); }
   AttentionCore dense() const { throw AdapterError("merge", "an adapter on attention itself has no weight to be merged into"); }
   static void describe(auto&, auto&&) {}
 };
 
-/// Grouped-query self-attention. What an architecture lacks (norms of the heads, rotary positions) is absent here.
+/// Grouped-query attention. What an architecture lacks (norms of the heads, rotary positions) is absent here.
 ///
 ///     x ── q_proj ── (q_norm) ── (rope) ──┐
 ///     x ── k_proj ── (k_norm) ── (rope) ──┤ core ── o_proj ── y
 ///     x ── v_proj ────────────────────────┘
 ///
-/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's, of all heads or (qkv_by_head) of each head.
+/// q, k and v are three Linears, or one whose rows are q's, then k's, then v's, of all heads or (qkv_by_head) of each head. Cross-attention has its
+/// keys and values from the rows of the Pass's source, the encoder's output.
 template <Scalar T>
 struct Attention {
   using Scalar_ = T;
@@ -52,6 +53,7 @@ struct Attention {
   std::shared_ptr<Rotary<T>> rotary;
   bool qkv_by_head = false;
   std::vector<double> alibi_slopes;  // one a head: slope · (key − query) is added to a score (arXiv:2108.12409)
+  bool cross = false;                // keys and values are the source's
   std::int64_t layer = 0;            // which layer of a cache or a prefix is its own
   std::string path{};
   AdapterSlot<Attention> adapters{};
@@ -61,6 +63,7 @@ struct Attention {
     const Pass<T>* pass = Pass<T>::current();
     if (!pass || !pass->sequences) throw Error("attention", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     const Sequences& sequences = *pass->sequences;
+    if (cross) return o_proj(core(across(x, *pass)));
     auto [q, k, v] = projections(x);
     if (q_norm) q = (*q_norm)(q);
     if (k_norm) k = (*k_norm)(k);
@@ -69,7 +72,7 @@ struct Attention {
       q = rope(std::move(q), sequences.positions(), table);
       k = rope(std::move(k), sequences.positions(), table);
     }
-    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}, {}, 0};
+    typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}, pass->relative_bias, pass->relative_zero};
     in.spans.reserve(sequences.size());
     for (std::size_t i = 0; i < sequences.size(); i++) {
       const Sequence& s = sequences[i];
@@ -97,7 +100,7 @@ struct Attention {
       }
       in.spans.push_back(std::move(span));
     }
-    if (!alibi_slopes.empty()) in.bias = distances(in.spans), in.zero = in.bias.rows() - 1;
+    if (!alibi_slopes.empty()) in.relative_bias = distances(in.spans), in.relative_zero = in.relative_bias.rows() - 1;
     return o_proj(core(in));
   }
   Variable<T> operator()(const Variable<T>& x) const { return adapters(*this, x); }
@@ -133,6 +136,23 @@ struct Attention {
   struct Projections {
     Variable<T> q, k, v;
   };
+  typename AttentionCore<T>::Input across(const Variable<T>& x, const Pass<T>& pass) const {
+    if (!pass.source) throw Error("attention", "cross-attention without a source: Transformer::encode puts it into the Pass");
+    const Sequences &sequences = *pass.sequences, &source = *pass.source_sequences;
+    if (source.size() != sequences.size())
+      throw ShapeError("attention", std::to_string(sequences.size()) + " sequences are decoded from " + std::to_string(source.size()) + " sources");
+    typename AttentionCore<T>::Input in;
+    in.q = q_proj(x);
+    const Pass<T> at_source = pass.at_source();
+    const PassScope<T> scope(at_source);
+    in.k = k_proj(pass.source), in.v = v_proj(pass.source);
+    for (std::size_t i = 0; i < sequences.size(); i++) {
+      AttentionSpan<T> span;
+      span.begin = sequences[i].begin, span.end = sequences[i].end, span.key_begin = source[i].begin, span.key_end = source[i].end;
+      in.spans.push_back(std::move(span));
+    }
+    return in;
+  }
   Projections projections(const Variable<T>& x) const {
     if (!qkv_proj) return {q_proj(x), k_proj(x), v_proj(x)};
     const Variable<T> all = (*qkv_proj)(x);

@@ -36,13 +36,17 @@ struct ResidualJoin {
 };
 
 /// One layer:  h ← h + attention(norm h);  h ← h + mlp(norm h).  Where the norms stand is which of them are there: in front of each sublayer
-/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT). parallel: both sublayers read the same h (GPT-NeoX).
+/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT). parallel: both sublayers read the same h (GPT-NeoX). The decoder of
+/// an encoder-decoder has between the two  h ← h + cross_attention(norm h, source).
 template <Scalar T>
 struct Block {
   std::optional<Norm<T>> input_layernorm;
   Attention<T> self_attn;
   std::optional<Norm<T>> post_self_attn_layernorm;
   ResidualJoin<T> attention_join;
+  std::optional<Norm<T>> cross_attn_layernorm;
+  std::optional<Attention<T>> cross_attn;
+  std::optional<ResidualJoin<T>> cross_attention_join;
   std::optional<Norm<T>> post_attention_layernorm;  // in front of the MLP; Llama's name for it
   Mlp<T> mlp;
   std::optional<Norm<T>> post_mlp_layernorm;
@@ -57,6 +61,10 @@ struct Block {
       return mlp_join(attention_join(std::move(h), std::move(y)), std::move(z));
     }
     h = attention_join(std::move(h), std::move(y));
+    if (cross_attn) {
+      y = (*cross_attn)(cross_attn_layernorm ? (*cross_attn_layernorm)(h) : h);
+      h = (*cross_attention_join)(std::move(h), std::move(y));
+    }
     y = mlp(post_attention_layernorm ? (*post_attention_layernorm)(h) : h);
     if (post_mlp_layernorm) y = (*post_mlp_layernorm)(y);
     return mlp_join(std::move(h), std::move(y));
@@ -66,6 +74,11 @@ struct Block {
     visit("self_attn", self.self_attn);
     if (self.post_self_attn_layernorm) visit("post_self_attn_layernorm", *self.post_self_attn_layernorm);
     visit("attention_join", self.attention_join);
+    if (self.cross_attn) {
+      if (self.cross_attn_layernorm) visit("cross_attn_layernorm", *self.cross_attn_layernorm);
+      visit("cross_attn", *self.cross_attn);
+      visit("cross_attention_join", *self.cross_attention_join);
+    }
     if (self.post_attention_layernorm) visit("post_attention_layernorm", *self.post_attention_layernorm);
     visit("mlp", self.mlp);
     if (self.post_mlp_layernorm) visit("post_mlp_layernorm", *self.post_mlp_layernorm);

@@ -33,10 +33,21 @@ struct Pass {
   std::vector<std::shared_ptr<const PastKeyValues<T>>> past;  // one an active list, or none
   std::vector<Front> fronts;                                  // one an active list, or none: who runs the pass applies them (with_fronts)
   std::vector<std::pair<int, Variable<T>>> prepared;          // what an adapter computed once for the whole pass, by the adapter's number
+  std::shared_ptr<const Sequences> source_sequences;          // of an encoder-decoder: what sequence i is decoded from is source sequence i
+  Variable<T> source;                                         // (source rows, hidden): what the encoder made of it (Transformer::encode)
+  Variable<T> relative_bias;                                  // (distances, heads): of the current stack's self-attention,
+  std::int64_t relative_zero = 0;                             // and its row of distance 0
   bool training = false;
   bool checkpointing = false;
   std::uint64_t seed = 0, forward = 0;
 
+  /// The same pass over the rows of the source.
+  Pass at_source() const {
+    Pass pass = *this;
+    pass.sequences = source_sequences, pass.source_sequences = nullptr, pass.source = {}, pass.relative_bias = {};
+    pass.caches.clear(), pass.past.clear(), pass.fronts.clear();
+    return pass;
+  }
   /// What adapter `id` has prepared; null if nothing.
   const Variable<T>* prepared_by(int id) const {
     for (const auto& [who, what] : prepared)

@@ -9,6 +9,7 @@
 #include "peft/nn/block.hpp"
 #include "peft/nn/embedding.hpp"
 #include "peft/nn/head.hpp"
+#include "peft/nn/relative_positions.hpp"
 
 namespace peft {
 
@@ -63,6 +64,7 @@ struct AttentionConfig {
   std::vector<bool> sliding_layers = {};  // which layers it holds for; empty: all
   double scale = 0;                       // of the scores; 0: 1/√head_dim
   bool causal = true;
+  std::int64_t relative_buckets = 0, relative_max_distance = 128;  // T5's relative positions; 0: there are none
 
   std::int64_t window(std::int64_t layer) const { return sliding_layers.empty() || sliding_layers[std::size_t(layer)] ? sliding_window : 0; }
   std::int64_t rotary_dim() const { return rope ? std::int64_t(double(head_dim) * rope->partial_rotary_factor) : 0; }
@@ -76,13 +78,14 @@ struct MlpConfig {
 };
 
 /// What a model is for, as PEFT's task_type says it.
-enum class TaskType { causal_lm, masked_lm, seq_cls, token_cls, question_ans, feature_extraction };
+enum class TaskType { causal_lm, masked_lm, seq_cls, token_cls, question_ans, feature_extraction, seq_2_seq_lm };
 enum class ProblemType { single_label_classification, multi_label_classification, regression };
 /// Which rows a head reads: all, or one of each sequence.
 enum class Pooling { none, first, last };
 
 struct HeadConfig {
   bool tied = true;
+  double scale = 1;  // of what the last Linear reads
   TaskType task = TaskType::causal_lm;
   std::int64_t num_labels = 0;  // of classification; question answering has 2
   ProblemType problem = ProblemType::single_label_classification;
@@ -91,7 +94,7 @@ struct HeadConfig {
   std::optional<Activation> dense = {};  // a square Linear and this function in front of the last Linear,
   bool norm = false;                     // and a norm between these two
   bool bias = false;
-  bool is_language_model() const { return task == TaskType::causal_lm || task == TaskType::masked_lm; }
+  bool is_language_model() const { return task == TaskType::causal_lm || task == TaskType::masked_lm || task == TaskType::seq_2_seq_lm; }
 };
 
 /// A transformer in numbers: what models/ states for each architecture.
@@ -99,6 +102,7 @@ struct TransformerConfig {
   std::string model_type;  // as config.json calls it
   std::string name;        // for people
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
+  std::int64_t num_encoder_layers = 0;  // of an encoder-decoder, whose decoder has num_hidden_layers; 0: there is no encoder
   EmbeddingConfig embedding;
   NormConfig norm;
   NormPlacement norm_placement = NormPlacement::in_front;
@@ -106,15 +110,15 @@ struct TransformerConfig {
   AttentionConfig attention;
   MlpConfig mlp;
   HeadConfig head;
-  std::int64_t pad_token_id = -1;
+  std::int64_t pad_token_id = -1, decoder_start_token_id = -1;
   std::vector<std::int32_t> bos_token_ids, eos_token_ids;
 
   /// Outputs of the last Linear.
   std::int64_t head_size() const { return head.is_language_model() ? vocab_size : head.task == TaskType::question_ans ? 2 : head.num_labels; }
 };
 
-/// A decoder or an encoder: embeddings, blocks, norm, head. What an architecture lacks is absent. A copy shares every tensor and starts without
-/// adapters.
+/// A decoder, an encoder, or a decoder and its encoder: embeddings, blocks, norm, head. What an architecture lacks is absent. A copy shares every tensor and
+/// starts without adapters.
 template <Scalar T>
 struct Transformer {
   using Scalar_ = T;
@@ -123,10 +127,26 @@ struct Transformer {
   Embedding<T> embed_tokens;
   std::optional<Embedding<T>> embed_positions, embed_token_types;
   std::optional<Norm<T>> embedding_norm;
+  std::optional<RelativePositions<T>> encoder_positions;
+  std::vector<Block<T>> encoder_layers;
+  std::optional<Norm<T>> encoder_norm;
+  std::optional<RelativePositions<T>> relative_positions;
   std::vector<Block<T>> layers;
   std::optional<Norm<T>> norm;
   std::optional<HeadTransform<T>> head_transform;
   Linear<T> lm_head;  // or the classifier; without a weight: only hidden states are wanted
+
+  /// What is decoded from these: puts the encoder's output (N, hidden) into the pass. Source sequence i is of the pass's sequence i.
+  void encode(Pass<T>& pass, std::shared_ptr<const Sequences> sources, std::span<const std::int32_t> ids) const {
+    if (encoder_layers.empty()) throw ConfigError("encode", "a model of type \"" + config.model_type + "\", which has no encoder");
+    if (sources->rows() != std::int64_t(ids.size()))
+      throw ShapeError("encode", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(sources->rows()) + " rows");
+    pass.source_sequences = std::move(sources);
+    const Pass<T> at_source = pass.at_source();
+    const PassScope<T> scope(at_source);
+    const Variable<T> h = through(encoder_layers, encoder_positions, 0, std::int64_t(encoder_layers.size()), embeddings(ids, {}));
+    pass.source = encoder_norm ? (*encoder_norm)(h) : h;
+  }
 
   /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm. token_types (N): 0 everywhere if none are given.
   Variable<T> hidden_states(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
@@ -138,10 +158,10 @@ struct Transformer {
     if (!pass || !pass->sequences) throw Error("transformer", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     if (pass->sequences->rows() != std::int64_t(ids.size()))
       throw ShapeError("transformer", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(pass->sequences->rows()) + " rows");
-    return through(0, layer, embeddings(ids, token_types));
+    return through(layers, relative_positions, 0, layer, embeddings(ids, token_types));
   }
   Variable<T> hidden_states_from(std::int64_t layer, Variable<T> entering) const {
-    Variable<T> h = through(layer, std::int64_t(layers.size()), std::move(entering));
+    Variable<T> h = through(layers, relative_positions, layer, std::int64_t(layers.size()), std::move(entering));
     const Pass<T>* pass = Pass<T>::current();
     for (std::size_t i = 0; i < pass->caches.size(); i++) pass->caches[i]->advance((*pass->sequences)[i].length());
     return norm ? (*norm)(h) : h;
@@ -191,6 +211,10 @@ struct Transformer {
     if (self.embed_positions) visit("embed_positions", *self.embed_positions);
     if (self.embed_token_types) visit("embed_token_types", *self.embed_token_types);
     if (self.embedding_norm) visit("embedding_norm", *self.embedding_norm);
+    if (self.encoder_positions) visit("encoder_positions", *self.encoder_positions);
+    if (!self.encoder_layers.empty()) visit("encoder_layers", self.encoder_layers);
+    if (self.encoder_norm) visit("encoder_norm", *self.encoder_norm);
+    if (self.relative_positions) visit("relative_positions", *self.relative_positions);
     visit("layers", self.layers);
     if (self.norm) visit("norm", *self.norm);
     if (self.head_transform) visit("head_transform", *self.head_transform);
@@ -198,10 +222,17 @@ struct Transformer {
   }
 
  private:
-  Variable<T> through(std::int64_t begin, std::int64_t end, Variable<T> h) const {
+  Variable<T> through(const std::vector<Block<T>>& blocks, const std::optional<RelativePositions<T>>& relative, std::int64_t begin, std::int64_t end,
+                      Variable<T> h) const {
     const Pass<T>* pass = Pass<T>::current();
+    if (relative && !pass->relative_bias) {
+      Pass<T> biased = *pass;
+      biased.relative_bias = relative->table(*pass->sequences), biased.relative_zero = relative->zero(*pass->sequences);
+      const PassScope<T> scope(biased);
+      return through(blocks, relative, begin, end, std::move(h));
+    }
     for (std::int64_t i = begin; i < end; i++) {
-      const Block<T>& block = layers[std::size_t(i)];
+      const Block<T>& block = blocks[std::size_t(i)];
       if (pass->checkpointing)
         h = checkpoint<T>(
             [&block, pass = *pass](const Variable<T>& x) {
@@ -248,6 +279,7 @@ struct Transformer {
   template <class F>
   Variable<T> at_head(const Variable<T>& hidden, F f) const {
     if (!lm_head.weight) throw ConfigError("transformer", "this model has no head; it gives hidden states");
+    if (config.head.scale != 1) return f(scale(hidden, T(config.head.scale)));
     if (config.head.pooling == Pooling::none) return f(head_transform ? (*head_transform)(hidden) : hidden);
     const Pass<T> pass = pooled_pass(hidden.rows());
     std::vector<Variable<T>, PoolAllocator<Variable<T>>> chosen;

@@ -17,7 +17,8 @@ struct AttentionShape {
 };
 
 /// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows and then k's. The queries are
-/// the last ones: query i sits at key index prefix + k.rows − (end − begin) + i. `context` keys from the start are visible to every query.
+/// the last ones: query i sits at key index prefix + k.rows − (end − begin) + i; there may be more of them than keys where each sees all. `context` keys from
+/// the start are visible to every query.
 template <class T>
 struct AttentionSequence {
   std::int64_t begin = 0, end = 0;

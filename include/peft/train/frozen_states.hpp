@@ -55,6 +55,7 @@ class FrozenStates {
 /// where something in front of the blocks does, or where an adapter puts something in front of sequences.
 template <Scalar T>
 std::int64_t first_trained_layer(Transformer<T>& transformer, const Active& active = {}) {
+  if (!transformer.encoder_layers.empty()) return 0;  // what enters a block of the decoder is not all that it reads
   const std::vector<Block<T>>& layers = transformer.layers;
   std::int64_t first = std::int64_t(layers.size());
   // A block's parameters and sites are within it; what is in front of the blocks is no norm or head behind them.

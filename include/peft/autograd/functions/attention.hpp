@@ -14,11 +14,15 @@ namespace peft {
 template <Scalar T>
 struct AttentionSpan {
   std::int64_t begin = 0, end = 0;
+  std::int64_t key_begin = -1, key_end = -1;      // rows of k and v, where these are of another batch than q (cross-attention)
   Variable<T> prefix_k, prefix_v;                 // (prefix, kv_heads · head_dim), may be empty
   std::int64_t shared_begin = 0, shared_end = 0;  // rows of k and v in place of a prefix
   Tensor<T> cache_k, cache_v;                     // (keys so far, kv_heads · head_dim), may be empty
   Tensor<Float16> half_k, half_v;                 // in their place, a cache of half precision
   std::int64_t context = 0;                       // keys that every query sees, from the first
+  // Its own rows of k and v.
+  View<const T> own(View<const T> all) const { return key_begin < 0 ? all.row_range(begin, end) : all.row_range(key_begin, key_end); }
+  View<T> own(View<T> all) const { return key_begin < 0 ? all.row_range(begin, end) : all.row_range(key_begin, key_end); }
 };
 template <Scalar T>
 using AttentionSpans = std::vector<AttentionSpan<T>, PoolAllocator<AttentionSpan<T>>>;
@@ -37,8 +41,8 @@ AttentionSequences<T> attention_sequences(const AttentionSpans<T>& spans, const 
     if (s.half_k) {
       one.k_half = s.half_k.view(), one.v_half = s.half_v.view();
     } else {
-      one.k = s.cache_k ? View<const T>(s.cache_k.view()) : View<const T>(k.view().row_range(s.begin, s.end));
-      one.v = s.cache_v ? View<const T>(s.cache_v.view()) : View<const T>(v.view().row_range(s.begin, s.end));
+      one.k = s.cache_k ? View<const T>(s.cache_k.view()) : s.own(View<const T>(k.view()));
+      one.v = s.cache_v ? View<const T>(s.cache_v.view()) : s.own(View<const T>(v.view()));
     }
     if (s.prefix_k) one.prefix_k = s.prefix_k.view(), one.prefix_v = s.prefix_v.view();
     if (s.shared_end > s.shared_begin)
@@ -73,8 +77,8 @@ Variable<T> attention(const Variable<T>& q, const Variable<T>& k, const Variable
     std::vector<ops::AttentionSequenceGrad<T>, PoolAllocator<ops::AttentionSequenceGrad<T>>> grads(spans.size());
     for (std::size_t i = 0; i < spans.size(); i++) {
       const auto& s = spans[i];
-      if (dk && !s.cache_k && !s.half_k) grads[i].k = {dk.view.row_range(s.begin, s.end), dk.accumulate};
-      if (dv && !s.cache_v && !s.half_v) grads[i].v = {dv.view.row_range(s.begin, s.end), dv.accumulate};
+      if (dk && !s.cache_k && !s.half_k) grads[i].k = {s.own(dk.view), dk.accumulate};
+      if (dv && !s.cache_v && !s.half_v) grads[i].v = {s.own(dv.view), dv.accumulate};
       if (s.prefix_k) grads[i].prefix_k = s.prefix_k.gradient().sink(), grads[i].prefix_v = s.prefix_v.gradient().sink();
       // Added to what the rows' own sequence has left there: attention_backward writes prefixes last.
       if (dk && s.shared_end > s.shared_begin) grads[i].prefix_k = {dk.view.row_range(s.shared_begin, s.shared_end), true};

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -141,6 +142,10 @@ PEFT_INLINE ModelFile open_gguf_model(const std::string& path) {
   return file;
 }
 
+PEFT_INLINE bool same_bytes(const StoredTensor& a, const StoredTensor& b) {
+  return a.shape == b.shape && a.view.dtype == b.view.dtype && std::memcmp(a.view.data, b.view.data, std::size_t(bytes_of(a.view.dtype, a.shape.size()))) == 0;
+}
+
 }  // namespace detail
 
 PEFT_INLINE ModelFile open_model(const std::string& path, const ModelTask& task) {
@@ -213,46 +218,64 @@ Transformer<T> build_model(const ModelFile& file) {
   const std::int64_t q = a.num_attention_heads * a.head_dim, kv = a.num_key_value_heads * a.head_dim, inner = c.mlp.intermediate_size;
   const std::shared_ptr<Rotary<T>> rotary =
       a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.rotary_dim()), a.head_dim, a.rope->interleaved, rope_magnitude(*a.rope)) : nullptr;
-  for (std::int64_t l = 0; l < c.num_hidden_layers && missing.size() < 1000; l++) {
+  // Where a plain and a gated MLP of one architecture have different names, those of the plain one are apart.
+  const bool plain_apart = c.mlp.kind == MlpKind::plain && std::ranges::any_of(file.architecture->names, [](const TensorName& n) {
+                             return std::string_view(n.ours).ends_with(".mlp.plain_up_proj");
+                           });
+  const auto block_of = [&](const std::string& stack, std::int64_t l, bool causal, bool has_cross_attention) {
     Block<T> block;
-    const auto block_norm = [&](std::string_view ours) { return norm(ours, l, c.hidden_size, c.norm); };
+    const auto linear_of = [&](std::string_view ours, std::int64_t out, std::int64_t in, bool bias) {
+      return linear(stack + ".{}." + std::string(ours), l, out, in, bias);
+    };
+    const auto block_norm = [&](std::string_view ours) { return norm(stack + ".{}." + std::string(ours), l, c.hidden_size, c.norm); };
     if (c.norm_placement != NormPlacement::behind) {
-      block.input_layernorm = block_norm("layers.{}.input_layernorm");
-      block.post_attention_layernorm = block_norm("layers.{}.post_attention_layernorm");
+      block.input_layernorm = block_norm("input_layernorm");
+      block.post_attention_layernorm = block_norm("post_attention_layernorm");
     }
     Attention<T>& attention = block.self_attn;
     if (a.fused_qkv) {
-      attention.qkv_proj = linear("layers.{}.self_attn.qkv_proj", l, q + 2 * kv, c.hidden_size, a.qkv_bias);
+      attention.qkv_proj = linear_of("self_attn.qkv_proj", q + 2 * kv, c.hidden_size, a.qkv_bias);
     } else {
-      attention.q_proj = linear("layers.{}.self_attn.q_proj", l, q, c.hidden_size, a.qkv_bias);
-      attention.k_proj = linear("layers.{}.self_attn.k_proj", l, kv, c.hidden_size, a.qkv_bias);
-      attention.v_proj = linear("layers.{}.self_attn.v_proj", l, kv, c.hidden_size, a.qkv_bias);
+      attention.q_proj = linear_of("self_attn.q_proj", q, c.hidden_size, a.qkv_bias);
+      attention.k_proj = linear_of("self_attn.k_proj", kv, c.hidden_size, a.qkv_bias);
+      attention.v_proj = linear_of("self_attn.v_proj", kv, c.hidden_size, a.qkv_bias);
     }
-    attention.o_proj = linear("layers.{}.self_attn.o_proj", l, c.hidden_size, q, a.o_bias);
+    attention.o_proj = linear_of("self_attn.o_proj", c.hidden_size, q, a.o_bias);
     if (a.qk_norm) {
-      attention.q_norm = norm("layers.{}.self_attn.q_norm", l, a.head_dim, c.norm);
-      attention.k_norm = norm("layers.{}.self_attn.k_norm", l, a.head_dim, c.norm);
+      attention.q_norm = norm(stack + ".{}.self_attn.q_norm", l, a.head_dim, c.norm);
+      attention.k_norm = norm(stack + ".{}.self_attn.k_norm", l, a.head_dim, c.norm);
     }
     attention.rotary = rotary, attention.layer = l, attention.qkv_by_head = a.qkv_by_head, block.parallel = c.parallel_residual;
     if (a.alibi) attention.alibi_slopes = alibi_slopes(a.num_attention_heads);
     attention.core.shape = {
-        a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), a.causal, a.window(l)};
+        a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), causal, a.window(l)};
+    if (has_cross_attention) {
+      block.cross_attn_layernorm = block_norm("cross_attn_layernorm");
+      Attention<T>& across = block.cross_attn.emplace();
+      across.cross = true, across.layer = l;
+      across.q_proj = linear_of("cross_attn.q_proj", q, c.hidden_size, a.qkv_bias);
+      across.k_proj = linear_of("cross_attn.k_proj", kv, c.hidden_size, a.qkv_bias);
+      across.v_proj = linear_of("cross_attn.v_proj", kv, c.hidden_size, a.qkv_bias);
+      across.o_proj = linear_of("cross_attn.o_proj", c.hidden_size, q, a.o_bias);
+      across.core.shape = attention.core.shape, across.core.shape.causal = false, across.core.shape.window = 0;
+      across.path = detail::common_parent(across.q_proj.path, across.o_proj.path), across.core.path = across.path + ".core";
+    }
     Mlp<T>& mlp = block.mlp;
     mlp.kind = c.mlp.kind, mlp.act = c.mlp.activation;
     if (c.mlp.fused_gate_up) {
-      mlp.gate_up_proj = linear("layers.{}.mlp.gate_up_proj", l, 2 * inner, c.hidden_size, c.mlp.bias);
+      mlp.gate_up_proj = linear_of("mlp.gate_up_proj", 2 * inner, c.hidden_size, c.mlp.bias);
     } else {
-      if (c.mlp.kind == MlpKind::gated) mlp.gate_proj = linear("layers.{}.mlp.gate_proj", l, inner, c.hidden_size, c.mlp.bias);
-      mlp.up_proj = linear("layers.{}.mlp.up_proj", l, inner, c.hidden_size, c.mlp.bias);
+      if (c.mlp.kind == MlpKind::gated) mlp.gate_proj = linear_of("mlp.gate_proj", inner, c.hidden_size, c.mlp.bias);
+      mlp.up_proj = linear_of(plain_apart ? "mlp.plain_up_proj" : "mlp.up_proj", inner, c.hidden_size, c.mlp.bias);
     }
-    mlp.down_proj = linear("layers.{}.mlp.down_proj", l, c.hidden_size, inner, c.mlp.bias);
+    mlp.down_proj = linear_of("mlp.down_proj", c.hidden_size, inner, c.mlp.bias);
     if (c.norm_placement == NormPlacement::around) {
-      block.post_self_attn_layernorm = block_norm("layers.{}.post_self_attn_layernorm");
-      block.post_mlp_layernorm = block_norm("layers.{}.post_mlp_layernorm");
+      block.post_self_attn_layernorm = block_norm("post_self_attn_layernorm");
+      block.post_mlp_layernorm = block_norm("post_mlp_layernorm");
     }
     if (c.norm_placement == NormPlacement::behind) {
-      block.attention_join.norm = block_norm("layers.{}.attention_join.norm");
-      block.mlp_join.norm = block_norm("layers.{}.mlp_join.norm");
+      block.attention_join.norm = block_norm("attention_join.norm");
+      block.mlp_join.norm = block_norm("mlp_join.norm");
     }
     // Sites that are no module of the file are named below those that are.
     const std::string in_attention = (attention.qkv_proj ? *attention.qkv_proj : attention.q_proj).path;
@@ -262,8 +285,24 @@ Transformer<T> build_model(const ModelFile& file) {
     if (mlp.path == layer_path) mlp.path += ".mlp";
     attention.core.path = attention.path + ".core";
     block.attention_join.path = layer_path + ".attention_join", block.mlp_join.path = layer_path + ".mlp_join";
-    model.layers.push_back(std::move(block));
+    if (has_cross_attention) block.cross_attention_join.emplace().path = layer_path + ".cross_attention_join";
+    return block;
+  };
+  const auto positions = [&](std::string_view ours, bool bidirectional) {
+    RelativePositions<T> p;
+    p.path = path_of(ours), p.max_distance = a.relative_max_distance, p.bidirectional = bidirectional;
+    p.weight = take(p.path + ".weight", {a.relative_buckets, a.num_attention_heads});
+    return p;
+  };
+  const bool encodes = c.num_encoder_layers > 0;
+  if (encodes) {
+    if (a.relative_buckets > 0) model.encoder_positions = positions("encoder_positions", true);
+    for (std::int64_t l = 0; l < c.num_encoder_layers && missing.size() < 1000; l++)
+      model.encoder_layers.push_back(block_of("encoder_layers", l, false, false));
+    model.encoder_norm = norm("encoder_norm", 0, c.hidden_size, c.norm);
   }
+  if (a.relative_buckets > 0) model.relative_positions = positions("relative_positions", !a.causal);
+  for (std::int64_t l = 0; l < c.num_hidden_layers && missing.size() < 1000; l++) model.layers.push_back(block_of("layers", l, a.causal, encodes));
   if (c.norm_placement != NormPlacement::behind) model.norm = norm("norm", 0, c.hidden_size, c.norm);
 
   const std::string head = name(c.head.task);
@@ -286,7 +325,12 @@ Transformer<T> build_model(const ModelFile& file) {
   }
   if (c.head.task != TaskType::feature_extraction) {
     model.lm_head.path = path_of(head + ".out");
-    const bool tied = c.head.tied && c.head.is_language_model();
+    bool tied = c.head.tied && c.head.is_language_model();
+    // Configurations of T5 do not tell: transformers 5 writes true for all, and unties where the file has another tensor.
+    if (c.head.task == TaskType::seq_2_seq_lm) {
+      const auto words = file.find(model.embed_tokens.path + ".weight"), out = file.find(model.lm_head.path + ".weight");
+      tied = model.config.head.tied = !out || (words && detail::same_bytes(*words, *out));
+    }
     model.lm_head.weight = tied ? model.embed_tokens.weight : take_head(model.lm_head.path + ".weight", {c.head_size(), c.hidden_size});
     if (c.head.bias) model.lm_head.bias = take_head(model.lm_head.path + ".bias", {c.head_size()});
   }

@@ -16,6 +16,7 @@
 #include "peft/models/opt.hpp"
 #include "peft/models/phi3.hpp"
 #include "peft/models/qwen.hpp"
+#include "peft/models/t5.hpp"
 
 namespace peft {
 
@@ -31,18 +32,21 @@ const Architecture& gpt2_architecture();
 const Architecture& gpt_neox_architecture();
 const Architecture& llama_architecture();
 const Architecture& mistral_architecture();
+const Architecture& mt5_architecture();
 const Architecture& opt_architecture();
 const Architecture& phi3_architecture();
 const Architecture& qwen2_architecture();
 const Architecture& qwen3_architecture();
 const Architecture& roberta_architecture();
+const Architecture& t5_architecture();
 const Architecture& xlm_roberta_architecture();
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 17> all = {
-      bert_architecture(), bloom_architecture(), chatglm_architecture(),  distilbert_architecture(), gemma_architecture(),      glm_architecture(),
-      glm4_architecture(), gpt2_architecture(),  gpt_neox_architecture(), llama_architecture(),      mistral_architecture(),    opt_architecture(),
-      phi3_architecture(), qwen2_architecture(), qwen3_architecture(),    roberta_architecture(),    xlm_roberta_architecture()};
+  static const std::array<Architecture, 19> all = {bert_architecture(),     bloom_architecture(), chatglm_architecture(),    distilbert_architecture(),
+                                                   gemma_architecture(),    glm_architecture(),   glm4_architecture(),       gpt2_architecture(),
+                                                   gpt_neox_architecture(), llama_architecture(), mistral_architecture(),    mt5_architecture(),
+                                                   opt_architecture(),      phi3_architecture(),  qwen2_architecture(),      qwen3_architecture(),
+                                                   roberta_architecture(),  t5_architecture(),    xlm_roberta_architecture()};
   return all;
 }
 
@@ -89,6 +93,7 @@ PEFT_INLINE void validate(const TransformerConfig& c) {
   within("vocab_size", c.vocab_size, 1, 1 << 28);
   within("hidden_size", c.hidden_size, 1, 1 << 20);
   within("num_hidden_layers", c.num_hidden_layers, 1, 1 << 12);
+  within("num_encoder_layers", c.num_encoder_layers, 0, 1 << 12);
   within("intermediate_size", c.mlp.intermediate_size, 1, 1 << 22);
   const AttentionConfig& a = c.attention;
   within("num_attention_heads", a.num_attention_heads, 1, 1 << 12);
@@ -111,6 +116,10 @@ PEFT_INLINE void validate(const TransformerConfig& c) {
   if (a.rope && !(a.rope->theta > 0)) throw ConfigError("config", "rope_theta is " + std::to_string(a.rope->theta) + "; a positive number is wanted");
   if (a.rope && !(a.rope->factor > 0))
     throw ConfigError("config", "the rope scaling factor is " + std::to_string(a.rope->factor) + "; a positive number is wanted");
+  if (a.relative_buckets != 0) {
+    within("relative_attention_num_buckets", a.relative_buckets, 4, 1 << 16);
+    within("relative_attention_max_distance", a.relative_max_distance, a.relative_buckets / 2 + 1, 1 << 24);
+  }
   within("max_position_embeddings", c.embedding.positions, 0, 1 << 24);
   within("type_vocab_size", c.embedding.token_types, 0, 1 << 16);
   if (c.embedding.positions > 0 && c.embedding.first_position >= c.embedding.positions)
@@ -127,7 +136,7 @@ PEFT_INLINE std::string tensor_name(std::string_view pattern, std::int64_t layer
 }
 
 PEFT_INLINE const char* name(TaskType task) {
-  static constexpr std::array<const char*, 6> names = {"causal_lm", "masked_lm", "seq_cls", "token_cls", "question_ans", "feature_extraction"};
+  static constexpr std::array<const char*, 7> names = {"causal_lm", "masked_lm", "seq_cls", "token_cls", "question_ans", "feature_extraction", "seq_2_seq_lm"};
   return names[std::size_t(task)];
 }
 

@@ -161,12 +161,13 @@ inline TaskType task_type(const Json& json, TaskType otherwise) {
   const Json* list = ConfigFields(json).find("architectures");
   if (!list || !list->is_array() || list->array().empty()) return otherwise;
   const std::string class_name = named_field("architectures", [&] { return std::string(list->array()[0].string()); });
-  static const std::array<std::pair<const char*, TaskType>, 7> endings = {{{"ForCausalLM", TaskType::causal_lm},
+  static const std::array<std::pair<const char*, TaskType>, 8> endings = {{{"ForCausalLM", TaskType::causal_lm},
                                                                            {"LMHeadModel", TaskType::causal_lm},
                                                                            {"ForMaskedLM", TaskType::masked_lm},
                                                                            {"ForSequenceClassification", TaskType::seq_cls},
                                                                            {"ForTokenClassification", TaskType::token_cls},
                                                                            {"ForQuestionAnswering", TaskType::question_ans},
+                                                                           {"ForConditionalGeneration", TaskType::seq_2_seq_lm},
                                                                            {"Model", TaskType::feature_extraction}}};
   std::string known;
   for (const auto& [ending, task] : endings) {
@@ -187,6 +188,8 @@ inline const char* class_ending(TaskType task) {
       return "ForTokenClassification";
     case TaskType::question_ans:
       return "ForQuestionAnswering";
+    case TaskType::seq_2_seq_lm:
+      return "ForConditionalGeneration";
     case TaskType::feature_extraction:
       return "Model";
   }

@@ -22,8 +22,8 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
     const std::int64_t prefix = prefix_rows(s);
     const std::int64_t keys = s.own_keys(), values = s.v_half ? s.v_half.rows : s.v.rows;
     const std::int64_t k_cols = s.k_half ? s.k_half.cols : s.k.cols, v_cols = s.v_half ? s.v_half.cols : s.v.cols;
-    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || keys != values || s.end - s.begin > prefix + keys || bool(s.k_half) != bool(s.v_half) ||
-        (s.k_half && s.k) || (keys > 0 && (k_cols != cols || v_cols != cols)) ||
+    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || keys != values || (s.end - s.begin > prefix + keys && (shape.causal || shape.window > 0)) ||
+        bool(s.k_half) != bool(s.v_half) || (s.k_half && s.k) || (keys > 0 && (k_cols != cols || v_cols != cols)) ||
         (prefix > 0 && (s.prefix_k.cols != cols || s.prefix_v.cols != cols || s.prefix_v.rows != prefix)))
       throw ShapeError(operation, "sequence " + std::to_string(i) + ": rows " + std::to_string(s.begin) + " … " + std::to_string(s.end) + " of " +
                                       std::to_string(q.rows) + ", k " + to_string(Shape{keys, k_cols}) + ", v " + to_string(Shape{values, v_cols}) +
