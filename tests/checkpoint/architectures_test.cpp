@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -506,6 +507,29 @@ TEST_CASE("T5's head is the embedding unless the file has another, whatever its 
     CHECK((again.lm_head.weight.identity() == again.embed_tokens.weight.identity()) == tied);
     CHECK(same_bits(case_output_alone(again), case_output_alone(model)));
   }
+}
+
+TEST_CASE("LoRA on q and v of a model as large as mT0-large has PEFT's number of parameters", "[checkpoint]") {
+  ModelFile file;
+  file.architecture = &architecture_of_model_type("mt5");
+  file.config = file.architecture->from_json(Json::parse(
+      R"({"model_type": "mt5", "vocab_size": 250112, "d_model": 1024, "num_layers": 24, "num_heads": 16, "d_kv": 64, "d_ff": 2816})", "config.json"));
+  // Nobody reads the weights, so there are none behind the views.
+  file.find = [](const std::string& name) -> std::optional<StoredTensor> {
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    const Shape shape = has("bias")                       ? Shape{32, 16}
+                        : has("norm")                     ? Shape{1024}
+                        : has("shared") || has("lm_head") ? Shape{250112, 1024}
+                        : has(".wi_")                     ? Shape{2816, 1024}
+                        : has(".wo.")                     ? Shape{1024, 2816}
+                                                          : Shape{1024, 1024};
+    static const float nothing = 0;
+    return StoredTensor{ops::WeightView(&nothing, has("lm_head") ? DType::bf16 : DType::f32, shape.rows(), shape.columns()), shape, nullptr};
+  };
+  auto base = build_model<float>(file);
+  PeftModel tuned{base};
+  tuned.add_adapter("a", LoraConfig{.r = 8});
+  CHECK(tuned.trainable_parameters() == "trainable params: 2,359,296 || all params: 1,231,940,608 || trainable%: 0.1915");
 }
 
 TEST_CASE("a Conv1D is seen as (out, in), and one site", "[checkpoint]") {
