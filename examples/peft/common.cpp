@@ -76,12 +76,6 @@ std::string describe(const Opened& opened) {
                      bytes_text(opened.file.bytes), threads, threads == 1 ? "" : "s", peft::name(peft::isa()));
 }
 
-peft::TargetModules targets_of(const std::string& text) {
-  if (text.empty()) return {};
-  if (text == "all-linear") return text;
-  return CLI::detail::split(text, ',');
-}
-
 std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {
   const auto& c = opened.base.config;
   const std::int64_t hidden = c.hidden_size, inner = c.mlp.intermediate_size, heads = c.attention.num_attention_heads;

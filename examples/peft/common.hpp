@@ -38,9 +38,6 @@ std::string describe(const Opened& opened);
 /// What people call the model of this path: the file or folder without ".gguf" and the kind of quantisation.
 std::string model_name(const std::string& path);
 
-/// "q_proj,v_proj" is a list; "all-linear", and nothing (the architecture's default), are themselves.
-peft::TargetModules targets_of(const std::string& text);
-
 /// Bytes that the process holds at most while so many tokens go forward and backward: the mapped file, what forward keeps for
 /// backward, the optimiser, and scratch.
 std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing);

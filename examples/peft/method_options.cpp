@@ -117,6 +117,12 @@ std::string method_name(const std::string& peft_type) {
   return name;
 }
 
+peft::TargetModules targets_of(const std::string& text) {
+  if (text.empty()) return {};
+  if (text == "all-linear") return text;
+  return CLI::detail::split(text, ',');
+}
+
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
   for_each_method([&]<class C>(std::type_identity<C>) { names.push_back(method_name(C::peft_type)); });

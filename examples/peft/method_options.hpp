@@ -16,6 +16,8 @@ using Settings = std::vector<std::pair<std::string, std::string>>;
 std::string method_name(const std::string& peft_type);
 /// The names of all methods.
 std::vector<std::string> method_names();
+/// "q_proj,v_proj" is a list; "all-linear", and nothing (the architecture's default), are themselves.
+peft::TargetModules targets_of(const std::string& text);
 /// A method's config with these options set. Throws ConfigError for a method, an option or a value that is not known.
 peft::AnyAdapterConfig method_config(const std::string& method, const Settings& settings);
 

@@ -179,6 +179,10 @@ void check_processors(Report& report, const fs::path& folder) {
 // True if the model is in this tree and of an architecture that is built.
 bool usable(Report& report, const std::string& name, const fs::path& base) {
   const std::string type = fs::exists(base / "config.json") ? model_type_of(base) : "";
+  if (type == "t5" || type == "mt5") {
+    report.skip(name, "generation of encoder-decoders");
+    return false;
+  }
   if (supported_model_type(type)) return true;
   report.skip(name, type.empty() ? "its model is not in this tree" : "model_type " + type);
   return false;

@@ -54,6 +54,7 @@ struct ModelInfo {
   std::string embedding;      // the path of the input embedding
   std::string head;           // of the output head,
   bool head_is_tied = false;  // which shares its tensor with the embedding
+  bool has_encoder = false;   // besides its decoder
   std::vector<LinearSite> linears;
 };
 

@@ -157,7 +157,7 @@ class PeftModel {
       const auto& c = model_.config;
       info.vocab_size = c.vocab_size, info.hidden_size = c.hidden_size, info.num_layers = c.num_hidden_layers;
       info.num_attention_heads = c.attention.num_attention_heads, info.num_key_value_heads = c.attention.num_key_value_heads;
-      info.head_dim = c.attention.head_dim;
+      info.head_dim = c.attention.head_dim, info.has_encoder = c.num_encoder_layers > 0;
     }
     if constexpr (requires { model_.embed_tokens.path; }) info.embedding = model_.embed_tokens.path;
     if constexpr (requires { model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity(); })

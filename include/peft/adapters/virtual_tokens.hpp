@@ -63,6 +63,8 @@ void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, s
     value = model;
   };
   if (info.hidden_size == 0 || info.embedding.empty()) throw AdapterError(C::peft_type, "prompts want a Transformer; this model has no configuration");
+  if (info.has_encoder)
+    throw NotSupported(C::peft_type, "prompts and prefixes on a model of type \"" + info.model_type + "\", an encoder-decoder, are not supported");
   fill(config.token_dim, "token_dim", token_dim);
   fill(config.num_layers, "num_layers", info.num_layers);
   fill(config.num_attention_heads, "num_attention_heads", heads);

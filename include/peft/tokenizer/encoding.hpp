@@ -36,7 +36,7 @@ struct Truncation {
 
 /// How a batch is filled up to one length.
 struct Padding {
-  std::optional<std::size_t> length;  // without it, that of the longest
+  std::optional<std::size_t> length = {};  // without it, that of the longest
   std::size_t multiple_of = 1;
   bool left = false;
   std::int32_t id = 0, type_id = 0;

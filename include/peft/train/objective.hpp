@@ -83,6 +83,9 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
   using T = scalar_of<M>;
   Pass<T> pass = pass_of(model, nullptr);
   const Transformer<T>& transformer = transformer_of(model);
+  if (transformer.config.num_encoder_layers > 0)
+    throw NotSupported(
+        "train", "a model of type \"" + transformer.config.model_type + "\", an encoder-decoder, is not supported here; call Transformer::encode and loss");
   // What is shared must not depend on what follows it.
   BatchRows rows = rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
   if (!pass.fronts.empty()) {
