@@ -25,7 +25,7 @@ void info(const Options& o) {
   line("architecture", fmt::format("{}: hidden {}, {} heads over {} key-value heads of {}, intermediate {}, vocabulary {}, {} head", c.model_type,
                                    c.hidden_size, c.attention.num_attention_heads, c.attention.num_key_value_heads, c.attention.head_dim,
                                    c.mlp.intermediate_size, c.vocab_size, c.head.tied ? "tied" : "own"));
-  line("context", fmt::format("{} tokens, rope theta {}", c.max_position_embeddings, c.attention.rope ? c.attention.rope->theta : 0));
+  line("context", fmt::format("{} tokens{}", c.max_position_embeddings, c.attention.rope ? fmt::format(", rope theta {}", c.attention.rope->theta) : ""));
   for (const std::string& name : opened.tuned.adapter_names()) {
     const auto& entry = opened.tuned.entry(name);
     if (const auto* lora = std::any_cast<peft::LoraConfig>(&entry.config))
