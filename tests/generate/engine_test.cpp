@@ -129,8 +129,8 @@ TEST_CASE("the prompt's own penalties", "[generate]") {
   for (std::int32_t id : kept) CHECK(std::find(prompts()[2].begin(), prompts()[2].end(), id) != prompts()[2].end());
   c = endless(12);
   c.encoder_no_repeat_ngram_size = 1;  // nothing of it
-  for (std::int32_t id : peft::generate_ids(model(), {prompts()[2]}, c).at(0).ids)
-    CHECK(std::find(prompts()[2].begin(), prompts()[2].end(), id) == prompts()[2].end());
+  const auto fresh = peft::generate_ids(model(), {prompts()[2]}, c).at(0).ids;
+  for (std::int32_t id : fresh) CHECK(std::find(prompts()[2].begin(), prompts()[2].end(), id) == prompts()[2].end());
 }
 
 TEST_CASE("prefix_allowed_tokens_fn decides which tokens may follow", "[generate]") {

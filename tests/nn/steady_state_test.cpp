@@ -81,7 +81,7 @@ TEST_CASE("the second step of training allocates nothing", "[nn]") {
       memory::release_cache();
       const auto first = counts(0);
       CHECK(first.second > 0);  // so that nothing is counted wrongly
-      for (std::uint64_t number : {1, 2, 3}) {
+      for (const std::uint64_t number : {1u, 2u, 3u}) {
         const auto [by_new, by_system] = counts(number);
         CHECK(by_new == 0);
         CHECK(by_system == 0);

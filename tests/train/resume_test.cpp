@@ -12,7 +12,7 @@ using namespace peft;
 using namespace peft::testing;
 
 namespace {
-const Dataset data = tiny_task(22);
+const Dataset rows_of_the_task = tiny_task(22);
 TrainingArguments arguments(const TemporaryFolder& folder) {  // 3 steps an epoch, 12 in all
   return {.num_epochs = 4,
           .learning_rate = 1e-2,
@@ -37,7 +37,7 @@ TEMPLATE_TEST_CASE("a resumed run is the uninterrupted one, to the bit", "[train
   for (const double dropout : {0.0, 0.3}) {
     const TemporaryFolder straight;
     TunedTiny<T> whole(dropout);
-    const TrainingResult expected = Trainer{whole.tuned, arguments(straight)}.fit(data);
+    const TrainingResult expected = Trainer{whole.tuned, arguments(straight)}.fit(rows_of_the_task);
     REQUIRE(expected.steps == 12);
     for (const auto& stops : {std::vector<int>{1}, {3}, {5}, {11}, {2, 2, 3, 1}}) {  // in the middle of an epoch, at its end, again and again
       const TemporaryFolder folder;
@@ -45,13 +45,13 @@ TEMPLATE_TEST_CASE("a resumed run is the uninterrupted one, to the bit", "[train
       int made = 0;
       for (int steps : stops) {
         TunedTiny<T> part(dropout, args.resume ? 77 : 3);  // another process begins with other numbers, and reads these
-        const TrainingResult result = Trainer{part.tuned, args, stop_after(steps)}.fit(data);
+        const TrainingResult result = Trainer{part.tuned, args, stop_after(steps)}.fit(rows_of_the_task);
         CHECK(result.interrupted);
         CHECK(result.steps == (made += steps));
         args.resume = true;
       }
       TunedTiny<T> rest(dropout, 77);
-      const TrainingResult result = Trainer{rest.tuned, args}.fit(data);
+      const TrainingResult result = Trainer{rest.tuned, args}.fit(rows_of_the_task);
       CAPTURE(dropout, stops);
       CHECK(result.steps == 12);
       CHECK_FALSE(result.interrupted);
@@ -75,14 +75,14 @@ TEST_CASE("save_steps keeps the state of that step", "[train]") {
   crash.on_step = [](const TrainingProgress& p) {
     if (p.step == 7) throw 1;
   };
-  CHECK_THROWS_AS((Trainer{crashing.tuned, args, crash}.fit(data)), int);
+  CHECK_THROWS_AS((Trainer{crashing.tuned, args, crash}.fit(rows_of_the_task)), int);
   const auto state = SafetensorsFile::open(folder.path() + "/state/state.safetensors");
   CHECK(Json::parse(state.metadata().at("state"), "").at("step").integer() == 4);
 
   args.resume = true;
   TunedTiny<float> rest(0.3, 77), whole(0.3);
   const TemporaryFolder straight;
-  CHECK(Trainer{rest.tuned, args}.fit(data).losses == Trainer{whole.tuned, arguments(straight)}.fit(data).losses);
+  CHECK(Trainer{rest.tuned, args}.fit(rows_of_the_task).losses == Trainer{whole.tuned, arguments(straight)}.fit(rows_of_the_task).losses);
   CHECK(same_bits(rest.values(), whole.values()));
 }
 
@@ -91,22 +91,23 @@ TEST_CASE("what cannot be resumed is refused, and the model stays as it was", "[
   TrainingArguments args = arguments(folder);
   args.resume = true;
   TunedTiny<float> t;
-  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(data)), Catch::Contains("state/state.safetensors: no such file: there is no run to go on with"));
+  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(rows_of_the_task)), Catch::Contains("state/state.safetensors: no such file: there is no run to go on with"));
   args.resume = false;
-  Trainer{t.tuned, args, stop_after(2)}.fit(data);
+  Trainer{t.tuned, args, stop_after(2)}.fit(rows_of_the_task);
   args.resume = true;
 
   TunedTiny<float> wider(0, 3, 5);  // another rank
   const auto kept = wider.values();
   CHECK_THROWS_WITH(
-      (Trainer{wider.tuned, args}.fit(data)),
+      (Trainer{wider.tuned, args}.fit(rows_of_the_task)),
       Catch::Contains(folder.path() +
                       "/state belongs to another run: 84 tensors do not fit (parameter.a:model.layers.0.self_attn.q_proj.lora_A.weight is F32 (3, "
                       "16), this run wants F32 (5, 16)"));
   CHECK(same_bits(wider.values(), kept));
   TunedTiny<double> other;  // another type
-  CHECK_THROWS_AS((Trainer{other.tuned, args}.fit(data)), CheckpointError);
+  CHECK_THROWS_AS((Trainer{other.tuned, args}.fit(rows_of_the_task)), CheckpointError);
 
   args.max_steps = 2;
-  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(data)), "[trainer] the run in " + folder.path() + "/state has made 2 steps already; this one ends at 2");
+  CHECK_THROWS_WITH((Trainer{t.tuned, args}.fit(rows_of_the_task)),
+                    "[trainer] the run in " + folder.path() + "/state has made 2 steps already; this one ends at 2");
 }

@@ -35,7 +35,8 @@ inline std::vector<std::int64_t> torch_randperm(std::int64_t n, std::int64_t cou
   std::mt19937 twister(static_cast<std::uint32_t>(seed));
   std::vector<std::int64_t> order(static_cast<std::size_t>(n));
   for (std::int64_t i = 0; i < n; i++) order[std::size_t(i)] = i;
-  for (std::int64_t i = 0; i < std::min(count, n - 1); i++) std::swap(order[std::size_t(i)], order[std::size_t(i + twister() % (n - i))]);
+  for (std::int64_t i = 0; i < std::min(count, n - 1); i++)
+    std::swap(order[std::size_t(i)], order[std::size_t(i) + std::size_t(twister() % std::uint64_t(n - i))]);
   order.resize(std::size_t(count));
   return order;
 }
