@@ -7,6 +7,8 @@
 #include <set>
 #include <string>
 
+#include "peft/io/json.hpp"
+
 using namespace peft;
 using Catch::Contains;
 
@@ -106,4 +108,14 @@ TEST_CASE("a path of a file is found in the table of names, with and without the
 TEST_CASE("a layer's number is put into a name once", "[models]") {
   CHECK(tensor_name("model.layers.{}.mlp", 12) == "model.layers.12.mlp");
   CHECK(tensor_name("model.norm", 3) == "model.norm");
+}
+
+TEST_CASE("relative positions that no bucket could be computed for are refused", "[models]") {
+  const auto read = [](const std::string& more) {
+    return architecture_of_model_type("t5").from_json(Json::parse(R"({"model_type": "t5", "d_model": 8, "num_heads": 2)" + more + "}", "config"));
+  };
+  CHECK(read("").attention.relative_buckets == 32);
+  for (const char* buckets : {"-1", "0", "1", "3"})
+    CHECK_THROWS_WITH(read(", \"relative_attention_num_buckets\": " + std::string(buckets)), Contains("at least 4 are wanted"));
+  CHECK_THROWS_WITH(read(R"(, "relative_attention_max_distance": 16)"), Contains("relative_attention_max_distance is 16; more than half of the 32 buckets"));
 }

@@ -25,8 +25,12 @@ PEFT_INLINE TransformerConfig t5_from_json(const Json& json, const char* model_t
   a.num_attention_heads = a.num_key_value_heads = f.integer("num_heads", mt5 ? 6 : 8), a.head_dim = f.integer("d_kv", 64);
   a.scale = 1;
   a.relative_buckets = f.integer("relative_attention_num_buckets", 32), a.relative_max_distance = f.integer("relative_attention_max_distance", 128);
-  if (a.relative_buckets < 1)
+  // Fewer, or a distance within the buckets that are exact, leave nothing for the logarithm.
+  if (a.relative_buckets < 4)
     throw ConfigError("config", "relative_attention_num_buckets is " + std::to_string(a.relative_buckets) + "; at least 4 are wanted");
+  if (a.relative_max_distance <= a.relative_buckets / 2)
+    throw ConfigError("config", "relative_attention_max_distance is " + std::to_string(a.relative_max_distance) + "; more than half of the " +
+                                    std::to_string(a.relative_buckets) + " buckets is wanted");
   std::string mlp = f.string("feed_forward_proj", mt5 ? "gated-gelu" : "relu");
   const bool gated = mlp.starts_with("gated-");
   if (gated) mlp = mlp == "gated-gelu" ? "gelu_new" : mlp.substr(6);
