@@ -37,6 +37,17 @@ Variable<T> dropout(Variable<T> x, const Dropping& drop) {
   });
 }
 
+namespace detail {
+// The dropped x, made anew wherever it is wanted.
+template <Scalar T>
+Tensor<T> dropped(const Tensor<T>& in, const Dropping& drop) {
+  if (!drop) return in;
+  Tensor<T> made(in.shape());
+  ops::dropout<T>(made.view(), in.view(), drop.key, *drop.rows);
+  return made;
+}
+}  // namespace detail
+
 /// y += s · (drop(x) Aᵀ) Bᵀ, into y if nobody else holds it.  x (N, in), A (r, in), B (out, r), y (N, out).
 /// Keeps x (or how to make it) and x Aᵀ (N, r); the dropped x is made again in backward.     (LoRA, arXiv:2106.09685)
 template <Scalar T>
@@ -47,17 +58,11 @@ Variable<T> low_rank_update(Variable<T> y, const Variable<T>& x, const Parameter
   const Gradient<T> dy_in = y.gradient();
   Tensor<T> out = std::move(y).release();
   if (!out.sole_holder()) out = out.clone();
-  const auto dropped = [](const Tensor<T>& in, const Dropping& d) {
-    if (!d) return in;
-    Tensor<T> made(in.shape());
-    ops::dropout<T>(made.view(), in.view(), d.key, *d.rows);
-    return made;
-  };
   Tensor<T> xa({x.rows(), A.shape()[0]});
-  ops::low_rank_forward<T>(out.view(), xa.view(), dropped(x.value(), drop).view(), A.value().view(), B.value().view(), s);
+  ops::low_rank_forward<T>(out.view(), xa.view(), detail::dropped<T>(x.value(), drop).view(), A.value().view(), B.value().view(), s);
   const bool wanted = dy_in || x.needs_grad() || A.requires_grad() || B.requires_grad();
-  return recorded(std::move(out), wanted, [dy_in, dx = x.gradient(), x = A.requires_grad() ? x.kept() : Kept<T>(), A, B, xa, s, drop, dropped](Tensor<T> dy) {
-    const Tensor<T> in = A.requires_grad() ? dropped(x.value(), drop) : Tensor<T>();
+  return recorded(std::move(out), wanted, [dy_in, dx = x.gradient(), x = A.requires_grad() ? x.kept() : Kept<T>(), A, B, xa, s, drop](Tensor<T> dy) {
+    const Tensor<T> in = A.requires_grad() ? detail::dropped<T>(x.value(), drop) : Tensor<T>();
     const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
     if (dx && drop) {  // the gradient of the dropped x passes the same mask
       Tensor<T> g({dy.rows(), A.shape()[1]});
@@ -80,40 +85,33 @@ Variable<T> linear_low_rank(const Variable<T>& x, const Parameter<T>& weight, co
   if (w.cols != x.cols() || A.shape()[1] != x.cols() || B.shape()[0] != w.rows || A.shape()[0] != B.shape()[1])
     throw ShapeError("linear_low_rank",
                      "x " + to_string(x.shape()) + ", a weight " + to_string(weight.shape()) + ", A " + to_string(A.shape()) + ", B " + to_string(B.shape()));
-  const auto dropped = [](const Tensor<T>& in, const Dropping& d) {
-    if (!d) return in;
-    Tensor<T> made(in.shape());
-    ops::dropout<T>(made.view(), in.view(), d.key, *d.rows);
-    return made;
-  };
   Shape shape = x.shape();
   shape[-1] = w.rows;
   Tensor<T> y(shape), xa({x.rows(), A.shape()[0]});
-  ops::gemm<T>(T(1), dropped(x.value(), drop).view(), false, A.value().view(), true, T(0), xa.view());
+  ops::gemm<T>(T(1), detail::dropped<T>(x.value(), drop).view(), false, A.value().view(), true, T(0), xa.view());
   ops::linear_forward<T>(y.view(), x.view(), w, bias ? bias.value().data() : nullptr, false, {xa.view(), B.value().view(), false, s});
   const bool of_w = weight.requires_grad(), wanted = x.needs_grad() || of_w || bias.requires_grad() || A.requires_grad() || B.requires_grad();
-  return recorded(
-      std::move(y), wanted,
-      [dx = x.gradient(), x = of_w || A.requires_grad() ? x.kept() : Kept<T>(), in = x.cols(), weight, bias, A, B, xa, s, drop, dropped](Tensor<T> dy) {
-        const Tensor<T> kept = x.value();
-        const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
-        const Tensor<T> g = dx || dA ? Tensor<T>({dy.rows(), A.shape()[0]}) : Tensor<T>();
-        const Tensor<T> seen = dA ? dropped(kept, drop) : Tensor<T>();
-        ops::low_rank_gradients<T>(g ? g.view() : View<T>(), dA, dB, dy.view(), seen ? View<const T>(seen.view()) : View<const T>(), xa.view(),
-                                   B.value().view(), s);
-        if (dx && drop) {  // the gradient of the dropped x passes the same mask
-          Tensor<T> through({dy.rows(), in});
-          ops::gemm<T>(T(1), g.view(), false, A.value().view(), false, T(0), through.view());
-          ops::dropout<T>(through.view(), through.view(), drop.key, *drop.rows);
-          dx.add(std::move(through));
-          ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view());
-        } else if (dx) {
-          ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view(), {g.view(), A.value().view(), true, T(1)});
-        }
-        if (weight.requires_grad() || bias.requires_grad())
-          ops::linear_backward_weight<T>(weight.gradient().sink(), bias.gradient().sink(), dy.view(),
-                                         kept ? View<const T>(kept.view()) : View<const T>(nullptr, dy.rows(), in));
-      });
+  return recorded(std::move(y), wanted,
+                  [dx = x.gradient(), x = of_w || A.requires_grad() ? x.kept() : Kept<T>(), in = x.cols(), weight, bias, A, B, xa, s, drop](Tensor<T> dy) {
+                    const Tensor<T> kept = x.value();
+                    const ops::GradSink<T> dA = A.gradient().sink(), dB = B.gradient().sink();
+                    const Tensor<T> g = dx || dA ? Tensor<T>({dy.rows(), A.shape()[0]}) : Tensor<T>();
+                    const Tensor<T> seen = dA ? detail::dropped<T>(kept, drop) : Tensor<T>();
+                    ops::low_rank_gradients<T>(g ? g.view() : View<T>(), dA, dB, dy.view(), seen ? View<const T>(seen.view()) : View<const T>(), xa.view(),
+                                               B.value().view(), s);
+                    if (dx && drop) {  // the gradient of the dropped x passes the same mask
+                      Tensor<T> through({dy.rows(), in});
+                      ops::gemm<T>(T(1), g.view(), false, A.value().view(), false, T(0), through.view());
+                      ops::dropout<T>(through.view(), through.view(), drop.key, *drop.rows);
+                      dx.add(std::move(through));
+                      ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view());
+                    } else if (dx) {
+                      ops::linear_backward_input<T>(dx.sink(), dy.view(), weight.view(), {g.view(), A.value().view(), true, T(1)});
+                    }
+                    if (weight.requires_grad() || bias.requires_grad())
+                      ops::linear_backward_weight<T>(weight.gradient().sink(), bias.gradient().sink(), dy.view(),
+                                                     kept ? View<const T>(kept.view()) : View<const T>(nullptr, dy.rows(), in));
+                  });
 }
 
 }  // namespace peft
