@@ -6,6 +6,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "performance.md"
@@ -65,6 +66,13 @@ def generate_row(title, ours, theirs, rounds):
     return cells, mine, figure | ({"peer_prefill_tok_s": peer["prefill_tok_s"], "peer_decode_tok_s": peer["decode_tok_s"]} if peer else {})
 
 
+def make_adapter(model, directory, lora):
+    """A LoRA of one step, as PEFT's directory and as GGUF: speed does not ask what it learned."""
+    for command in (["train", "--model", model, "--data", "examples/data/quillon/train.jsonl", "--r", "16", "--max-steps", "1", "--out", directory],
+                    ["export", "--model", model, "--adapter", directory, "--out", lora]):
+        subprocess.run([str(word) for word in [BIN / "peft", *command]], check=True, capture_output=True, cwd=ROOT)
+
+
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows])
@@ -82,7 +90,7 @@ def main():
     parser.add_argument("--gguf")
     parser.add_argument("--e2e")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="lora,half,ragged,bf16,full,memory,decode,scaling")
+    parser.add_argument("--only", default="lora,half,ragged,bf16,full,memory,decode,beams,scaling")
     o = parser.parse_args()
     only = o.only.split(",")
     gguf = o.gguf or subprocess.run(["scripts/fetch_model.sh"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
@@ -123,19 +131,32 @@ def main():
     if rows:
         head = ["work", "ours tok/s", "PyTorch tok/s", "ratio", "ours peak MiB", "PyTorch peak MiB", "ours first step s", "PyTorch first step s"]
         text = replace(text, "training", stamp + "\n\n" + table(head, rows))
-    if "decode" in only:
-        rows, figures["generation"] = [], []
-        for title, more, peer in (("Q4_1, prompt 64, 128 new", [], True), ("Q4_1, prompt 1,024, 32 new", ["--prompt", 1024, "--new", 32], True),
-                                  ("the first with prompts in bfloat16", ["--dtype", "bf16"], False), ("the second with prompts in bfloat16", ["--prompt", 1024, "--new", 32, "--dtype", "bf16"], False),
-                                  ("the first, 8 prompts together", ["--batch", 8], False)):
-            command = [BIN / "generate_bench", "--model", gguf, "--threads", 2, "--runs", 3] + more
-            row = generate_row(title, command, [sys.executable, "benchmarks/llama_cpp_generate.py", "--model", gguf, "--threads", 2, "--runs", 3] + more if peer else None, o.rounds)
-            if row:
-                rows.append(row[0])
-                figures["generation"].append(row[2])
-                isa = row[1]["isa"]
-        head = ["work", "ours prefill tok/s", "llama.cpp", "ours decode tok/s", "llama.cpp", "ours first token s", "ours peak MiB", "llama.cpp"]
-        text = replace(text, "generation", f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn.\n\n" + table(head, rows))
+    if "decode" in only or "beams" in only:
+        with tempfile.TemporaryDirectory() as folder:
+            adapter, lora = pathlib.Path(folder) / "adapter", pathlib.Path(folder) / "adapter.gguf"
+            make_adapter(gguf, adapter, lora)
+            for name, title, peer_name, peer, model, rows in (
+                    ("generation", "decode", "llama.cpp", "benchmarks/llama_cpp_generate.py", gguf,
+                     (("Q4_1, prompt 64, 128 new", [], []), ("the same with a LoRA, r=16 on q, v", ["--adapter", adapter], ["--adapter", lora]),
+                      ("Q4_1, prompt 1,024, 32 new", ["--prompt", 1024, "--new", 32], ["--prompt", 1024, "--new", 32]),
+                      ("prompt 64 in bfloat16", ["--dtype", "bf16"], None),
+                      ("prompt 1,024 in bfloat16", ["--prompt", 1024, "--new", 32, "--dtype", "bf16"], None),
+                      ("8 prompts of 64 together", ["--batch", 8], None), ("4 beams, prompt 64", ["--beams", 4], None))),
+                    ("generation_hf", "beams", "transformers", "benchmarks/torch_generate.py", o.hf,
+                     (("float32, prompt 64, 128 new", [], []), ("the same with a LoRA, r=16 on q, v", ["--adapter", adapter], ["--adapter", adapter]),
+                      ("8 prompts of 64 together", ["--batch", 8], ["--batch", 8]), ("4 beams, prompt 64", ["--beams", 4], ["--beams", 4])))):
+                if title not in only or not model:
+                    continue
+                common = ["--model", model, "--threads", 2, "--runs", 3]
+                lines, figures[name] = [], []
+                for work, mine, theirs in rows:
+                    row = generate_row(work, [BIN / "generate_bench"] + common + mine, [sys.executable, peer] + common + theirs if theirs is not None else None, o.rounds)
+                    if row:
+                        lines.append(row[0])
+                        figures[name].append(row[2])
+                        isa = row[1]["isa"]
+                head = ["work", "ours prefill tok/s", peer_name, "ours decode tok/s", peer_name, "ours first token s", "ours peak MiB", peer_name]
+                text = replace(text, name, f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, best of {o.rounds} runs in turn.\n\n" + table(head, lines))
     if "scaling" in only:
         lines = subprocess.run([BIN / "scaling_bench"], capture_output=True, text=True, cwd=ROOT).stdout.splitlines()
         figures["scaling"] = [json.loads(line) for line in lines if line.startswith("{")]

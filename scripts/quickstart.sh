@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From a fresh clone to a fine-tuned language model: installs what is missing, builds the tool, fetches a small model, asks it about a
-# machine that it cannot know, trains an adapter on the machine's service notes, and asks again.
+# From a clone to a fine-tuned language model: fetches a small model, asks it about a machine that it cannot know, trains an adapter on
+# the machine's service notes, and asks again. Builds the tool first where that was not done.
 # Usage: scripts/quickstart.sh [--model PATH] [--out DIR]
 #   --model   a GGUF file or a Hugging Face directory (without it: SmolLM2-135M-Instruct, 94 MB, fetched once)
 #   --out     where the adapter goes (out/service-desk)
@@ -27,11 +27,8 @@ run() {
   "$@"
 }
 
-say "Building the tool"
-scripts/setup.sh
-configure release "$root/build"
-cmake --build build -j "$jobs" --target peft
-
+say "The tool"
+scripts/build.sh
 [ -n "$model" ] || model=$(scripts/fetch_model.sh)
 data=examples/data/quillon
 

@@ -1,53 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/ops/impl/activation.inl"
-#include "peft/ops/impl/attention.inl"
 #include "peft/ops/impl/elementwise.inl"
 #include "peft/ops/impl/embedding.inl"
-#include "peft/ops/impl/factorise.inl"
-#include "peft/ops/impl/linear_cross_entropy.inl"
-#include "peft/ops/impl/low_rank.inl"
 #include "peft/ops/impl/norm.inl"
 #include "peft/ops/impl/rope.inl"
 #include "peft/ops/impl/update.inl"
 
 namespace peft::ops {
 
-#define PEFT_INSTANTIATE(T)                                                                                                                                  \
-  template void activation_forward<T>(View<T>, View<const T>, Activation);                                                                                   \
-  template void activation_backward<T>(GradSink<T>, View<const T>, View<const T>, Activation);                                                               \
-  template void gated_forward<T>(View<T>, View<const T>, View<const T>, Activation);                                                                         \
-  template void gated_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, Activation);                                        \
-  template void attention_forward<T>(View<T>, View<T>, View<const T>, std::span<const AttentionSequence<T>>, const AttentionShape&, const RelativeBias<T>&); \
-  template void attention_backward<T>(GradSink<T>, std::span<const AttentionSequenceGrad<T>>, View<const T>, View<const T>, View<const T>, View<const T>,    \
-                                      std::span<const AttentionSequence<T>>, const AttentionShape&, const RelativeBias<T>&, GradSink<T>);                    \
-  template void copy<T>(View<T>, View<const T>);                                                                                                             \
-  template void add_into<T>(View<T>, View<const T>);                                                                                                         \
-  template void add<T>(View<T>, View<const T>, View<const T>);                                                                                               \
-  template void axpy<T>(View<T>, T, View<const T>);                                                                                                          \
-  template void scale<T>(View<T>, T, View<const T>);                                                                                                         \
-  template void multiply<T>(View<T>, View<const T>, View<const T>);                                                                                          \
-  template void into<T>(GradSink<T>, View<const T>);                                                                                                         \
-  template void dropout<T>(View<T>, View<const T>, const DropoutKey&, std::span<const std::uint64_t>);                                                       \
-  template double sum_of_squares<T>(View<const T>);                                                                                                          \
-  template void log_softmax<T>(View<T>);                                                                                                                     \
-  template void embedding_forward<T>(View<T>, std::span<const std::int32_t>, const WeightView&, T);                                                          \
-  template void embedding_backward<T>(GradSink<T>, View<const T>, std::span<const std::int32_t>, T, std::int32_t);                                           \
-  template void linear_cross_entropy_forward<T>(T*, T*, View<T>, View<const T>, const WeightView&, const T*, const ClassTargets<T>&);                        \
-  template void linear_cross_entropy_backward_weight<T>(GradSink<T>, GradSink<T>, T, View<const T>, const WeightView&, const T*, const ClassTargets<T>&,     \
-                                                        const T*);                                                                                           \
-  template void low_rank_forward<T>(View<T>, View<T>, View<const T>, View<const T>, View<const T>, T);                                                       \
-  template void low_rank_gradients<T>(View<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, T);                     \
-  template void low_rank_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, T);   \
-  template void rms_norm_forward<T>(View<T>, T*, View<const T>, const T*, T, T);                                                                             \
-  template void rms_norm_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, const T*, T);                                         \
-  template void layer_norm_forward<T>(View<T>, View<T>, View<const T>, const T*, const T*, T);                                                               \
-  template void layer_norm_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, View<const T>);                        \
-  template void rope<T>(View<T>, std::span<const std::int32_t>, View<const T>, View<const T>, std::int64_t, bool, bool);                                     \
-  template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);                                                                                 \
-  template void adamw_update<T>(View<T>, View<T>, View<T>, View<const T>, const AdamwStep&);                                                                 \
-  template void adamw_update<T>(std::span<const AdamwTensor<T>>);                                                                                            \
-  template void split_by_svd<T>(View<T>, View<T>, View<const T>, double);                                                                                    \
-  template void split_by_qr<T>(View<T>, View<T>, View<const T>);                                                                                             \
+#define PEFT_INSTANTIATE(T)                                                                                                           \
+  template void activation_forward<T>(View<T>, View<const T>, Activation);                                                            \
+  template void activation_backward<T>(GradSink<T>, View<const T>, View<const T>, Activation);                                        \
+  template void gated_forward<T>(View<T>, View<const T>, View<const T>, Activation);                                                  \
+  template void gated_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, Activation);                 \
+  template void copy<T>(View<T>, View<const T>);                                                                                      \
+  template void add_into<T>(View<T>, View<const T>);                                                                                  \
+  template void add<T>(View<T>, View<const T>, View<const T>);                                                                        \
+  template void axpy<T>(View<T>, T, View<const T>);                                                                                   \
+  template void scale<T>(View<T>, T, View<const T>);                                                                                  \
+  template void multiply<T>(View<T>, View<const T>, View<const T>);                                                                   \
+  template void into<T>(GradSink<T>, View<const T>);                                                                                  \
+  template void dropout<T>(View<T>, View<const T>, const DropoutKey&, std::span<const std::uint64_t>);                                \
+  template double sum_of_squares<T>(View<const T>);                                                                                   \
+  template void log_softmax<T>(View<T>);                                                                                              \
+  template void embedding_forward<T>(View<T>, std::span<const std::int32_t>, const WeightView&, T);                                   \
+  template void embedding_backward<T>(GradSink<T>, View<const T>, std::span<const std::int32_t>, T, std::int32_t);                    \
+  template void rms_norm_forward<T>(View<T>, T*, View<const T>, const T*, T, T);                                                      \
+  template void rms_norm_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, const T*, T);                  \
+  template void layer_norm_forward<T>(View<T>, View<T>, View<const T>, const T*, const T*, T);                                        \
+  template void layer_norm_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, const T*, View<const T>); \
+  template void rope<T>(View<T>, std::span<const std::int32_t>, View<const T>, View<const T>, std::int64_t, bool, bool);              \
+  template void rope_table<T>(View<T>, View<T>, std::span<const double>, T);                                                          \
+  template void adamw_update<T>(View<T>, View<T>, View<T>, View<const T>, const AdamwStep&);                                          \
+  template void adamw_update<T>(std::span<const AdamwTensor<T>>);                                                                     \
   template void sgd_update<T>(View<T>, View<T>, View<const T>, double, double, double);
 PEFT_INSTANTIATE(float)
 PEFT_INSTANTIATE(double)

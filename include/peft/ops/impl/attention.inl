@@ -6,6 +6,7 @@
 
 #include "peft/ops/attention.hpp"
 #include "peft/ops/impl/attention_tiles.hpp"
+#include "peft/ops/impl/rowwise.hpp"
 
 namespace peft::ops {
 

@@ -115,22 +115,30 @@ PEFT_TARGET void sum_columns(T* sums, const T* x, std::int64_t stride, std::int6
     for (std::int64_t r = 0; r < rows; r++) sums[j] += x[r * stride + j];
 }
 
-// Where a dot product goes.
-template <class T>
-PEFT_SIMD void put(const detail::Dots<T>& d, std::int64_t x_row, std::int64_t w_row, T product) {
-  const std::int64_t out = d.out[w_row];
-  T* y = d.y + x_row * d.ldy + out;
-  T value = d.add ? *y : T(0);
-  value += d.alpha * product;
-  *y = d.bias ? value + d.bias[out] : value;
+// Where the dot products of XB rows of x and WB rows of w go; sums[i * WB + r] are their partial sums.
+template <class T, int XB, int WB>
+PEFT_SIMD void put(const detail::Dots<T>& d, std::int64_t first, std::int64_t row, V<T>* sums) {
+  constexpr int all = XB * WB, n = (all & (all - 1)) == 0 ? all : WB, step = n < L<T> ? L<T> / n : 1;
+  T products[all * step + L<T>];
+  _Pragma("GCC unroll 4") for (int i = 0; i < all; i += n) sums_of<T, n>(products + i * step, sums + i);
+  const T alpha = d.alpha;
+  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
+    T* const y = d.y + (first + i) * d.ldy;
+    _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
+      const std::int64_t out = d.out[row + r];
+      T value = d.add ? y[out] : T(0);
+      value += alpha * products[(i * WB + r) * step];
+      y[out] = d.bias ? value + d.bias[out] : value;
+    }
+  }
 }
 
 // Dot products with rows of w that are in the cache: 4 × 4 pairs at once (4 × 3 where there are 16 registers), each a chain of FMAs with
 // L partial sums, which a fixed tree adds up.
 template <class T, int XB, int WB>
 PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
-  V<T> sums[WB][XB];
-  _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  V<T> sums[XB * WB];
+  _Pragma("GCC unroll 16") for (int i = 0; i < XB * WB; i++) sums[i] = V<T>{};
   const std::int64_t w_stride = d.w_stride / std::int64_t(sizeof(T));
   const T *w = reinterpret_cast<const T*>(d.w) + row * w_stride, *x = d.x + first * d.ldx;
   std::int64_t k = d.depth;
@@ -141,20 +149,20 @@ PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t
       _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) e[i] = load(x + i * d.ldx);
       _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) {
         const V<T> v = load(w + r * w_stride);
-        _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += v * e[i];
+        _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[i * WB + r] += v * e[i];
       }
     } else {
       _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) e[r] = load(w + r * w_stride);
       _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
         const V<T> v = load(x + i * d.ldx);
-        _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] += e[r] * v;
+        _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[i * WB + r] += e[r] * v;
       }
     }
   }
   if (k > 0)
-    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[r][i] +=
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[i * WB + r] +=
         load_part(w + r * w_stride, k) * load_part(x + i * d.ldx, k);
-  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
+  put<T, XB, WB>(d, first, row, sums);
 }
 
 template <class T>
@@ -179,9 +187,11 @@ PEFT_TARGET void dots(const detail::Dots<T>& d) {
 template <DType type, class T, int XB, int WB>
 PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t first) {
   constexpr int W = L<T>, S = simple<type> ? 32 : W, n = S / W;
+  // As many rows of w in registers at once as fit beside the sums: a part of x is loaded once for them.
+  constexpr int RB = PEFT_BYTES == 64 ? WB : 1;
   constexpr std::int64_t size = info(type).bytes * (simple<type> ? 1 : W), slab = 64;
-  V<T> sums[WB][XB];
-  _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] = V<T>{};
+  V<T> sums[XB * WB];
+  _Pragma("GCC unroll 16") for (int i = 0; i < XB * WB; i++) sums[i] = V<T>{};
   Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
   const std::int64_t stride = d.w_stride, ldx = d.ldx;
   const T* x = d.x + first * ldx;
@@ -190,17 +200,23 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
     const std::int64_t blocks = left < slab ? left : slab;
     if constexpr (simple<type>)
       for (int r = 0; r < WB; r++) scales_of<type>(scales[r], w + r * stride, blocks);
-    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
-        Bytes from = w + r * stride;
-        __builtin_prefetch(from + WB * stride);
-        V<T> e[n];
-        if constexpr (type == dtype_of<T>)
-          e[0] = load(reinterpret_cast<const T*>(from));
-        else if constexpr (simple<type>)
-          unit<type>(e, from, scales[r][2 * b], scales[r][2 * b + 1]);
-        else
-          e[0] = plain<type>(from);
-        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) sums[r][i] += e[j] * load(x + i * ldx + j * W);
+    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r += RB) {
+        V<T> e[RB][n];
+        _Pragma("GCC unroll 4") for (int q = 0; q < RB; q++) {
+          Bytes from = w + (r + q) * stride;
+          __builtin_prefetch(from + WB * stride);
+          if constexpr (type == dtype_of<T>)
+            e[q][0] = load(reinterpret_cast<const T*>(from));
+          else if constexpr (simple<type>)
+            unit<type>(e[q], from, scales[r + q][2 * b], scales[r + q][2 * b + 1]);
+          else
+            e[q][0] = plain<type>(from);
+        }
+        _Pragma("GCC unroll 8") for (int j = 0; j < n; j++) _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
+          V<T> v = load(x + i * ldx + j * W);
+          if constexpr (RB > 1) in_register<T>(v);
+          _Pragma("GCC unroll 4") for (int q = 0; q < RB; q++) sums[i * WB + r + q] += e[q][j] * v;
+        }
       }
   }
   if constexpr (!simple<type>)
@@ -213,9 +229,9 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
           e = load(reinterpret_cast<const T*>(end));
         else
           e = plain<type>(end);
-        for (int i = 0; i < XB; i++) sums[r][i] += e * load_part(x + i * ldx, rest);
+        for (int i = 0; i < XB; i++) sums[i * WB + r] += e * load_part(x + i * ldx, rest);
       }
-  _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) put(d, first + i, row + r, sum<T>(sums[r][i]));
+  put<T, XB, WB>(d, first, row, sums);
 }
 
 template <DType type, class T>

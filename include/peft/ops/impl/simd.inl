@@ -44,6 +44,13 @@ template <class T>
 PEFT_SIMD void store_part(T* p, V<T> v, std::int64_t n) {
   for (int i = 0; i < L<T> && i < n; i++) p[i] = v[i];
 }
+/// Loads v once: compilers take an operand of several FMAs from memory each time, and then the loads, not the FMAs, bound a loop.
+template <class T>
+PEFT_SIMD void in_register([[maybe_unused]] V<T>& v) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  __asm__("" : "+v"(v));
+#endif
+}
 template <class T>
 PEFT_SIMD V<T> max(V<T> a, V<T> b) {
   return a > b ? a : b;
@@ -66,6 +73,26 @@ PEFT_SIMD T sum(V<T> v) {
     return sum<T, distance / 2>(v);
   else
     return v[0];
+}
+// Lane i of the result: lanes 2 g … of a or b folded in halves of `g`, first a's, then b's.
+template <class T, int g, int... I>
+PEFT_SIMD V<T> fold_two(V<T> a, V<T> b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (I / g * 2 * g + I % g)...) + __builtin_shufflevector(a, b, (I / g * 2 * g + I % g + g)...);
+}
+/// out[i] = sum(v[i]) for `count` (a power of two, at most the lanes) vectors, each by the tree of `sum` and so with its bits: the trees
+/// of two vectors share each addition.
+template <class T, int count, int g = L<T> / 2>
+PEFT_SIMD void sums_of(T* out, V<T>* v) {
+  constexpr auto lanes = std::make_integer_sequence<int, L<T>>{};
+  if constexpr (g == 0) {
+    for (int i = 0; i < count; i++) store(out + i * L<T>, v[i]);
+  } else if constexpr (count > 1) {
+    _Pragma("GCC unroll 16") for (int i = 0; i < count / 2; i++) v[i] = fold_two<T, g>(v[2 * i], v[2 * i + 1], lanes);
+    sums_of<T, count / 2, g / 2>(out, v);
+  } else {
+    v[0] += exchange<T, g>(v[0], lanes);
+    sums_of<T, 1, g / 2>(out, v);
+  }
 }
 template <class T, int distance = L<T> / 2>
 PEFT_SIMD T largest(V<T> v) {

@@ -1,0 +1,282 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Trains every method on the same rows with the same number of steps through the tool `peft`, and compares what came out: quality, trained
+parameters, file size, speed, memory, and what was forgotten. Writes the tables of docs/methods.md, docs/methods.json and the plots.
+
+    benchmarks/method_comparison.py --model SmolLM2.gguf --e2e DIR [--text FILE] [--encoder MiniLM --glue DIR] [--methods lora,ia3] [--seeds 1,2]
+
+  --e2e      a folder with train.txt and test.txt of lines `attributes||sentence` (E2E NLG)
+  --text     plain text; its loss before and after training says what a method forgot
+  --encoder  a sentence encoder for --glue, a folder with SST-2 and MRPC as GLUE's tab-separated files
+Quality on E2E is the loss a token of the test sentences, BLEU against all of a meaning's sentences (if sacrebleu is installed), and the part of the
+asked names, foods and places that the answer says.
+"""
+import argparse
+import json
+import math
+import pathlib
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TOOL = ROOT / "build" / "bin" / "peft"
+PAGE, FIGURES, IMAGE = ROOT / "docs" / "methods.md", ROOT / "docs" / "methods.json", ROOT / "docs" / "images" / "methods.svg"
+
+# Each method as its paper or PEFT's examples use it: options, and a learning rate of the size that they recommend.
+METHODS = {
+    "lora": (["--r", 8], 1e-3),
+    "lora all-linear": (["--r", 8, "--targets", "all-linear"], 1e-3),
+    "rslora": (["--r", 8, "--rslora"], 5e-4),
+    "dora": (["--r", 8, "--set", "use_dora=true"], 1e-3),
+    "pissa": (["--r", 8, "--set", "init_lora_weights=pissa"], 5e-4),
+    "adalora": ([], 2e-3),
+    "vera": ([], 1e-2),
+    "vblora": ([], 5e-3),
+    "loha": ([], 1e-3),
+    "lokr": ([], 2e-3),
+    "hira": ([], 2e-3),
+    "miss": ([], 1e-3),
+    "gralora": ([], 1e-3),
+    "delora": ([], 2e-3),
+    "fourierft": ([], 1e-2),
+    "c3a": ([], 5e-3),
+    "shira": ([], 1e-3),
+    "oft": ([], 1e-3),
+    "boft": ([], 1e-3),
+    "hra": ([], 1e-3),
+    "road": ([], 5e-3),
+    "ia3": ([], 8e-3),
+    "ln_tuning": ([], 5e-3),
+    "bitfit": ([], 5e-3),
+    "prefix_tuning": (["--set", "num_virtual_tokens=10"], 1e-2),
+    "p_tuning": (["--set", "num_virtual_tokens=20"], 1e-3),
+    "prompt_tuning": (["--set", "num_virtual_tokens=20", "--set", "prompt_tuning_init=SAMPLE_VOCAB"], 1e-1),
+    "multitask_prompt_tuning": (["--set", "num_virtual_tokens=20", "--set", "num_tasks=1"], 1e-1),
+    "adaption_prompt": ([], 1e-2),
+    "bottleneck": ([], 1e-3),
+}
+NAMES = {"lora all-linear": "lora", "rslora": "lora", "dora": "lora", "pissa": "lora"}
+SLOTS = ("name", "food", "near", "area")
+
+
+class Failed(Exception):
+    """What the tool said when it could not do a run."""
+
+
+def tool(*words):
+    done = subprocess.run([str(word) for word in (TOOL, *words)], capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise Failed((done.stderr.strip() or done.stdout.strip()).splitlines()[-1])
+    return done.stdout
+
+
+def number(pattern, text):
+    return float(re.search(pattern, text).group(1).replace(",", ""))
+
+
+def e2e_rows(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if "||" in line:
+            attributes, sentence = line.split("||", 1)
+            yield attributes.strip(), sentence.strip()
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+class E2E:
+    """Sentences from attributes: the same first rows for every method."""
+
+    def __init__(self, folder, work, rows, questions):
+        train = list(e2e_rows(folder / "train.txt"))
+        step = max(1, len(train) // rows)  # spread over the file, which is sorted by attributes
+        write_rows(work / "train.jsonl", [{"prompt": a, "completion": s} for a, s in train[::step][:rows]])
+        meanings = {}
+        for attributes, sentence in e2e_rows(folder / "test.txt"):
+            meanings.setdefault(attributes, []).append(sentence)
+        step = max(1, len(meanings) // questions)
+        self.meanings = list(meanings.items())[::step][:questions]
+        write_rows(work / "test.jsonl", [{"prompt": a, "completion": s[0]} for a, s in self.meanings])
+        write_rows(work / "ask.jsonl", [{"prompt": a} for a, _ in self.meanings])
+        self.work = work
+
+    def measure(self, model, adapter):
+        common = ["--model", model] + (["--adapter", adapter] if adapter else [])
+        row = {"loss": number(r"loss ([\d.,]+)", tool("eval", *common, "--data", self.work / "test.jsonl", "--loss-only"))}
+        answers = self.work / "answers.jsonl"
+        tool("generate", *common, "--prompts", self.work / "ask.jsonl", "--out", answers, "--max-new-tokens", 64)
+        texts = [json.loads(line)["answer"] for line in answers.read_text(encoding="utf-8").splitlines()]
+        wanted = said = 0
+        for (attributes, _), text in zip(self.meanings, texts):
+            for slot, value in re.findall(r"([\w ]+?) : ([^|]+?)(?: \||$)", attributes):
+                if slot.strip() in SLOTS:
+                    wanted, said = wanted + 1, said + (value.strip().lower() in text.lower())
+        row["slots"] = 100 * said / wanted
+        try:
+            import sacrebleu
+
+            most = max(len(sentences) for _, sentences in self.meanings)
+            references = [[s[i] if i < len(s) else None for _, s in self.meanings] for i in range(most)]
+            row["bleu"] = sacrebleu.corpus_bleu(texts, references).score
+        except ImportError:
+            pass
+        return row
+
+
+def run_e2e(o, task, work, name, seed):
+    options, lr = METHODS[name]
+    out = work / "adapter"
+    text = tool("train", "--model", o.model, "--data", work / "train.jsonl", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", o.batch, "--max-steps",
+                o.steps, "--seed", seed, "--compute-dtype", o.compute_dtype, "--out", out, "--overwrite")
+    row = {"trainable": number(r"trainable params: ([\d,]+)", text), "bytes": sum(f.stat().st_size for f in out.glob("*.safetensors")), "lr": lr}
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    row["tok_s"], row["peak_mib"] = log[-1]["tokens_per_second"], log[-1]["peak_mib"]
+    row |= task.measure(o.model, out)
+    if o.text:
+        row["forgot"] = perplexity(o.model, o.text, out)
+    return row
+
+
+def perplexity(model, text, adapter=None):
+    """Nats a token of plain text."""
+    said = tool("perplexity", "--model", model, "--data", text, "--max-length", 512, *(["--adapter", adapter] if adapter else []))
+    return number(r"([\d.]+) nats a token", said)
+
+
+def mean_and_spread(rows, key, digits):
+    values = [row[key] for row in rows if key in row and math.isfinite(row[key])]
+    if not values:
+        return "–"
+    text = f"{statistics.mean(values):,.{digits}f}"
+    return text + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
+
+
+def size(n):
+    return f"{n / 1024:,.0f} KiB" if n < 1 << 20 else f"{n / (1 << 20):,.1f} MiB"
+
+
+def e2e_table(o, figures):
+    head = ["method", "learning rate", "trained", "file", "loss", "BLEU", "slots said, %", "plain text, nats", "tok/s", "peak MiB"]
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    base = figures["base"]
+    lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – | – |")
+    for name, rows in sorted(figures["methods"].items(), key=lambda pair: statistics.mean(row["loss"] for row in pair[1])):
+        first = rows[0]
+        lines.append(f"| {name} | {first['lr']:g} | {first['trainable']:,.0f} | {size(first['bytes'])} | {mean_and_spread(rows, 'loss', 3)} | {mean_and_spread(rows, 'bleu', 1)} | "
+                     f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {max(row['tok_s'] for row in rows):,.0f} | {max(row['peak_mib'] for row in rows):,.0f} |")
+    return "\n".join(lines)
+
+
+def glue_row(o, work, name, task, seed):
+    options, lr = METHODS[name]
+    out = work / "adapter"
+    text = tool("train", "--model", o.encoder, "--task", "seq_cls", "--data", o.glue / task / "train.tsv", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", 32,
+                "--max-steps", o.glue_steps, "--seed", seed, "--out", out, "--overwrite")
+    said = tool("eval", "--model", o.encoder, "--adapter", out, "--data", o.glue / task / "dev.tsv")
+    row = {"trainable": number(r"trainable params: ([\d,]+)", text), "accuracy": number(r"accuracy ([\d.]+)", said)}
+    if f1 := re.search(r"F1 ([\d.]+)", said):
+        row["f1"] = float(f1.group(1))
+    return row
+
+
+def glue_table(figures):
+    tasks = list(figures)
+    lines = ["| method | trained | " + " | ".join(f"{task}, accuracy %" for task in tasks) + " |", "|---|" + "---:|" * (len(tasks) + 1)]
+    names = sorted({name for task in tasks for name in figures[task]}, key=lambda name: -statistics.mean(row["accuracy"] for row in figures[tasks[0]].get(name, [{"accuracy": 0}])))
+    for name in names:
+        rows = [figures[task].get(name, []) for task in tasks]
+        lines.append(f"| {name} | {next(r[0]['trainable'] for r in rows if r):,.0f} | " + " | ".join(mean_and_spread(r, "accuracy", 1) for r in rows) + " |")
+    return "\n".join(lines)
+
+
+def replace(text, name, body):
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    head, rest = text.split(begin, 1)
+    return head + begin + "\n" + body + "\n" + end + rest.split(end, 1)[1]
+
+
+def plot(figures):
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "peft"
+    matplotlib.rcParams["svg.fonttype"] = "none"
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for name, rows in figures["methods"].items():
+        x, y = rows[0]["trainable"], statistics.mean(row["loss"] for row in rows)
+        axes.plot(x, y, "o", color="#2b6cb0", markersize=4)
+        axes.annotate(name, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("trained parameters")
+    axes.set_ylabel("loss a token on held-out sentences")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(IMAGE, metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model")
+    parser.add_argument("--e2e", type=pathlib.Path)
+    parser.add_argument("--text", type=pathlib.Path)
+    parser.add_argument("--encoder", type=pathlib.Path)
+    parser.add_argument("--glue", type=pathlib.Path)
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--glue-steps", type=int, default=300)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--questions", type=int, default=100)
+    parser.add_argument("--compute-dtype", default="bf16")
+    o = parser.parse_args()
+    names, seeds = o.methods.split(","), [int(seed) for seed in o.seeds.split(",")]
+    for name in names:
+        if name not in METHODS:
+            parser.error(f"no method {name}; there are {', '.join(METHODS)}")
+    figures = json.loads(FIGURES.read_text(encoding="utf-8")) if FIGURES.exists() else {}
+    text = PAGE.read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        if o.model and o.e2e:
+            task = E2E(o.e2e, work, o.steps * o.batch, o.questions)
+            figures["e2e"] = {"steps": o.steps, "batch": o.batch, "base": task.measure(o.model, None), "methods": figures.get("e2e", {}).get("methods", {})}
+            if o.text:
+                figures["e2e"]["base"]["forgot"] = perplexity(o.model, o.text)
+            for name in names:
+                rows = []
+                for seed in seeds:
+                    try:
+                        rows.append(run_e2e(o, task, work, name, seed))
+                        print(name, seed, json.dumps(rows[-1]), file=sys.stderr)
+                    except Failed as error:
+                        print(f"left out: {name}: {error}", file=sys.stderr)
+                if rows:
+                    figures["e2e"]["methods"][name] = rows
+            text = replace(text, "e2e", f"{o.steps} steps of {o.batch} sentences, seeds {o.seeds}.\n\n" + e2e_table(o, figures["e2e"]))
+            plot(figures["e2e"])
+        if o.encoder and o.glue:
+            glue = figures.setdefault("glue", {})
+            for task in ("SST-2", "MRPC"):
+                for name in names:
+                    rows = []
+                    for seed in seeds:
+                        try:
+                            rows.append(glue_row(o, work, name, task, seed))
+                            print(task, name, seed, json.dumps(rows[-1]), file=sys.stderr)
+                        except Failed as error:
+                            print(f"left out: {task}, {name}: {error}", file=sys.stderr)
+                    if rows:
+                        glue.setdefault(task, {})[name] = rows
+            text = replace(text, "glue", f"{o.glue_steps} steps of 32 sentences, seeds {o.seeds}.\n\n" + glue_table(glue))
+    PAGE.write_text(text, encoding="utf-8")
+    FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
