@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what is missing, builds everything, runs all tests.
 # Usage: scripts/test.sh [--preset release|header-only|debug-asan|tsan|clang-release] [--label LABEL] [--room ROOM]
-#   --label   only the tests with this label: unit, slow, parity, python, structure or consumer
+#   --label   only the tests with this label: unit, slow, parity, examples, python, structure or consumer
 #   --room    only the tests of one room (core, ops, …), and only these are built
 # JOBS=n in the environment sets how many compilers and tests run at a time.
 set -euo pipefail
