@@ -187,6 +187,44 @@ TEST_CASE("of an encoder-decoder, a prompt's first rows are tokens of the source
   }
 }
 
+TEST_CASE("of an encoder-decoder, each source has what its own active list puts in front", "[adapters]") {
+  auto base = tiny_encoder_decoder<double>();
+  TunedDouble tuned{base};
+  tuned.add_adapter("a", PromptTuningConfig{.num_virtual_tokens = 3});
+  tuned.add_adapter("b", PrefixTuningConfig{.num_virtual_tokens = 2});
+  const Active prompt = tuned.active();
+  tuned.set_adapter("b");
+  const auto lists = std::make_shared<const std::vector<Active>>(std::vector<Active>{{}, prompt, tuned.active()});
+  const auto with_lists = [](std::vector<std::int64_t> sizes) {
+    std::vector<Sequence, PoolAllocator<Sequence>> all;
+    for (std::size_t i = 0; i < sizes.size(); i++) {
+      Sequence s;
+      s.begin = all.empty() ? 0 : all.back().end, s.end = s.begin + sizes[i], s.id = i, s.active = int(i);
+      all.push_back(s);
+    }
+    return std::make_shared<const Sequences>(std::move(all));
+  };
+  Pass<double> pass = tuned.pass(nullptr, false, lists);
+  const std::vector<std::int32_t> source = random_ids(9, 11), targets = random_ids(6, 11, 5);
+  const FrontedRows rows = with_fronts(pass.fronts, *with_lists({1, 2, 3}), targets);
+  pass.sequences = rows.sequences;
+  tuned.model().encode(pass, with_lists({4, 3, 2}), source);
+  CHECK((*pass.source_sequences)[1].length() == 6);
+  CHECK(pass.source_sequences->rows() == 12);
+  const Tensor<double> together = hidden_states(tuned.model(), rows.ids, pass);
+  const auto alone = [&](const std::string& name, std::size_t from, std::size_t n, std::size_t first, std::size_t length) {
+    tuned.set_adapter(name.empty() ? std::vector<std::string>{} : std::vector<std::string>{name});
+    Pass<double> own = tuned.pass();
+    const FrontedRows front = with_fronts(own.fronts, *sequences_of({std::int64_t(length)}, {}), std::span(targets).subspan(first, length));
+    own.sequences = front.sequences;
+    tuned.model().encode(own, sequences_of({std::int64_t(n)}, {}), std::span(source).subspan(from, n));
+    return same_bits(hidden_states(tuned.model(), front.ids, own), together.row_range(std::int64_t(first), std::int64_t(first + length)));
+  };
+  CHECK(alone("", 0, 4, 0, 1));
+  CHECK(alone("a", 4, 3, 1, 2));
+  CHECK(alone("b", 7, 2, 3, 3));
+}
+
 TEST_CASE("of an encoder-decoder, a multitask prompt stands on both sides", "[adapters]") {
   auto base = tiny_encoder_decoder<double>();
   TunedDouble tuned{base};

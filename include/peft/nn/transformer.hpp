@@ -8,6 +8,7 @@
 #include "peft/autograd/functions/target_loss.hpp"
 #include "peft/nn/block.hpp"
 #include "peft/nn/embedding.hpp"
+#include "peft/nn/front.hpp"
 #include "peft/nn/head.hpp"
 #include "peft/nn/relative_positions.hpp"
 
