@@ -7,7 +7,7 @@
 #include "checkpoint/model_files.hpp"
 #include "peft/checkpoint/adapter_file.hpp"
 #include "peft/io/json.hpp"
-#include "support/tiny_transformer.hpp"
+#include "support/tiny_encoder_decoder.hpp"
 
 using namespace peft;
 using namespace peft::testing;
@@ -19,15 +19,18 @@ Tensor<float> fronted_logits(const PeftModel<Transformer<float>>& model) {
   const auto sequences = Sequences::of_lengths(std::vector<std::int64_t>{4, 2});
   const FrontedRows rows = with_fronts(pass.fronts, *sequences, random_ids(6, 11));
   pass.sequences = rows.sequences;
+  if (!model.model().encoder_layers.empty()) model.model().encode(pass, Sequences::of_lengths(std::vector<std::int64_t>{2, 5}), random_ids(7, 11, 5));
   const PassScope<float> scope(pass);
   return model.model().logits(model.model().hidden_states(rows.ids)).value();
 }
 
 template <class Config>
-void through_its_file(const Config& config) {
+void through_its_file(const Config& config, bool encodes = false) {
   const Folder folder;
-  CAPTURE(Config::peft_type);
-  auto base = tiny_transformer<float>({.biases = std::same_as<Config, BitFitConfig>, .tied = true});
+  CAPTURE(Config::peft_type, encodes);
+  const TinyShape shape{.biases = std::same_as<Config, BitFitConfig>, .tied = true};
+  const auto fresh = [&] { return encodes ? tiny_encoder_decoder<float>(shape) : tiny_transformer<float>(shape); };
+  auto base = fresh();
   PeftModel model{base};
   model.add_adapter("a", config, 3);
   model.for_each_adapter_parameter("a", [](const std::string&, Parameter<float>& p) {
@@ -37,7 +40,7 @@ void through_its_file(const Config& config) {
   });
   const Tensor<float> expected = fronted_logits(model);
   save_adapter(model, "a", folder / "out", "org/base");
-  auto again = tiny_transformer<float>({.biases = std::same_as<Config, BitFitConfig>, .tied = true});
+  auto again = fresh();
   PeftModel loaded{again};
   load_adapter(loaded, "a", folder / "out");
   CHECK(same_bits(fronted_logits(loaded), expected));
@@ -87,6 +90,14 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(VeraConfig{.r = 4});
   through_its_file(VeraConfig{.r = 4, .save_projection = false});
   CHECK(peft_types(std::type_identity<AnyAdapterConfig>()).size() == 26);  // a new method: one more line above
+}
+
+TEST_CASE("prompts and prefixes of an encoder-decoder are the same after they went through their files", "[checkpoint]") {
+  through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 3}, true);
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3}, true);
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true}, true);
+  through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM", .encoder_hidden_size = 3}, true);
+  through_its_file(PromptTuningConfig{.num_virtual_tokens = 3, .prompt_tuning_init = "SAMPLE_VOCAB"}, true);
 }
 
 TEST_CASE("PiSSA's and OLoRA's files have A and B alone; the rest is taken off the base again", "[checkpoint]") {

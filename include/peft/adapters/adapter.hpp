@@ -51,10 +51,10 @@ struct ModelInfo {
   };
   std::string model_type;
   std::int64_t vocab_size = 0, hidden_size = 0, num_layers = 0, num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
-  std::string embedding;      // the path of the input embedding
-  std::string head;           // of the output head,
-  bool head_is_tied = false;  // which shares its tensor with the embedding
-  bool has_encoder = false;   // besides its decoder
+  std::int64_t num_encoder_layers = 0;  // of an encoder-decoder, whose decoder has num_layers
+  std::string embedding;                // the path of the input embedding
+  std::string head;                     // of the output head,
+  bool head_is_tied = false;            // which shares its tensor with the embedding
   std::vector<LinearSite> linears;
 };
 

@@ -157,7 +157,7 @@ class PeftModel {
       const auto& c = model_.config;
       info.vocab_size = c.vocab_size, info.hidden_size = c.hidden_size, info.num_layers = c.num_hidden_layers;
       info.num_attention_heads = c.attention.num_attention_heads, info.num_key_value_heads = c.attention.num_key_value_heads;
-      info.head_dim = c.attention.head_dim, info.has_encoder = c.num_encoder_layers > 0;
+      info.head_dim = c.attention.head_dim, info.num_encoder_layers = c.num_encoder_layers;
     }
     if constexpr (requires { model_.embed_tokens.path; }) info.embedding = model_.embed_tokens.path;
     if constexpr (requires { model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity(); })
@@ -232,7 +232,8 @@ class PeftModel {
   }
 
   /// What one forward over `sequences` fixes, with the default active list. Keep it alive behind a PassScope. Where an active method puts
-  /// something in front of sequences, `fronts` says what: whoever runs the pass applies them (with_fronts). Call it on the forward's tape.
+  /// something in front of sequences, `fronts` says what: whoever runs the pass applies them (with_fronts; of an encoder-decoder's sources,
+  /// Transformer::encode). Call it on the forward's tape.
   /// `lists`: active lists of its own, of which each sequence names one.
   Pass<T> pass(std::shared_ptr<const Sequences> sequences = nullptr, bool training = false, std::shared_ptr<const std::vector<Active>> lists = nullptr) const {
     Pass<T> p;
@@ -319,7 +320,8 @@ class PeftModel {
         if (e.id == id && e.shared) {
           Pass<T> p;
           e.shared->prepare(p, 0, id);
-          if (!p.fronts.empty() && !p.fronts[0].empty())
+          const auto some = [](const std::vector<Front>& fronts) { return !fronts.empty() && !fronts[0].empty(); };
+          if (some(p.fronts) || some(p.source_fronts))
             throw AdapterError("merge_adapter",
                                "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
         }

@@ -32,20 +32,34 @@ struct VirtualTokens {
   static void describe(auto&, auto&&) {}
 };
 
-/// Hands a prompt's table to the pass, and its tokens to the sequences of list `list`.
+/// Which rows of a prompt's table stand where. Each task has `rows` of them; the first `tokens` are in front of a sequence. Of an encoder-decoder
+/// (at_source) these are in front of what is decoded from, and, if in_both, the next `tokens` in front of what is decoded.
+struct PromptLayout {
+  std::string embedding;  // the path of the Embedding that answers for them
+  std::int64_t vocab_size = 0, tokens = 0, rows = 0;
+  bool at_source = false, in_both = false;
+};
+
+/// Hands a prompt's table (tasks · rows, hidden) to the pass, and its tokens to the sequences of list `list`.
 template <Scalar T>
-void put_in_front(Pass<T>& pass, std::size_t list, int id, Variable<T> table, std::int64_t tasks, std::int64_t vocab_size) {
-  if (pass.fronts.size() <= list) pass.fronts.resize(std::max(list + 1, pass.lists ? pass.lists->size() : 0));
-  Front& front = pass.fronts[list];
-  if (front.tokens > 0) throw AdapterError("forward", "two active adapters both put virtual tokens in front of a sequence; deactivate one of them");
-  front.tokens = table.rows() / tasks, front.tasks = tasks, front.first_id = std::int32_t(vocab_size);
+void put_in_front(Pass<T>& pass, std::size_t list, int id, Variable<T> table, const PromptLayout& layout) {
+  const auto put = [&](std::vector<Front>& fronts, std::int64_t first_row) {
+    if (fronts.size() <= list) fronts.resize(std::max(list + 1, pass.lists ? pass.lists->size() : 0));
+    Front& front = fronts[list];
+    if (front.tokens > 0) throw AdapterError("forward", "two active adapters both put virtual tokens in front of a sequence; deactivate one of them");
+    front.tokens = layout.tokens, front.tasks = table.rows() / layout.rows, front.stride = layout.rows;
+    front.first_id = std::int32_t(layout.vocab_size + first_row);
+  };
+  if (layout.at_source) put(pass.source_fronts, 0);
+  if (!layout.at_source || layout.in_both) put(pass.fronts, layout.at_source ? layout.tokens : 0);
   if (!pass.prepared_by(id)) pass.prepared.emplace_back(id, std::move(table));
 }
 
 /// Puts the adapter on the input embedding.
 template <Scalar T>
-bool attach_virtual_tokens(Embedding<T>& site, const std::string& embedding, std::int64_t vocab_size, const AttachContext& context) {
-  if (context.path != embedding) return false;
+bool attach_virtual_tokens(Embedding<T>& site, const PromptLayout& layout, const AttachContext& context) {
+  if (context.path != layout.embedding) return false;
+  const std::int64_t vocab_size = layout.vocab_size;
   if (vocab_size < 1 || vocab_size != site.num_embeddings())
     throw AdapterError("attach", context.path + " has " + std::to_string(site.num_embeddings()) + " rows, the model says " + std::to_string(vocab_size) +
                                      " tokens; virtual tokens want both to agree");
@@ -54,21 +68,41 @@ bool attach_virtual_tokens(Embedding<T>& site, const std::string& embedding, std
 }
 
 namespace detail {
-/// Fills in what PEFT stores of the model; throws ConfigError where a config says otherwise.
+/// What PEFT stores of the stacks that have a prompt: 1, or 2 of an encoder-decoder, where its task is SEQ_2_SEQ_LM.
 template <class C>
-void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, std::int64_t heads) {
+std::int64_t prompt_submodules(C& config, const ModelInfo& info) {
+  if (info.num_encoder_layers == 0) return 1;
+  const std::int64_t given = config.num_transformer_submodules;
+  if (given == 0 && (config.task_type.empty() || config.task_type == C().task_type)) config.task_type = "SEQ_2_SEQ_LM";
+  if (config.task_type != "SEQ_2_SEQ_LM")
+    throw ConfigError(C::peft_type, "task_type \"" + config.task_type + "\" for a model of type \"" + info.model_type +
+                                        "\", an encoder-decoder, where prompts and prefixes are SEQ_2_SEQ_LM's");
+  if (given < 0 || given > 2) throw ConfigError(C::peft_type, "num_transformer_submodules is " + std::to_string(given) + "; allowed are 1 and 2");
+  return given == 0 ? 2 : given;
+}
+/// Fills in what PEFT stores of the model; throws ConfigError where a config says otherwise. `layers`, as PEFT counts them.
+template <class C>
+void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, std::int64_t heads, std::int64_t layers) {
   const auto fill = [](std::int64_t& value, const char* field, std::int64_t model) {
     if (value != 0 && value != model)
       throw ConfigError(C::peft_type, std::string(field) + " is " + std::to_string(value) + ", this model's is " + std::to_string(model));
     value = model;
   };
   if (info.hidden_size == 0 || info.embedding.empty()) throw AdapterError(C::peft_type, "prompts want a Transformer; this model has no configuration");
-  if (info.has_encoder)
-    throw NotSupported(C::peft_type, "prompts and prefixes on a model of type \"" + info.model_type + "\", an encoder-decoder, are not supported");
   fill(config.token_dim, "token_dim", token_dim);
-  fill(config.num_layers, "num_layers", info.num_layers);
+  fill(config.num_layers, "num_layers", layers);
   fill(config.num_attention_heads, "num_attention_heads", heads);
-  fill(config.num_transformer_submodules, "num_transformer_submodules", 1);
+  fill(config.num_transformer_submodules, "num_transformer_submodules", prompt_submodules(config, info));
+}
+/// Of a prompt. PEFT takes an encoder-decoder's number of layers from its encoder.
+template <class C>
+void complete_prompt(C& config, const ModelInfo& info) {
+  complete_prompt(config, info, info.hidden_size, info.num_attention_heads, info.num_encoder_layers > 0 ? info.num_encoder_layers : info.num_layers);
+}
+template <class C>
+PromptLayout prompt_layout(const C& config, const ModelInfo& info, bool in_both = false) {
+  const std::int64_t tokens = config.num_virtual_tokens, submodules = config.num_transformer_submodules;
+  return {info.embedding, info.vocab_size, tokens, tokens * submodules, info.num_encoder_layers > 0, in_both && submodules == 2};
 }
 
 /// A Linear's tensors as torch begins with them.

@@ -10,8 +10,9 @@ namespace peft {
 struct Front {
   std::int64_t past = 0;      // keys and values of a prefix; the positions of what follows begin behind them
   std::int64_t tokens = 0;    // virtual tokens
-  std::int32_t first_id = 0;  // their ids: first_id + task · tokens + i
-  std::int64_t tasks = 1;     // allowed values of Sequence::task
+  std::int32_t first_id = 0;  // their ids: first_id + task · stride + i
+  std::int64_t stride = 0;
+  std::int64_t tasks = 1;  // allowed values of Sequence::task
   bool empty() const { return past == 0 && tokens == 0; }
 };
 

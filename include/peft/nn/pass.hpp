@@ -32,6 +32,7 @@ struct Pass {
   std::vector<KvCache<T>*> caches;                            // one a sequence, or none
   std::vector<std::shared_ptr<const PastKeyValues<T>>> past;  // one an active list, or none
   std::vector<Front> fronts;                                  // one an active list, or none: who runs the pass applies them (with_fronts)
+  std::vector<Front> source_fronts;                           // the same of the sources, which Transformer::encode applies
   std::vector<std::pair<int, Variable<T>>> prepared;          // what an adapter computed once for the whole pass, by the adapter's number
   std::shared_ptr<const Sequences> source_sequences;          // of an encoder-decoder: what sequence i is decoded from is source sequence i
   Variable<T> source;                                         // (source rows, hidden): what the encoder made of it (Transformer::encode)
@@ -45,7 +46,7 @@ struct Pass {
   Pass at_source() const {
     Pass pass = *this;
     pass.sequences = source_sequences, pass.source_sequences = nullptr, pass.source = {}, pass.relative_bias = {};
-    pass.caches.clear(), pass.past.clear(), pass.fronts.clear();
+    pass.caches.clear(), pass.past.clear(), pass.fronts.clear(), pass.source_fronts.clear();
     return pass;
   }
   /// What adapter `id` has prepared; null if nothing.

@@ -8,6 +8,7 @@
 #include "peft/autograd/functions/target_loss.hpp"
 #include "peft/nn/block.hpp"
 #include "peft/nn/embedding.hpp"
+#include "peft/nn/front.hpp"
 #include "peft/nn/head.hpp"
 #include "peft/nn/relative_positions.hpp"
 
@@ -136,11 +137,17 @@ struct Transformer {
   std::optional<HeadTransform<T>> head_transform;
   Linear<T> lm_head;  // or the classifier; without a weight: only hidden states are wanted
 
-  /// What is decoded from these: puts the encoder's output (N, hidden) into the pass. Source sequence i is of the pass's sequence i.
+  /// What is decoded from these: puts the encoder's output (N, hidden) into the pass. Source sequence i is of the pass's sequence i. Virtual tokens
+  /// that the pass has for sources are put in front of them here.
   void encode(Pass<T>& pass, std::shared_ptr<const Sequences> sources, std::span<const std::int32_t> ids) const {
     if (encoder_layers.empty()) throw ConfigError("encode", "a model of type \"" + config.model_type + "\", which has no encoder");
     if (sources->rows() != std::int64_t(ids.size()))
       throw ShapeError("encode", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(sources->rows()) + " rows");
+    FrontedRows fronted;
+    if (!pass.source_fronts.empty()) {
+      fronted = with_fronts(pass.source_fronts, *sources, ids);
+      sources = std::move(fronted.sequences), ids = fronted.ids;
+    }
     pass.source_sequences = std::move(sources);
     const Pass<T> at_source = pass.at_source();
     const PassScope<T> scope(at_source);

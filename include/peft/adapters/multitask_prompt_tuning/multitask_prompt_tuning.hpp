@@ -10,12 +10,12 @@ namespace peft {
 ///
 ///     P_t = P ∘ (cols[t] rows[t])          P (V, hidden), cols (tasks, V, ρ), rows (tasks, ρ, hidden);  t = Sequence::task
 ///
-/// P_t stands in front of the embedded tokens.
+/// P_t stands in front of the embedded tokens. Of an encoder-decoder there are 2V rows: the first V in front of what the encoder reads, the last V
+/// in front of what the decoder reads.
 template <Scalar T>
 struct MultitaskPrompt {
   static constexpr const char* file_prefix = "";
-  std::string embedding;
-  std::int64_t vocab_size = 0;
+  PromptLayout layout;
   Parameter<T> prompt, cols, rows_of_tasks;
   /// (tasks · V, hidden)
   Variable<T> table() const {
@@ -23,7 +23,7 @@ struct MultitaskPrompt {
     const std::vector<Variable<T>> same(std::size_t(cols.shape()[0]), prompt.variable());
     return multiply(reshape(factors, {cols.shape()[0] * cols.shape()[1], rows_of_tasks.shape()[2]}), concat_rows<T>(same));
   }
-  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, table(), cols.shape()[0], vocab_size); }
+  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, table(), layout); }
   static void describe(auto& self, auto&& visit) {
     visit("prompt_embeddings", self.prompt);
     visit("prefix_task_cols", self.cols);
@@ -31,20 +31,18 @@ struct MultitaskPrompt {
   }
 };
 
-inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info, info.hidden_size, info.num_attention_heads);
-}
+inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) { detail::complete_prompt(config, info); }
 template <Scalar T>
 MultitaskPrompt<T> shared_part(const MultitaskPromptTuningConfig& config, const ModelInfo& info, Random random) {
-  const std::int64_t V = config.num_virtual_tokens, d = config.token_dim, tasks = config.num_tasks, rank = config.num_ranks;
-  MultitaskPrompt<T> prompt{info.embedding, info.vocab_size, {}, {}, {}};
+  MultitaskPrompt<T> prompt{detail::prompt_layout(config, info, true), {}, {}, {}};
+  const std::int64_t V = prompt.layout.rows, d = config.token_dim, tasks = config.num_tasks, rank = config.num_ranks;
   prompt.prompt = drawn_normal<T>({V, d}, 0, 1, random);
   prompt.cols = drawn_normal<T>({tasks, V, rank}, 0, 0.02, random), prompt.rows_of_tasks = drawn_normal<T>({tasks, rank, d}, 0, 0.02, random);
   return prompt;
 }
 template <Scalar T>
 bool attach_adapter(const MultitaskPromptTuningConfig&, MultitaskPrompt<T>& prompt, Embedding<T>& site, const AttachContext& context) {
-  return attach_virtual_tokens(site, prompt.embedding, prompt.vocab_size, context);
+  return attach_virtual_tokens(site, prompt.layout, context);
 }
 
 }  // namespace peft

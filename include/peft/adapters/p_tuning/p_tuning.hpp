@@ -11,7 +11,8 @@ namespace peft {
 ///     E (V, hidden) ── Linear, ReLU, Linear, ReLU, Linear ── P (V, hidden)                       MLP
 ///     E (V, hidden) ── LSTM, both directions, n layers ── Linear, ReLU, Linear ── P (V, hidden)  LSTM
 ///
-/// P stands in front of the embedded tokens. A file has P alone: what is loaded trains without the encoder.
+/// P stands in front of the embedded tokens; of an encoder-decoder, the first V of its 2V rows in front of what the encoder reads. A file has P
+/// alone: what is loaded trains without the encoder.
 
 /// One direction of one layer, with torch's gates i, f, g, o.
 template <Scalar T>
@@ -72,8 +73,7 @@ struct LstmStack {
 template <Scalar T>
 struct PromptEncoder {
   static constexpr const char* file_prefix = "";
-  std::string site;  // the embedding's path
-  std::int64_t vocab_size = 0;
+  PromptLayout layout;
   Parameter<T> embedding;
   LstmStack<T> lstm;                             // no layers: MLP
   detail::EncoderLayer<T> first, second, third;  // third: of the MLP alone
@@ -85,7 +85,7 @@ struct PromptEncoder {
     if (!lstm.layers.empty()) return second(relu(first(lstm(embedding.variable()))));
     return third(relu(second(relu(first(embedding.variable())))));
   }
-  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, encoded(), 1, vocab_size); }
+  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, encoded(), layout); }
   void to_file(AdapterTensors& tensors) const {
     const NoGrad guard;
     detail::replace_by_table(tensors, encoded().value());
@@ -105,15 +105,15 @@ struct PromptEncoder {
 };
 
 inline void complete(PromptEncoderConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info, info.hidden_size, info.num_attention_heads);
+  detail::complete_prompt(config, info);
   if (config.encoder_hidden_size == 0) config.encoder_hidden_size = config.token_dim;
 }
 template <Scalar T>
 PromptEncoder<T> shared_part(const PromptEncoderConfig& config, const ModelInfo& info, Random random) {
   const std::int64_t d = config.token_dim, h = config.encoder_hidden_size;
   PromptEncoder<T> encoder;
-  encoder.site = info.embedding, encoder.vocab_size = info.vocab_size;
-  encoder.embedding = drawn_normal<T>({config.num_virtual_tokens, d}, 0, 1, random);
+  encoder.layout = detail::prompt_layout(config, info);
+  encoder.embedding = drawn_normal<T>({encoder.layout.rows, d}, 0, 1, random);
   if (config.encoder_reparameterization_type == "LSTM") {
     for (std::int64_t l = 0; l < config.encoder_num_layers; l++) {
       const std::int64_t in = l == 0 ? d : 2 * h;
@@ -131,7 +131,7 @@ PromptEncoder<T> shared_part(const PromptEncoderConfig& config, const ModelInfo&
 }
 template <Scalar T>
 bool attach_adapter(const PromptEncoderConfig&, PromptEncoder<T>& encoder, Embedding<T>& site, const AttachContext& context) {
-  return attach_virtual_tokens(site, encoder.site, encoder.vocab_size, context);
+  return attach_virtual_tokens(site, encoder.layout, context);
 }
 
 }  // namespace peft

@@ -13,10 +13,14 @@ namespace peft {
 ///     layer l:  keys P[:, 2l d …], values P[:, (2l+1) d …]  ahead of the sequence's own; d = key/value heads · head_dim
 ///
 /// No rotary position is given to them; the first token stands at position V. A file has P alone: what is loaded trains without the projection.
+///
+/// Of an encoder-decoder the decoder's self-attention has the prefix. PEFT writes P's pairs twice, one behind the other, for self- and cross-attention, and
+/// gives the latter up: decoder layer l reads pair 2l mod L. With an even L every other pair is read twice and the rest never.
 template <Scalar T>
 struct PrefixEncoder {
   static constexpr const char* file_prefix = "";
-  std::int64_t num_layers = 0, width = 0;  // width: d
+  std::int64_t num_layers = 0, width = 0;  // L, d
+  std::vector<std::int64_t> pairs;         // which of P's pairs each layer reads
   Parameter<T> embedding;
   detail::EncoderLayer<T> inner, outer;  // of the projection; absent without one
   Parameter<T> table;                    // P itself, out of a file
@@ -35,9 +39,9 @@ struct PrefixEncoder {
     if (pass.past[list]) throw AdapterError("forward", "two active adapters both have a prefix; deactivate one of them");
     const Variable<T> P = prefix();
     auto past = std::make_shared<PastKeyValues<T>>();
-    for (std::int64_t l = 0; l < num_layers; l++) {
-      past->k.push_back(columns(P, 2 * l * width, (2 * l + 1) * width));
-      past->v.push_back(columns(P, (2 * l + 1) * width, (2 * l + 2) * width));
+    for (const std::int64_t pair : pairs) {
+      past->k.push_back(columns(P, 2 * pair * width, (2 * pair + 1) * width));
+      past->v.push_back(columns(P, (2 * pair + 1) * width, (2 * pair + 2) * width));
     }
     pass.past[list] = std::move(past), pass.fronts[list].past = P.rows();
   }
@@ -58,14 +62,25 @@ struct PrefixEncoder {
 };
 
 inline void complete(PrefixTuningConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info, info.num_key_value_heads * info.head_dim, info.num_key_value_heads);
+  std::int64_t layers = info.num_layers;
+  if (info.num_encoder_layers > 0) {  // PEFT's default is the encoder's number, with which a deeper decoder does not run there
+    layers = config.num_layers != 0 ? config.num_layers : std::max(info.num_encoder_layers, info.num_layers);
+    if (layers < info.num_layers || layers > 4096)
+      throw ConfigError(PrefixTuningConfig::peft_type,
+                        "num_layers is " + std::to_string(layers) + "; allowed are " + std::to_string(info.num_layers) + ", the decoder's, to 4096");
+  }
+  detail::complete_prompt(config, info, info.num_key_value_heads * info.head_dim, info.num_key_value_heads, layers);
+  if (info.num_encoder_layers > 0 && config.num_transformer_submodules != 2)
+    throw NotSupported(PrefixTuningConfig::peft_type,
+                       "num_transformer_submodules is 1 for a model of type \"" + info.model_type + "\", an encoder-decoder; only 2 is supported");
   if (config.encoder_hidden_size == 0) config.encoder_hidden_size = config.token_dim;
 }
 template <Scalar T>
-PrefixEncoder<T> shared_part(const PrefixTuningConfig& config, const ModelInfo&, Random random) {
+PrefixEncoder<T> shared_part(const PrefixTuningConfig& config, const ModelInfo& info, Random random) {
   const std::int64_t V = config.num_virtual_tokens, d = config.token_dim, all = 2 * config.num_layers * d;
   PrefixEncoder<T> encoder;
   encoder.num_layers = config.num_layers, encoder.width = d;
+  for (std::int64_t l = 0; l < info.num_layers; l++) encoder.pairs.push_back(config.num_transformer_submodules * l % config.num_layers);
   encoder.embedding = drawn_normal<T>({V, config.prefix_projection ? d : all}, 0, 1, random);
   if (config.prefix_projection) {
     encoder.inner = {d, config.encoder_hidden_size, random};

@@ -19,7 +19,7 @@ PEFT_INLINE FrontedRows with_fronts(std::span<const Front> fronts, const Sequenc
       throw Error("forward", "a sequence of task " + std::to_string(s.task) + "; the adapter has tasks 0 to " + std::to_string(front.tasks - 1));
     const std::int64_t begin = std::int64_t(rows.ids.size());
     for (std::int64_t i = 0; i < front.tokens; i++) {
-      rows.ids.push_back(front.first_id + std::int32_t(s.task * front.tokens + i));
+      rows.ids.push_back(front.first_id + std::int32_t(s.task * front.stride + i));
       if (!targets.empty()) rows.targets.push_back(ignore_index);
     }
     for (std::int64_t row = s.begin; row < s.end; row++) {
