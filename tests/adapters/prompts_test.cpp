@@ -71,6 +71,7 @@ TEST_CASE("gradients of prompts, prefixes and their encoders", "[adapters][gradc
   check_gradients(PromptTuningConfig{.num_virtual_tokens = 3});
   check_gradients(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM", .encoder_hidden_size = 3});
   check_gradients(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_ranks = 2, .num_tasks = 3}, {2, 0});
+  check_gradients(PromptTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head", "norm"}}, {}, {.layers = 1});
 }
 TEST_CASE("gradients of norms, biases, tokens, embeddings and adaption prompts", "[adapters][gradcheck]") {
   check_gradients(LNTuningConfig{});
@@ -140,6 +141,30 @@ TEST_CASE("what stands in front of sequences is not merged, and there is one of 
   CHECK_THROWS_WITH(validate(PromptTuningConfig{.prompt_tuning_init = "WORDS"}), Contains("prompt_tuning_init \"WORDS\""));
   CHECK_THROWS_WITH(validate(PromptEncoderConfig{.encoder_reparameterization_type = "GRU"}), Contains("encoder_reparameterization_type \"GRU\""));
   CHECK_THROWS_WITH(validate(PrefixTuningConfig{.init_weights = "ones"}), Contains("init_weights \"ones\""));
+}
+
+TEST_CASE("modules_to_save names modules by the end of their paths, and the head of a task by itself", "[adapters]") {
+  CHECK(is_named({"classifier"}, "pre_classifier"));
+  CHECK(is_named({"classifier"}, "classifier.out_proj"));
+  CHECK(is_named({"pooler.dense"}, "bert.pooler.dense"));
+  CHECK_FALSE(is_named({"classifier", ""}, "bert.pooler.dense"));
+  CHECK_FALSE(is_named({"classifier"}, "classifiers.dense"));
+  const auto saved = [](std::vector<std::string> names, const char* task, const std::vector<std::string>& paths) {
+    detail::save_head_of_task(names, task, paths);
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(saved({}, "SEQ_CLS", {"model.norm", "score"}) == Names{"classifier", "score"});
+  CHECK(saved({"norm", "score"}, "TOKEN_CLS", {"model.norm", "score"}) == Names{"norm", "score", "classifier"});
+  CHECK(saved({"classifier", "score", "classifier", "score"}, "SEQ_CLS", {"classifier"}).size() == 4);  // as PEFT writes it
+  CHECK(saved({}, "QUESTION_ANS", {"qa_outputs"}) == Names{"qa_outputs"});
+  CHECK(saved({}, "SEQ_CLS", {"lm_head"}).empty());
+  CHECK(saved({}, "CAUSAL_LM", {"score"}).empty());
+  auto base = tiny_transformer<double>();
+  TunedDouble tuned{base};
+  CHECK_THROWS_WITH(tuned.add_adapter("a", PromptTuningConfig{.modules_to_save = {"embed_tokens"}}),
+                    Contains("the input embedding, together with virtual tokens"));
+  tuned.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 2, .modules_to_save = {"embed_tokens"}});
 }
 
 TEST_CASE("a task that a prompt does not have is refused", "[adapters]") {

@@ -80,6 +80,10 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true});
   through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM"});
   through_its_file(PromptTuningConfig{.num_virtual_tokens = 3});
+  through_its_file(PromptTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head", "norm", "lm_head", "score"}});
+  through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .modules_to_save = {"lm_head"}});
   through_its_file(RoadConfig{.group_size = 4});
   through_its_file(ShiraConfig{.r = 1});
   through_its_file(TrainableTokensConfig{.token_indices = {2, 5}});
@@ -87,6 +91,18 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(VeraConfig{.r = 4});
   through_its_file(VeraConfig{.r = 4, .save_projection = false});
   CHECK(peft_types(std::type_identity<AnyAdapterConfig>()).size() == 26);  // a new method: one more line above
+}
+
+TEST_CASE("a prompt's file names saved modules of the base without \"model.\"", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>();
+  PeftModel model{base};
+  model.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  save_adapter(model, "a", folder / "out");
+  const SafetensorsFile file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+  std::set<std::string> names;
+  for (const auto& t : file.tensors()) names.insert(t.name);
+  CHECK(names == std::set<std::string>{"base_model.lm_head.weight", "prompt_embeddings"});
 }
 
 TEST_CASE("PiSSA's and OLoRA's files have A and B alone; the rest is taken off the base again", "[checkpoint]") {

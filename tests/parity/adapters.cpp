@@ -145,6 +145,8 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
       tuned.for_each_adapter_tensor("golden", [&](const std::string& file_name, const auto& parameter) {
         if (golden.find("param." + file_name))
           parameter.assign(golden.read<float>("param." + file_name));
+        else if (file.find(file_name))  // a saved module
+          parameter.assign(file.read<float>(file_name));
         else
           d.fail("no golden value for " + file_name);
       });

@@ -3,6 +3,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/on_linear.hpp"
+#include "peft/adapters/own_tensors.hpp"
 #include "peft/autograd/functions/activation.hpp"
 #include "peft/nn/embedding.hpp"
 
@@ -54,6 +55,9 @@ bool attach_virtual_tokens(Embedding<T>& site, const std::string& embedding, std
 }
 
 namespace detail {
+/// PEFT wraps no model in its prompt methods, and so their files name the modules of the base without "model.".
+inline constexpr const char* prompt_site_prefix = "base_model.";
+
 /// Fills in what PEFT stores of the model; throws ConfigError where a config says otherwise.
 template <class C>
 void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, std::int64_t heads) {
@@ -69,6 +73,14 @@ void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, s
   fill(config.num_layers, "num_layers", info.num_layers);
   fill(config.num_attention_heads, "num_attention_heads", heads);
   fill(config.num_transformer_submodules, "num_transformer_submodules", 1);
+}
+
+/// The same for methods with virtual tokens, which have the input embedding's place.
+template <class C>
+void complete_virtual_tokens(C& config, const ModelInfo& info) {
+  complete_prompt(config, info, info.hidden_size, info.num_attention_heads);
+  if (is_named(config.modules_to_save, info.embedding))
+    throw NotSupported(C::peft_type, "modules_to_save with " + info.embedding + ", the input embedding, together with virtual tokens");
 }
 
 /// A Linear's tensors as torch begins with them.
@@ -90,7 +102,7 @@ template <Scalar T>
 void replace_by_table(AdapterTensors& tensors, const Tensor<T>& table) {
   AdapterTensor t{"prompt_embeddings", Tensor<float>(table.shape())};
   for (std::int64_t i = 0; i < table.size(); i++) t.values[i] = float(table[i]);
-  tensors.clear();
+  std::erase_if(tensors, [](const AdapterTensor& own) { return own.name.starts_with("prompt_"); });  // what is left belongs to modules_to_save
   tensors.push_back(std::move(t));
 }
 }  // namespace detail

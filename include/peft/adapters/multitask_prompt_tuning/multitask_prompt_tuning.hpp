@@ -13,7 +13,7 @@ namespace peft {
 /// P_t stands in front of the embedded tokens.
 template <Scalar T>
 struct MultitaskPrompt {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   std::string embedding;
   std::int64_t vocab_size = 0;
   Parameter<T> prompt, cols, rows_of_tasks;
@@ -31,9 +31,7 @@ struct MultitaskPrompt {
   }
 };
 
-inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info, info.hidden_size, info.num_attention_heads);
-}
+inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) { detail::complete_virtual_tokens(config, info); }
 template <Scalar T>
 MultitaskPrompt<T> shared_part(const MultitaskPromptTuningConfig& config, const ModelInfo& info, Random random) {
   const std::int64_t V = config.num_virtual_tokens, d = config.token_dim, tasks = config.num_tasks, rank = config.num_ranks;

@@ -71,7 +71,7 @@ struct LstmStack {
 
 template <Scalar T>
 struct PromptEncoder {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   std::string site;  // the embedding's path
   std::int64_t vocab_size = 0;
   Parameter<T> embedding;
@@ -105,7 +105,7 @@ struct PromptEncoder {
 };
 
 inline void complete(PromptEncoderConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info, info.hidden_size, info.num_attention_heads);
+  detail::complete_virtual_tokens(config, info);
   if (config.encoder_hidden_size == 0) config.encoder_hidden_size = config.token_dim;
 }
 template <Scalar T>

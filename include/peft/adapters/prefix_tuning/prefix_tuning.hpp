@@ -15,7 +15,7 @@ namespace peft {
 /// No rotary position is given to them; the first token stands at position V. A file has P alone: what is loaded trains without the projection.
 template <Scalar T>
 struct PrefixEncoder {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   std::int64_t num_layers = 0, width = 0;  // width: d
   Parameter<T> embedding;
   detail::EncoderLayer<T> inner, outer;  // of the projection; absent without one
