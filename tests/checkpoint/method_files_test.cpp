@@ -67,7 +67,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(HRAConfig{.r = 2});
   through_its_file(IA3Config{});
   through_its_file(LNTuningConfig{});
-  through_its_file(LoHaConfig{.r = 2, .alpha_pattern = {{"q_proj", 4}}});
+  through_its_file(LoHaConfig{.r = 2, .rank_dropout = 0.25, .module_dropout = 0.5, .alpha_pattern = {{"q_proj", 4}}});
   through_its_file(LoKrConfig{.r = 1, .decompose_both = true, .init_weights = "lycoris"});
   through_its_file(LoraConfig{.r = 2, .use_dora = true});
   through_its_file(LoraConfig{.r = 2, .lora_bias = true});
@@ -76,6 +76,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(MissConfig{.r = 4, .init_weights = "bat"});
   through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 3});
   through_its_file(OFTConfig{.oft_block_size = 4, .use_cayley_neumann = false});
+  through_its_file(OFTConfig{.oft_block_size = 4, .coft = true, .eps = 0.125});
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3});
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true});
   through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM"});
@@ -149,8 +150,8 @@ TEST_CASE("what a method does not do is refused by key and value in its file, to
     return std::string("read");
   };
   CHECK(text(R"("peft_type": "LOHA", "rank_dropout": 0, "module_dropout": 0.0)") == "read");
-  CHECK_THAT(text(R"("peft_type": "LOHA", "rank_dropout": 0.1)"), Catch::Contains("rank_dropout = 0.1 is not supported"));
-  CHECK_THAT(text(R"("peft_type": "OFT", "coft": true)"), Catch::Contains("coft = true is not supported"));
+  CHECK_THAT(text(R"("peft_type": "LOKR", "rank_dropout": 1.5)"), Catch::Contains("rank_dropout is 1.500000; allowed is 0 ≤ p < 1"));
+  CHECK_THAT(text(R"("peft_type": "OFT", "bias": "all")"), Catch::Contains("bias = \"all\" is not supported"));
   CHECK_THAT(text(R"("peft_type": "BOFT", "boft_n_butterfly_factor": 2)"), Catch::Contains("boft_n_butterfly_factor = 2 is not supported"));
   CHECK_THAT(text(R"("peft_type": "ROAD", "variant": "road_3")"), Catch::Contains("variant \"road_3\""));
   CHECK_THAT(text(R"("peft_type": "VBLORA", "save_only_topk_weights": true)"), Catch::Contains("save_only_topk_weights = true"));
