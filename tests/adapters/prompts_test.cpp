@@ -240,3 +240,31 @@ TEST_CASE("an adaption prompt adds what its own softmax finds, behind a gate", "
   tuned.for_each_adapter_parameter("a", [&](const std::string& name, const auto&) { names.push_back(name); });
   CHECK(names == std::vector<std::string>{"model.layers.0.self_attn.adaption_gate", "model.layers.0.self_attn.adaption_prompt"});
 }
+
+TEST_CASE("GPT-2's adaption prompt is added behind the output projection; other attention with one Linear for q, k and v has none", "[adapters][gradcheck]") {
+  auto base = tiny_transformer<double>({.layers = 1, .kv_heads = 2});
+  Attention<double>& attention = base.layers[0].self_attn;
+  Tensor<double> fused({24, 8});
+  std::int64_t row = 0;
+  for (const Linear<double>* part : {&attention.q_proj, &attention.k_proj, &attention.v_proj}) {
+    ops::copy<double>(fused.view().row_range(row, row + 8), part->weight.value().view());
+    row += 8;
+  }
+  attention.qkv_proj = Linear<double>(Parameter<double>(std::move(fused)), {}, "model.layers.0.self_attn.c_attn");
+  const AdaptionPromptConfig config{.adapter_len = 3, .adapter_layers = 1, .target_modules = {"self_attn"}};
+  TunedDouble other{base};
+  CHECK_THROWS_WITH(other.add_adapter("a", config), Contains("whose q, k and v are one Linear, model.layers.0.self_attn.c_attn"));
+  CHECK(other.adapter_names().empty());
+
+  base.config.model_type = "gpt2";
+  TunedDouble tuned{base};
+  tuned.add_adapter("a", config);
+  const auto ids = random_ids(5, 11);
+  const auto pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{5}));
+  CHECK(same_bits(hidden_states(tuned.model(), ids, pass), hidden_states(base, ids, pass_over<double>({5}))));  // the gate is 0
+  const auto parameters = parameters_of(tuned);
+  REQUIRE(parameters.size() == 2);
+  parameters[0].assign(Tensor<double>({1}, 0.7));
+  CHECK(gradcheck([&](const Variables&) { return loss_of_tuned(tuned); }, {}, parameters));
+  CHECK(resolved(AdaptionPromptConfig{}, "gpt2").target_modules == TargetModules("attn"));
+}
