@@ -85,7 +85,8 @@ class PeftModel {
               saved.push_back(path);
               return;
             }
-          if constexpr (requires { attachable(config, site); }) candidates.push_back(path);
+          if constexpr (requires { attachable(config, site); })
+            if (attachable(config, site)) candidates.push_back(path);
           if (!attach(site)) return;
           matched.push_back(path);
           if (candidates.empty() || candidates.back() != path) candidates.push_back(path);
@@ -112,7 +113,8 @@ class PeftModel {
       if constexpr (requires { config.target_modules; }) {
         std::string_view kind = "Linear";
         if constexpr (requires { Config::sits_on; }) kind = Config::sits_on;
-        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name, kind);
+        const bool own_names = !wanted.target_modules.empty();  // a default may name more than one model of its type has
+        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name && own_names, kind);
       }
       if constexpr (requires { config.modules_to_save; })
         if (saved.empty() && !config.modules_to_save.empty())

@@ -28,7 +28,7 @@ PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetM
   operation += ".attach";
   const auto refuse = [&](const std::string& name) {
     throw ConfigError(operation, "target_modules \"" + name + "\" matches no " + std::string(kind) + " of this model" +
-                                     did_you_mean(name, names, std::string(kind) + " modules here"));
+                                     (names.empty() ? "" : did_you_mean(name, names, std::string(kind) + " modules here")));
   };
   if (wanted.is_list()) {
     for (const std::string& name : wanted.names())
