@@ -61,7 +61,7 @@ void attach(Model& model, const Options& o) {
       const std::size_t equals = std::min(one.find('='), one.size() - 1);
       settings.emplace_back(one.substr(0, equals), one.substr(equals + 1));
     }
-    std::visit([&](const auto& config) { model.add_adapter("bench", config); }, tool::method_config(o.method, settings));
+    peft::add_adapter(model, "bench", tool::method_config(o.method, settings));
   }
 }
 

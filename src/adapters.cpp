@@ -3,3 +3,8 @@
 #include "peft/adapters/impl/peft_model.inl"
 #include "peft/adapters/impl/target_modules.inl"
 #include "peft/adapters/lora/config.inl"
+#include "peft/adapters/registry.hpp"
+
+namespace peft {
+template void add_adapter(PeftModel<Transformer<float>>&, const std::string&, const AnyAdapterConfig&, std::uint64_t, bool);
+}  // namespace peft

@@ -104,11 +104,6 @@ class FieldSetter {
   std::vector<std::string> known_;
 };
 
-template <class F>
-void for_each_method(F f) {
-  [&]<class... C>(std::type_identity<std::variant<C...>>) { (f(std::type_identity<C>()), ...); }(std::type_identity<peft::AnyAdapterConfig>());
-}
-
 }  // namespace
 
 std::string method_name(const std::string& peft_type) {
@@ -125,14 +120,14 @@ peft::TargetModules targets_of(const std::string& text) {
 
 std::vector<std::string> method_names() {
   std::vector<std::string> names;
-  for_each_method([&]<class C>(std::type_identity<C>) { names.push_back(method_name(C::peft_type)); });
+  peft::for_each_method([&]<class C>(std::type_identity<C>) { names.push_back(method_name(C::peft_type)); });
   std::sort(names.begin(), names.end());
   return names;
 }
 
 peft::AnyAdapterConfig method_config(const std::string& method, const Settings& settings) {
   std::optional<peft::AnyAdapterConfig> found;
-  for_each_method([&]<class C>(std::type_identity<C>) {
+  peft::for_each_method([&]<class C>(std::type_identity<C>) {
     if (method_name(C::peft_type) != method) return;
     C config;
     for (const auto& [key, text] : settings) {

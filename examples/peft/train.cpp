@@ -103,7 +103,7 @@ void train(const Options& o) {
   peft::validate(args);
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
-  std::visit([&](const auto& c) { opened.tuned.add_adapter("default", c, o.seed); }, config);
+  peft::add_adapter(opened.tuned, "default", config, o.seed);
   const peft::Dataset data = peft::load_dataset(o.data, tokenizer, {.max_length = o.max_length});
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : peft::load_dataset(o.eval_data, tokenizer, {.max_length = o.max_length});
   claim_out(o);

@@ -158,6 +158,50 @@ TEST_CASE("LoHa is the product of two low-rank matrices, entry by entry", "[adap
   CHECK_THROWS_WITH(validate(LoHaConfig{.r = -1}), Contains("[LoHaConfig] r is -1"));
 }
 
+TEST_CASE("LoHa and LoKr drop rows of what they add, or all of it, by the pass", "[adapters][gradcheck]") {
+  const auto check = [](const auto& config, bool rescale) {
+    OneLinear base;
+    PeftModel tuned{base};
+    tuned.add_adapter("a", config, 3);
+    const Variable<double> x(normal({5, 12}, 3));
+    Pass<double> pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{3, 2}));
+    const auto run = [&](const Variable<double>& in) {
+      const PassScope<double> scope(pass);
+      return tuned.model().map(in);
+    };
+    const Array without = array(base.map.forward(x).value()), whole = Array(array(run(x).value()) - without);  // not training
+    std::vector<Parameter<double>> trained;
+    tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) { trained.push_back(p); });
+    pass.training = true, pass.seed = 4;
+    int left_out = 0, dropped = 0;
+    for (pass.forward = 0; pass.forward < 12; pass.forward++) {
+      const std::uint64_t key = mix(mix(pass.seed, pass.forward), name_hash("layers.0.map"));
+      Array expected = whole;
+      if (DropoutKey{key, config.module_dropout}.template factor<double>(0, 0) == 0) {
+        expected *= 0, left_out++;
+      } else {
+        double kept = 0;
+        for (std::size_t o = 0; o < 8; o++) kept += DropoutKey{key, config.rank_dropout}.template factor<double>(1, o) != 0;
+        for (std::size_t o = 0; o < 8; o++) {
+          const bool stays = DropoutKey{key, config.rank_dropout}.template factor<double>(1, o) != 0;
+          xt::view(expected, xt::all(), o) *= !stays ? 0.0 : rescale ? 8 / kept : 1.0, dropped += !stays;
+        }
+      }
+      CHECK_THAT(array(run(x).value()), is_near<double>(Array(without + expected), 50));
+    }
+    CHECK(left_out > 0);
+    CHECK(left_out < 12);
+    CHECK(dropped > 5);
+    pass.forward = 0;
+    CHECK(gradcheck([&](const Variables& v) { return run(v[0]); }, {x.value()}, trained));
+  };
+  check(LoHaConfig{.r = 3, .init_weights = false, .rank_dropout = 0.4, .module_dropout = 0.3, .target_modules = map_name}, true);
+  check(LoKrConfig{.r = 1, .init_weights = false, .rank_dropout = 0.4, .module_dropout = 0.3, .target_modules = map_name}, false);
+  check(LoKrConfig{.r = 1, .init_weights = false, .rank_dropout = 0.4, .module_dropout = 0.3, .rank_dropout_scale = true, .target_modules = map_name}, true);
+  CHECK_THROWS_WITH(validate(LoHaConfig{.module_dropout = 1}), Contains("module_dropout is 1"));
+  CHECK_THROWS_WITH(validate(LoKrConfig{.rank_dropout = -1}), Contains("rank_dropout is -1"));
+}
+
 TEST_CASE("LoKr is a Kronecker product, its factors low-rank where that is smaller", "[adapters][gradcheck]") {
   const auto oracle = [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     const Array w1 = t.all.contains("lokr_w1") ? t["lokr_w1"] : times(t["lokr_w1_a"], t["lokr_w1_b"]);
@@ -204,6 +248,52 @@ TEST_CASE("OFT turns the input in blocks, by the series or exactly", "[adapters]
   CHECK(nearest_divisor(576, 32) == 32);
   CHECK(nearest_divisor(96, 36) == 32);
   CHECK_THROWS_WITH(validate(OFTConfig{.r = 2}), Contains("r is 2 and oft_block_size is 32"));
+}
+
+TEST_CASE("COFT scales each Q down to its bound, and goes on from there when it trains", "[adapters]") {
+  for (const bool share : {false, true}) {
+    CAPTURE(share);
+    OneLinear base;
+    PeftModel tuned{base};
+    tuned.add_adapter("a",
+                      OFTConfig{.oft_block_size = 4, .block_share = share, .use_cayley_neumann = false, .coft = true, .eps = 0.3, .target_modules = map_name});
+    std::vector<Parameter<double>> triangles;
+    tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) { triangles.push_back(p); });
+    REQUIRE(triangles.size() == 1);
+    Tensor<double> large = normal(triangles[0].shape(), 5);
+    if (!share)
+      for (std::int64_t i = 0; i < 6; i++) large(0, i) *= 0.01;  // within its bound
+    triangles[0].assign(large.clone());
+    const double bound = 0.3 / std::sqrt(share ? 1.0 : 3.0);
+    Array bounded = array(large);
+    for (std::size_t k = 0; k < bounded.shape()[0]; k++) {
+      const Array Q = skew(array(large), k, 4);
+      const double norm = std::sqrt(xt::sum(Q * Q)());
+      CHECK((norm > bound) == (share || k > 0));
+      if (norm > bound) xt::view(bounded, k) *= bound / norm;
+    }
+    std::vector<Array> blocks;
+    for (std::size_t k = 0; k < 3; k++) blocks.push_back(cayley_by_series(skew(bounded, share ? 0 : k, 4)));
+    const Variable<double> x(normal({5, 12}, 3));
+    triangles[0].set_requires_grad(false);
+    const Array expected = map_of(times(array(x.value()), block_diagonal(blocks)), array(base.map.weight.value()), array(base.map.bias.value()));
+    const Pass<double> pass = tuned.pass();
+    const PassScope<double> scope(pass);
+    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
+    CHECK(same_bits(triangles[0].value(), large));  // frozen
+    triangles[0].set_requires_grad(true);
+    {
+      Tape tape;
+      const Variable<double> y = tuned.model().map(x);
+      CHECK_THAT(array(y.value()), is_near<double>(expected, 50));
+      tape.backward(y, Tensor<double>(y.shape(), 1.0));
+      CHECK(triangles[0].grad());
+    }
+    CHECK_THAT(array(triangles[0].value()), is_near<double>(bounded));
+    tuned.merge_adapter();
+    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
+  }
+  CHECK_THROWS_WITH(validate(OFTConfig{.eps = 0}), Contains("eps is 0"));
 }
 
 TEST_CASE("BOFT turns the input exactly and scales what comes out, but not the bias", "[adapters][gradcheck]") {

@@ -85,6 +85,7 @@ TEST_CASE("gradients of prompts, prefixes and their encoders", "[adapters][gradc
   check_gradients(PromptTuningConfig{.num_virtual_tokens = 3});
   check_gradients(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM", .encoder_hidden_size = 3});
   check_gradients(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_ranks = 2, .num_tasks = 3}, {2, 0});
+  check_gradients(PromptTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head", "norm"}}, {}, {.layers = 1});
 }
 TEST_CASE("gradients of norms, biases, tokens, embeddings and adaption prompts", "[adapters][gradcheck]") {
   check_gradients(LNTuningConfig{});
@@ -341,6 +342,30 @@ TEST_CASE("prompts and prefixes of an encoder-decoder learn", "[adapters]") {
   learn(MultitaskPromptTuningConfig{.num_virtual_tokens = 3});
 }
 
+TEST_CASE("modules_to_save names modules by the end of their paths, and the head of a task by itself", "[adapters]") {
+  CHECK(is_named({"classifier"}, "pre_classifier"));
+  CHECK(is_named({"classifier"}, "classifier.out_proj"));
+  CHECK(is_named({"pooler.dense"}, "bert.pooler.dense"));
+  CHECK_FALSE(is_named({"classifier", ""}, "bert.pooler.dense"));
+  CHECK_FALSE(is_named({"classifier"}, "classifiers.dense"));
+  const auto saved = [](std::vector<std::string> names, const char* task, const std::vector<std::string>& paths) {
+    detail::save_head_of_task(names, task, paths);
+    return names;
+  };
+  using Names = std::vector<std::string>;
+  CHECK(saved({}, "SEQ_CLS", {"model.norm", "score"}) == Names{"classifier", "score"});
+  CHECK(saved({"norm", "score"}, "TOKEN_CLS", {"model.norm", "score"}) == Names{"norm", "score", "classifier"});
+  CHECK(saved({"classifier", "score", "classifier", "score"}, "SEQ_CLS", {"classifier"}).size() == 4);  // as PEFT writes it
+  CHECK(saved({}, "QUESTION_ANS", {"qa_outputs"}) == Names{"qa_outputs"});
+  CHECK(saved({}, "SEQ_CLS", {"lm_head"}).empty());
+  CHECK(saved({}, "CAUSAL_LM", {"score"}).empty());
+  auto base = tiny_transformer<double>();
+  TunedDouble tuned{base};
+  CHECK_THROWS_WITH(tuned.add_adapter("a", PromptTuningConfig{.modules_to_save = {"embed_tokens"}}),
+                    Contains("the input embedding, together with virtual tokens"));
+  tuned.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 2, .modules_to_save = {"embed_tokens"}});
+}
+
 TEST_CASE("a task that a prompt does not have is refused", "[adapters]") {
   auto base = tiny_transformer<double>();
   TunedDouble tuned{base};
@@ -413,4 +438,32 @@ TEST_CASE("an adaption prompt adds what its own softmax finds, behind a gate", "
   std::vector<std::string> names;
   tuned.for_each_adapter_parameter("a", [&](const std::string& name, const auto&) { names.push_back(name); });
   CHECK(names == std::vector<std::string>{"model.layers.0.self_attn.adaption_gate", "model.layers.0.self_attn.adaption_prompt"});
+}
+
+TEST_CASE("GPT-2's adaption prompt is added behind the output projection; other attention with one Linear for q, k and v has none", "[adapters][gradcheck]") {
+  auto base = tiny_transformer<double>({.layers = 1, .kv_heads = 2});
+  Attention<double>& attention = base.layers[0].self_attn;
+  Tensor<double> fused({24, 8});
+  std::int64_t row = 0;
+  for (const Linear<double>* part : {&attention.q_proj, &attention.k_proj, &attention.v_proj}) {
+    ops::copy<double>(fused.view().row_range(row, row + 8), part->weight.value().view());
+    row += 8;
+  }
+  attention.qkv_proj = Linear<double>(Parameter<double>(std::move(fused)), {}, "model.layers.0.self_attn.c_attn");
+  const AdaptionPromptConfig config{.adapter_len = 3, .adapter_layers = 1, .target_modules = {"self_attn"}};
+  TunedDouble other{base};
+  CHECK_THROWS_WITH(other.add_adapter("a", config), Contains("whose q, k and v are one Linear, model.layers.0.self_attn.c_attn"));
+  CHECK(other.adapter_names().empty());
+
+  base.config.model_type = "gpt2";
+  TunedDouble tuned{base};
+  tuned.add_adapter("a", config);
+  const auto ids = random_ids(5, 11);
+  const auto pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{5}));
+  CHECK(same_bits(hidden_states(tuned.model(), ids, pass), hidden_states(base, ids, pass_over<double>({5}))));  // the gate is 0
+  const auto parameters = parameters_of(tuned);
+  REQUIRE(parameters.size() == 2);
+  parameters[0].assign(Tensor<double>({1}, 0.7));
+  CHECK(gradcheck([&](const Variables&) { return loss_of_tuned(tuned); }, {}, parameters));
+  CHECK(resolved(AdaptionPromptConfig{}, "gpt2").target_modules == TargetModules("attn"));
 }

@@ -70,7 +70,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(HRAConfig{.r = 2});
   through_its_file(IA3Config{});
   through_its_file(LNTuningConfig{});
-  through_its_file(LoHaConfig{.r = 2, .alpha_pattern = {{"q_proj", 4}}});
+  through_its_file(LoHaConfig{.r = 2, .rank_dropout = 0.25, .module_dropout = 0.5, .alpha_pattern = {{"q_proj", 4}}});
   through_its_file(LoKrConfig{.r = 1, .decompose_both = true, .init_weights = "lycoris"});
   through_its_file(LoraConfig{.r = 2, .use_dora = true});
   through_its_file(LoraConfig{.r = 2, .lora_bias = true});
@@ -79,10 +79,15 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(MissConfig{.r = 4, .init_weights = "bat"});
   through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 3});
   through_its_file(OFTConfig{.oft_block_size = 4, .use_cayley_neumann = false});
+  through_its_file(OFTConfig{.oft_block_size = 4, .coft = true, .eps = 0.125});
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3});
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true});
   through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM"});
   through_its_file(PromptTuningConfig{.num_virtual_tokens = 3});
+  through_its_file(PromptTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head", "norm", "lm_head", "score"}});
+  through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .modules_to_save = {"lm_head"}});
   through_its_file(RoadConfig{.group_size = 4});
   through_its_file(ShiraConfig{.r = 1});
   through_its_file(TrainableTokensConfig{.token_indices = {2, 5}});
@@ -98,6 +103,18 @@ TEST_CASE("prompts and prefixes of an encoder-decoder are the same after they we
   through_its_file(PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = true}, true);
   through_its_file(PromptEncoderConfig{.num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM", .encoder_hidden_size = 3}, true);
   through_its_file(PromptTuningConfig{.num_virtual_tokens = 3, .prompt_tuning_init = "SAMPLE_VOCAB"}, true);
+}
+
+TEST_CASE("a prompt's file names saved modules of the base without \"model.\"", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>();
+  PeftModel model{base};
+  model.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 3, .modules_to_save = {"lm_head"}});
+  save_adapter(model, "a", folder / "out");
+  const SafetensorsFile file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+  std::set<std::string> names;
+  for (const auto& t : file.tensors()) names.insert(t.name);
+  CHECK(names == std::set<std::string>{"base_model.lm_head.weight", "prompt_embeddings"});
 }
 
 TEST_CASE("PiSSA's and OLoRA's files have A and B alone; the rest is taken off the base again", "[checkpoint]") {
@@ -144,8 +161,8 @@ TEST_CASE("what a method does not do is refused by key and value in its file, to
     return std::string("read");
   };
   CHECK(text(R"("peft_type": "LOHA", "rank_dropout": 0, "module_dropout": 0.0)") == "read");
-  CHECK_THAT(text(R"("peft_type": "LOHA", "rank_dropout": 0.1)"), Catch::Contains("rank_dropout = 0.1 is not supported"));
-  CHECK_THAT(text(R"("peft_type": "OFT", "coft": true)"), Catch::Contains("coft = true is not supported"));
+  CHECK_THAT(text(R"("peft_type": "LOKR", "rank_dropout": 1.5)"), Catch::Contains("rank_dropout is 1.500000; allowed is 0 ≤ p < 1"));
+  CHECK_THAT(text(R"("peft_type": "OFT", "bias": "all")"), Catch::Contains("bias = \"all\" is not supported"));
   CHECK_THAT(text(R"("peft_type": "BOFT", "boft_n_butterfly_factor": 2)"), Catch::Contains("boft_n_butterfly_factor = 2 is not supported"));
   CHECK_THAT(text(R"("peft_type": "ROAD", "variant": "road_3")"), Catch::Contains("variant \"road_3\""));
   CHECK_THAT(text(R"("peft_type": "VBLORA", "save_only_topk_weights": true)"), Catch::Contains("save_only_topk_weights = true"));

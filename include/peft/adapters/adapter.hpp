@@ -99,7 +99,8 @@ class SharedPart {
   using Visitor = FunctionRef<void(const std::string&, Parameter<T>&)>;
   virtual ~SharedPart() = default;
   virtual void visit(Visitor f) = 0;
-  virtual std::string file_prefix() const = 0;  // of its tensors' names
+  virtual std::string file_prefix() const = 0;  // of its tensors' names,
+  virtual std::string site_prefix() const = 0;  // and of those that the adapter has at sites
   virtual void prepare(Pass<T>& pass, std::size_t list, int id) const = 0;
   virtual Variable<T> penalty() const = 0;  // without a value: none
   virtual void after_step(std::int64_t step) = 0;
@@ -116,6 +117,12 @@ class SharedPartOf final : public SharedPart<T> {
       return P::file_prefix;
     else
       return "base_model.";
+  }
+  std::string site_prefix() const override {
+    if constexpr (requires { P::site_prefix; })
+      return P::site_prefix;
+    else
+      return "base_model.model.";
   }
   void prepare([[maybe_unused]] Pass<T>& pass, [[maybe_unused]] std::size_t list, [[maybe_unused]] int id) const override {
     if constexpr (detail::PreparesPass<P, T>) part.prepare(pass, list, id);

@@ -30,6 +30,33 @@ struct SiteDropout {
   }
 };
 
+/// LyCORIS's dropout of what is added to a weight: of rows of Δ (rank_dropout), or of all of it (module_dropout). One draw a site and forward.
+template <Scalar T>
+struct DeltaDropout {
+  double rank = 0, module = 0;
+  bool rescale = true;     // the rows that are left are divided by their share
+  std::uint64_t site = 0;  // names the site
+  /// y + x Δᵀ with what this pass leaves of Δ; delta() gives it.
+  template <class F>
+  Variable<T> add(Variable<T> y, const Variable<T>& x, F delta) const {
+    const Pass<T>* pass = Pass<T>::current();
+    if (!pass || !pass->training || (rank == 0 && module == 0)) return add_product(std::move(y), x, delta());
+    const std::uint64_t key = mix(mix(pass->seed, pass->forward), site);
+    if (module > 0 && DropoutKey{key, module}.factor<T>(0, 0) == 0) return y;
+    if (rank == 0) return add_product(std::move(y), x, delta());
+    const DropoutKey rows{key, rank};
+    Tensor<T> kept({y.cols()});
+    std::int64_t count = 0;
+    for (std::int64_t o = 0; o < kept.size(); o++) {
+      const bool stays = rows.factor<T>(1, std::uint64_t(o)) != 0;
+      kept[o] = T(stays), count += stays;
+    }
+    if (count == 0) return y;
+    if (rescale) ops::scale<T>(kept.view(), T(kept.size()) / T(count), kept.view());
+    return add_product(std::move(y), x, scale_rows(delta(), Variable<T>(std::move(kept))));
+  }
+};
+
 /// W ← W + Δ
 template <Scalar T>
 void add_to_weight(Linear<T>& fused, const Variable<T>& delta) {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <string>
+#include <string_view>
+#include <vector>
+
 #include "peft/adapters/adapter.hpp"
-#include "peft/adapters/target_modules.hpp"
 #include "peft/nn/embedding.hpp"
 #include "peft/nn/linear.hpp"
 #include "peft/nn/norm.hpp"
@@ -31,6 +34,18 @@ OwnBias<S> with_own_bias(const S& site) {
   return {std::move(own)};
 }
 
+/// True if modules_to_save names the module at `path` or one that it is below, by PEFT's rule: a path that ends in the name ("classifier" is
+/// DistilBERT's pre_classifier, too).
+inline bool is_named(const std::vector<std::string>& names, std::string_view path) {
+  while (!path.empty()) {
+    for (const std::string& name : names)
+      if (!name.empty() && path.ends_with(name)) return true;
+    const std::size_t dot = path.rfind('.');
+    path = path.substr(0, dot == std::string_view::npos ? 0 : dot);
+  }
+  return false;
+}
+
 /// Puts copies of their own into the slots of the modules that are named, and of all below them.
 template <class S>
 bool attach_modules_to_save(const std::vector<std::string>& names, S& site, const AttachContext& context) {
@@ -38,15 +53,7 @@ bool attach_modules_to_save(const std::vector<std::string>& names, S& site, cons
                   site.weight;
                   site.dense();
                 }) {
-    const auto names_it = [&](std::string_view path) {
-      for (const std::string& name : names)
-        if (is_suffix_of(name, path)) return true;
-      return false;
-    };
-    bool found = names_it(context.path);
-    for (std::size_t dot = context.path.rfind('.'); !found && dot != std::string::npos && dot > 0; dot = context.path.rfind('.', dot - 1))
-      found = names_it(std::string_view(context.path).substr(0, dot));
-    if (!found) return false;
+    if (!is_named(names, context.path)) return false;
     S own = site.dense();
     S::describe(own, [](std::string_view, auto& parameter) {
       if (parameter) parameter.set_requires_grad(true);

@@ -23,6 +23,9 @@ struct ScalarOf<M> {
 /// Throws ConfigError, with the nearest name, if a wanted name (`every_name`) or all of them are nowhere among the candidates.
 void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched,
                       bool every_name, std::string_view kind = "Linear");
+/// PEFT's rule: where the task has a head of its own, this trains along and is saved. Adds the names that such heads have to modules_to_save, if one of
+/// them is a module here.
+void save_head_of_task(std::vector<std::string>& modules_to_save, std::string_view task_type, const std::vector<std::string>& paths);
 }  // namespace detail
 
 /// Checks a name for an adapter: letters, digits, '_', '-' and '.', not empty.
@@ -64,6 +67,11 @@ class PeftModel {
     const ModelInfo info = this->info();
     Config config = resolved(wanted, info.model_type);
     if constexpr (requires { complete(config, info); }) complete(config, info);
+    if constexpr (requires {
+                    config.modules_to_save;
+                    config.task_type;
+                  })
+      detail::save_head_of_task(config.modules_to_save, config.task_type, site_paths());
     AttachContext context;
     context.id = next_id_++, context.random = Random(seed);
     std::shared_ptr<SharedPart<T>> shared;
@@ -77,7 +85,8 @@ class PeftModel {
               saved.push_back(path);
               return;
             }
-          if constexpr (requires { attachable(config, site); }) candidates.push_back(path);
+          if constexpr (requires { attachable(config, site); })
+            if (attachable(config, site)) candidates.push_back(path);
           if (!attach(site)) return;
           matched.push_back(path);
           if (candidates.empty() || candidates.back() != path) candidates.push_back(path);
@@ -104,7 +113,8 @@ class PeftModel {
       if constexpr (requires { config.target_modules; }) {
         std::string_view kind = "Linear";
         if constexpr (requires { Config::sits_on; }) kind = Config::sits_on;
-        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name, kind);
+        const bool own_names = !wanted.target_modules.empty();  // a default may name more than one model of its type has
+        detail::refuse_unmatched(Config::peft_type, config.target_modules, candidates, matched, every_name && own_names, kind);
       }
       if constexpr (requires { config.modules_to_save; })
         if (saved.empty() && !config.modules_to_save.empty())
@@ -268,8 +278,9 @@ class PeftModel {
   template <class F>
   void for_each_adapter_tensor(std::string_view name, F f) const {
     const Entry& e = entry(name);
+    const std::string prefix = e.shared ? e.shared->site_prefix() : "base_model.model.";
     for_each_site(model_, [&](const std::string& path, const auto& site) {
-      auto visit = [&](const std::string& inner, Parameter<T>& parameter) { f("base_model.model." + (path.empty() ? inner : path + "." + inner), parameter); };
+      auto visit = [&](const std::string& inner, Parameter<T>& parameter) { f(prefix + (path.empty() ? inner : path + "." + inner), parameter); };
       site.adapters.for_each_parameter(e.id, visit);
     });
     if (e.shared) e.shared->visit([&](const std::string& path, Parameter<T>& parameter) { f(e.shared->file_prefix() + path, parameter); });

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <type_traits>
 #include <variant>
 
 #include "peft/adapters/adalora/adalora.hpp"                                  // AdaLoraConfig
@@ -22,13 +23,15 @@
 #include "peft/adapters/multitask_prompt_tuning/multitask_prompt_tuning.hpp"  // MultitaskPromptTuningConfig
 #include "peft/adapters/oft/oft.hpp"                                          // OFTConfig
 #include "peft/adapters/p_tuning/p_tuning.hpp"                                // PromptEncoderConfig
-#include "peft/adapters/prefix_tuning/prefix_tuning.hpp"                      // PrefixTuningConfig
-#include "peft/adapters/prompt_tuning/prompt_tuning.hpp"                      // PromptTuningConfig
-#include "peft/adapters/road/road.hpp"                                        // RoadConfig
-#include "peft/adapters/shira/shira.hpp"                                      // ShiraConfig
-#include "peft/adapters/trainable_tokens/trainable_tokens.hpp"                // TrainableTokensConfig
-#include "peft/adapters/vblora/vblora.hpp"                                    // VBLoRAConfig
-#include "peft/adapters/vera/vera.hpp"                                        // VeraConfig
+#include "peft/adapters/peft_model.hpp"
+#include "peft/adapters/prefix_tuning/prefix_tuning.hpp"        // PrefixTuningConfig
+#include "peft/adapters/prompt_tuning/prompt_tuning.hpp"        // PromptTuningConfig
+#include "peft/adapters/road/road.hpp"                          // RoadConfig
+#include "peft/adapters/shira/shira.hpp"                        // ShiraConfig
+#include "peft/adapters/trainable_tokens/trainable_tokens.hpp"  // TrainableTokensConfig
+#include "peft/adapters/vblora/vblora.hpp"                      // VBLoRAConfig
+#include "peft/adapters/vera/vera.hpp"                          // VeraConfig
+#include "peft/nn/transformer.hpp"
 
 namespace peft {
 
@@ -38,5 +41,22 @@ using AnyAdapterConfig =
     std::variant<LoraConfig, AdaLoraConfig, AdaptionPromptConfig, BitFitConfig, BOFTConfig, C3AConfig, DeloraConfig, FourierFTConfig, GraloraConfig, HiraConfig,
                  HRAConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, MissConfig, MultitaskPromptTuningConfig, OFTConfig, PromptEncoderConfig,
                  PrefixTuningConfig, PromptTuningConfig, RoadConfig, ShiraConfig, TrainableTokensConfig, VBLoRAConfig, VeraConfig>;
+
+/// f(std::type_identity<Config>()) for every method of the registry.
+template <class F>
+void for_each_method(F f) {
+  [&]<class... C>(std::type_identity<std::variant<C...>>) { (f(std::type_identity<C>()), ...); }(std::type_identity<AnyAdapterConfig>());
+}
+
+/// PeftModel::add_adapter of whichever method it is.
+template <class M>
+void add_adapter(PeftModel<M>& model, const std::string& name, const AnyAdapterConfig& config, std::uint64_t seed = 0, bool every_name = true) {
+  std::visit([&](const auto& c) { model.add_adapter(name, c, seed, every_name); }, config);
+}
+
+#if defined(PEFT_COMPILED)
+// Many methods, each at every kind of site: compiled once.
+extern template void add_adapter(PeftModel<Transformer<float>>&, const std::string&, const AnyAdapterConfig&, std::uint64_t, bool);
+#endif
 
 }  // namespace peft

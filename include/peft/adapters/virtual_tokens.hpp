@@ -3,6 +3,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/on_linear.hpp"
+#include "peft/adapters/own_tensors.hpp"
 #include "peft/autograd/functions/activation.hpp"
 #include "peft/nn/embedding.hpp"
 
@@ -68,6 +69,9 @@ bool attach_virtual_tokens(Embedding<T>& site, const PromptLayout& layout, const
 }
 
 namespace detail {
+/// PEFT wraps no model in its prompt methods, and so their files name the modules of the base without "model.".
+inline constexpr const char* prompt_site_prefix = "base_model.";
+
 /// What PEFT stores of the stacks that have a prompt: 1, or 2 of an encoder-decoder, where its task is SEQ_2_SEQ_LM.
 template <class C>
 std::int64_t prompt_submodules(C& config, const ModelInfo& info) {
@@ -94,10 +98,12 @@ void complete_prompt(C& config, const ModelInfo& info, std::int64_t token_dim, s
   fill(config.num_attention_heads, "num_attention_heads", heads);
   fill(config.num_transformer_submodules, "num_transformer_submodules", prompt_submodules(config, info));
 }
-/// Of a prompt. PEFT takes an encoder-decoder's number of layers from its encoder.
+/// The same for methods with virtual tokens, which have the input embedding's place. PEFT takes an encoder-decoder's number of layers from its encoder.
 template <class C>
-void complete_prompt(C& config, const ModelInfo& info) {
+void complete_virtual_tokens(C& config, const ModelInfo& info) {
   complete_prompt(config, info, info.hidden_size, info.num_attention_heads, info.num_encoder_layers > 0 ? info.num_encoder_layers : info.num_layers);
+  if (is_named(config.modules_to_save, info.embedding))
+    throw NotSupported(C::peft_type, "modules_to_save with " + info.embedding + ", the input embedding, together with virtual tokens");
 }
 template <class C>
 PromptLayout prompt_layout(const C& config, const ModelInfo& info, bool in_both = false) {
@@ -124,7 +130,7 @@ template <Scalar T>
 void replace_by_table(AdapterTensors& tensors, const Tensor<T>& table) {
   AdapterTensor t{"prompt_embeddings", Tensor<float>(table.shape())};
   for (std::int64_t i = 0; i < table.size(); i++) t.values[i] = float(table[i]);
-  tensors.clear();
+  std::erase_if(tensors, [](const AdapterTensor& own) { return own.name.starts_with("prompt_"); });  // what is left belongs to modules_to_save
   tensors.push_back(std::move(t));
 }
 }  // namespace detail

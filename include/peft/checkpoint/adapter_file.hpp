@@ -97,7 +97,7 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
   } else {
     throw NotSupported("load_adapter", path + ": a GGUF adapter goes with a Transformer");
   }
-  std::visit([&](const auto& config) { model.add_adapter(name, config, 0, false); }, file.config);
+  add_adapter(model, name, file.config, 0, false);
   try {
     if (!is_gguf) tensors = detail::read_adapter_tensors(path);
     std::visit(
@@ -156,7 +156,6 @@ void save_gguf_adapter(const PeftModel<M>& model, const std::string& name, const
 #include "peft/checkpoint/impl/adapter_file.inl"
 #else
 namespace peft {
-// A registry of many methods, each at every kind of site: compiled once.
 extern template void save_adapter(const PeftModel<Transformer<float>>&, const std::string&, const std::string&, std::string);
 extern template void load_adapter(PeftModel<Transformer<float>>&, const std::string&, const std::string&, bool);
 }  // namespace peft

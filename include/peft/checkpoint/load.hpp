@@ -32,7 +32,8 @@ struct ModelFile {
   std::function<std::optional<StoredTensor>(const std::string& name)> find;
   std::int64_t bytes = 0;                   // of all tensors as they are stored
   std::string storage;                      // what most of them are stored as, "Q4_1"
-  std::optional<std::uint64_t> fresh_head;  // a head that is not there is drawn by this seed
+  std::optional<std::uint64_t> fresh_head;  // a head that is not there is drawn by this seed,
+  std::optional<std::uint64_t> fresh;       // and every tensor that is not there by this one
   double initializer_range = 0.02;
 };
 
@@ -40,6 +41,10 @@ struct ModelFile {
 /// Nothing is read but headers; throws FormatError for broken files, and for configurations that say something impossible or unknown, naming key and value.
 /// A task of the caller's: Hugging Face directories only.
 ModelFile open_model(const std::string& path, const ModelTask& task = {});
+
+/// A model that no file has yet: `config` is the text of its config.json, and its tensors are drawn by `seed`: matrices N(0, initializer_range²), norms 1,
+/// biases 0. Throws ConfigError as open_model does.
+ModelFile fresh_model(const std::string& config, std::uint64_t seed = 0);
 
 /// Builds the model of such a file; frozen weights stay mapped, in their storage type. Throws CheckpointError with every missing and misshapen
 /// tensor.

@@ -20,11 +20,11 @@ struct AdaLora {
   T scaling = 1;
   SiteDropout<T> drop;
   Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const {
-    if (!A) return y;
+    if (E.size() == 0) return y;
     return add_product(std::move(y), matmul(drop(x), scale_rows(A.variable(), E.variable()), false, true), B.variable(), scaling);
   }
   void merge_into(Linear<T>& fused, const Linear<T>&) const {
-    if (!A) return;
+    if (E.size() == 0) return;
     const NoGrad guard;
     add_to_weight(fused, scale(matmul(B.variable(), scale_rows(A.variable(), E.variable())), scaling));
   }
@@ -179,16 +179,11 @@ bool attach_adapter(const AdaLoraConfig& config, RankAllocator<T>& allocator, Li
     // The rank that it began with, however many rows are left.
     adapter.scaling = T((config.lora_alpha > 0 ? config.lora_alpha : double(config.init_r)) / (double(config.init_r) + 1e-5));
     adapter.drop = {config.lora_dropout, name_hash(context.path)};
-    if (r == 0) return adapter;
     adapter.A = drawn_normal<T>({r, site.in_features()}, 0, 0.02, random), adapter.B = drawn_normal<T>({site.out_features(), r}, 0, 0.02, random);
     adapter.E = config.init_lora_weights.on ? constant<T>({r, 1}, 0) : drawn_normal<T>({r, 1}, 0, 1, random);
-    allocator.sites.push_back({context.path, adapter.A, adapter.E, adapter.B, {}, {}});
+    if (r > 0) allocator.sites.push_back({context.path, adapter.A, adapter.E, adapter.B, {}, {}});  // without any rank left its tensors have no rows
     return adapter;
   });
-}
-/// Modules without any rank left have tensors without rows in PEFT's files.
-inline void from_file(const AdaLoraConfig&, AdapterTensors& tensors) {
-  std::erase_if(tensors, [](const AdapterTensor& t) { return t.values.shape().size() == 0; });
 }
 template <Scalar T>
 bool attachable(const AdaLoraConfig&, const Linear<T>&) {

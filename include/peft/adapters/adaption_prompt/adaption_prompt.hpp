@@ -17,22 +17,41 @@ struct AdaptionPrompt {
   Parameter<T> gate;         // (1)
   Linear<T> k_proj, v_proj;  // the base's, bare
   Variable<T> operator()(const AttentionCore<T>& base, const typename AttentionCore<T>::Input& in, Variable<T> y) const {
-    const std::int64_t length = prompt.shape()[1], d = base.shape.head_dim, heads = base.shape.heads, group = heads / base.shape.kv_heads;
-    const Variable<T> p = reshape(prompt.variable(), {length, prompt.shape()[2]});
-    const Variable<T> K = k_proj.forward(p), V0 = v_proj.forward(p);
-    const Variable<T> V = reshape(scale_rows(reshape(V0, {1, V0.value().size()}), gate.variable()), V0.shape());
+    const Variable<T> p = rows_of_prompt();
+    return add(std::move(y), gated(in.q, k_proj.forward(p), v_proj.forward(p), base.shape));
+  }
+  Variable<T> rows_of_prompt() const { return reshape(prompt.variable(), {prompt.shape()[1], prompt.shape()[2]}); }
+  /// gate · softmax(q Kᵀ / √head_dim) V
+  Variable<T> gated(const Variable<T>& q, const Variable<T>& K, const Variable<T>& V, const ops::AttentionShape& shape) const {
+    const std::int64_t d = shape.head_dim, group = shape.heads / shape.kv_heads;
+    const Variable<T> gated_V = reshape(scale_rows(reshape(V, {1, V.value().size()}), gate.variable()), V.shape());
     std::vector<Variable<T>> contexts;
-    for (std::int64_t h = 0; h < heads; h++) {
+    for (std::int64_t h = 0; h < shape.heads; h++) {
       const std::int64_t at = h / group * d;
-      const Variable<T> scores = scale(matmul(columns(in.q, h * d, (h + 1) * d), columns(K, at, at + d), false, true), T(1 / std::sqrt(double(d))));
-      contexts.push_back(matmul(softmax_rows(scores), columns(V, at, at + d)));
+      const Variable<T> scores = scale(matmul(columns(q, h * d, (h + 1) * d), columns(K, at, at + d), false, true), T(1 / std::sqrt(double(d))));
+      contexts.push_back(matmul(softmax_rows(scores), columns(gated_V, at, at + d)));
     }
-    return add(std::move(y), concat_columns(contexts));
+    return concat_columns(contexts);
   }
   static void describe(auto& self, auto&& visit) {
     visit("adaption_gate", self.gate);
     visit("adaption_prompt", self.prompt);
   }
+};
+
+/// The same on GPT-2, as PEFT has it there: what is found is added behind o_proj (c_proj), and does not go through it.
+template <Scalar T>
+struct AdaptionPromptBehind {
+  AdaptionPrompt<T> inner;
+  Linear<T> qkv_proj;  // the base's, bare
+  Variable<T> operator()(const Attention<T>& base, const Variable<T>& x, Variable<T> y) const {
+    const ops::AttentionShape& shape = base.core.shape;
+    const std::int64_t width = shape.heads * shape.head_dim, kv = shape.kv_heads * shape.head_dim;
+    const Variable<T> of_prompt = qkv_proj.forward(inner.rows_of_prompt());
+    return add(std::move(y), inner.gated(columns(qkv_proj.forward(x), 0, width), columns(of_prompt, width, width + kv),
+                                         columns(of_prompt, width + kv, width + 2 * kv), shape));
+  }
+  static void describe(auto& self, auto&& visit) { AdaptionPrompt<T>::describe(self.inner, visit); }
 };
 
 namespace detail {
@@ -47,18 +66,25 @@ inline void complete(AdaptionPromptConfig& config, const ModelInfo& info) {
     throw ConfigError("adaption_prompt.attach",
                       "adapter_layers is " + std::to_string(config.adapter_layers) + "; the model has " + std::to_string(info.num_layers));
   config.num_layers = info.num_layers;
+  config.behind_o_proj = info.model_type == "gpt2";
 }
-/// The core goes by the attention's path, under which a file has the prompt.
+/// On the core, which then goes by the attention's path, under which a file has the prompt; on GPT-2, on the attention itself.
 template <Scalar T>
 bool attach_adapter(const AdaptionPromptConfig& config, Attention<T>& site, const AttachContext& context) {
   if (!detail::is_adapted_attention(config.target_modules, context.path) || detail::layer_index(context.path, {}) < config.num_layers - config.adapter_layers)
     return false;
+  if (site.qkv_proj && !config.behind_o_proj)
+    throw NotSupported("adaption_prompt.attach", "an adaption prompt on " + context.path + ", whose q, k and v are one Linear, " + site.qkv_proj->path +
+                                                     "; PEFT has one for llama, mistral and gpt2");
   Random random = context.at_site();
-  Linear<T> k = site.k_proj, v = site.v_proj;  // copies start without adapters
-  const std::int64_t hidden = k.in_features();
-  site.core.path = context.path;
-  site.core.adapters.attach(context.id,
-                            AdaptionPrompt<T>{drawn_normal<T>({1, config.adapter_len, hidden}, 0, 1, random), constant<T>({1}, 0), std::move(k), std::move(v)});
+  AdaptionPrompt<T> adapter{drawn_normal<T>({1, config.adapter_len, site.o_proj.out_features()}, 0, 1, random), constant<T>({1}, 0), {}, {}};
+  if (config.behind_o_proj) {
+    site.adapters.attach(context.id, AdaptionPromptBehind<T>{std::move(adapter), Linear<T>(*site.qkv_proj)});  // copies start without adapters
+  } else {
+    adapter.k_proj = site.k_proj, adapter.v_proj = site.v_proj;
+    site.core.path = context.path;
+    site.core.adapters.attach(context.id, std::move(adapter));
+  }
   return true;
 }
 template <Scalar T>

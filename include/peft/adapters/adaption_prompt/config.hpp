@@ -16,7 +16,8 @@ struct AdaptionPromptConfig {
   static constexpr const char* sits_on = "self-attention";
   std::int64_t adapter_len = 10;      // virtual tokens of each layer
   std::int64_t adapter_layers = 1;    // so many of the last layers
-  std::int64_t num_layers = 0;        // of the model; filled in, not in a file
+  std::int64_t num_layers = 0;        // of the model; filled in, not in a file; so is the next
+  bool behind_o_proj = false;         // GPT-2's way
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
   std::string task_type = "CAUSAL_LM";
 
@@ -31,9 +32,9 @@ inline void validate(const AdaptionPromptConfig& c) {
   detail::check_positive("AdaptionPromptConfig", "adapter_len", c.adapter_len);
   detail::check_positive("AdaptionPromptConfig", "adapter_layers", c.adapter_layers);
 }
-inline AdaptionPromptConfig resolved(AdaptionPromptConfig config, std::string_view) {
+inline AdaptionPromptConfig resolved(AdaptionPromptConfig config, std::string_view model_type) {
   validate(config);
-  if (config.target_modules.empty()) config.target_modules = "self_attn";
+  if (config.target_modules.empty()) config.target_modules = model_type == "gpt2" ? "attn" : "self_attn";
   return config;
 }
 

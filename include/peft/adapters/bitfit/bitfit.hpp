@@ -22,12 +22,12 @@ bool attach_adapter(const BitFitConfig& config, Norm<T>& site, const AttachConte
   return true;
 }
 template <Scalar T>
-bool attachable(const BitFitConfig&, const Linear<T>&) {
-  return true;
+bool attachable(const BitFitConfig&, const Linear<T>& site) {
+  return bool(site.bias);
 }
 template <Scalar T>
-bool attachable(const BitFitConfig&, const Norm<T>&) {
-  return true;
+bool attachable(const BitFitConfig&, const Norm<T>& site) {
+  return bool(site.bias);
 }
 
 }  // namespace peft

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "peft/adapters/own_tensors.hpp"
 #include "peft/adapters/peft_model.hpp"
 
 namespace peft {
@@ -27,7 +28,7 @@ PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetM
   operation += ".attach";
   const auto refuse = [&](const std::string& name) {
     throw ConfigError(operation, "target_modules \"" + name + "\" matches no " + std::string(kind) + " of this model" +
-                                     did_you_mean(name, names, std::string(kind) + " modules here"));
+                                     (names.empty() ? "" : did_you_mean(name, names, std::string(kind) + " modules here")));
   };
   if (wanted.is_list()) {
     for (const std::string& name : wanted.names())
@@ -39,6 +40,15 @@ PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetM
                                        ") without exclude_modules, in layers_to_transform, selects nothing of this model");
     refuse(wanted.text());
   }
+}
+
+PEFT_INLINE void detail::save_head_of_task(std::vector<std::string>& modules_to_save, std::string_view task_type, const std::vector<std::string>& paths) {
+  const bool classifies = task_type == "SEQ_CLS" || task_type == "TOKEN_CLS";
+  if (!classifies && task_type != "QUESTION_ANS") return;
+  const std::vector<std::string> heads = classifies ? std::vector<std::string>{"classifier", "score"} : std::vector<std::string>{"qa_outputs"};
+  if (std::ranges::none_of(paths, [&](const std::string& path) { return is_named(heads, path); })) return;
+  for (const std::string& head : heads)
+    if (std::ranges::find(modules_to_save, head) == modules_to_save.end()) modules_to_save.push_back(head);
 }
 
 }  // namespace peft

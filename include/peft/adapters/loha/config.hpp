@@ -15,7 +15,9 @@ struct LoHaConfig {
   static constexpr const char* peft_type = "LOHA";
   std::int64_t r = 8;
   double alpha = 8;
-  bool init_weights = true;  // w2_b begins at 0
+  bool init_weights = true;   // w2_b begins at 0
+  double rank_dropout = 0;    // of rows of Δ
+  double module_dropout = 0;  // of all of Δ
   Patterns<std::int64_t> rank_pattern = {};
   Patterns<double> alpha_pattern = {};
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
@@ -32,8 +34,8 @@ struct LoHaConfig {
     field("init_weights", self.init_weights);
     field("rank_pattern", self.rank_pattern);
     field.whole("alpha_pattern", self.alpha_pattern);
-    field.only("rank_dropout", "0.0");
-    field.only("module_dropout", "0.0");
+    field("rank_dropout", self.rank_dropout);
+    field("module_dropout", self.module_dropout);
     field.keep("use_effective_conv2d", "false");
   }
 };
@@ -43,6 +45,8 @@ inline void validate(const LoHaConfig& c) {
   detail::check_rank("LoHaConfig", "r", c.r);
   for (const auto& [pattern, r] : c.rank_pattern) detail::check_rank("LoHaConfig", "rank_pattern[\"" + pattern + "\"]", r);
   detail::check_finite("LoHaConfig", "alpha", c.alpha);
+  detail::check_probability("LoHaConfig", "rank_dropout", c.rank_dropout);
+  detail::check_probability("LoHaConfig", "module_dropout", c.module_dropout);
   detail::check_layers("LoHaConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }
 inline LoHaConfig resolved(LoHaConfig config, std::string_view model_type) {

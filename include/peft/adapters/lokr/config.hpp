@@ -18,6 +18,9 @@ struct LoKrConfig {
   bool decompose_both = false;         // the left factor is low-rank, too
   std::int64_t decompose_factor = -1;  // of the split of out and in; -1: near the root
   Toggle init_weights = true;          // false: at random; "lycoris": the right factor begins at 0
+  double rank_dropout = 0;             // of rows of Δ
+  double module_dropout = 0;           // of all of Δ
+  bool rank_dropout_scale = false;     // the rows that are left are divided by their share
   Patterns<std::int64_t> rank_pattern = {};
   Patterns<double> alpha_pattern = {};
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
@@ -36,9 +39,9 @@ struct LoKrConfig {
     field("init_weights", self.init_weights);
     field("rank_pattern", self.rank_pattern);
     field.whole("alpha_pattern", self.alpha_pattern);
-    field.keep("rank_dropout_scale", "false");
-    field.only("rank_dropout", "0.0");
-    field.only("module_dropout", "0.0");
+    field("rank_dropout_scale", self.rank_dropout_scale);
+    field("rank_dropout", self.rank_dropout);
+    field("module_dropout", self.module_dropout);
     field.keep("use_effective_conv2d", "false");
   }
 };
@@ -48,6 +51,8 @@ inline void validate(const LoKrConfig& c) {
   detail::check_rank("LoKrConfig", "r", c.r);
   for (const auto& [pattern, r] : c.rank_pattern) detail::check_rank("LoKrConfig", "rank_pattern[\"" + pattern + "\"]", r);
   detail::check_finite("LoKrConfig", "alpha", c.alpha);
+  detail::check_probability("LoKrConfig", "rank_dropout", c.rank_dropout);
+  detail::check_probability("LoKrConfig", "module_dropout", c.module_dropout);
   if (c.decompose_factor != -1 && c.decompose_factor < 1)
     detail::refuse("LoKrConfig", "decompose_factor is " + std::to_string(c.decompose_factor) + "; allowed are -1 and what is at least 1");
   if (!c.init_weights.name.empty()) detail::check_choice("LoKrConfig", "init_weights", c.init_weights.name, {"lycoris"});

@@ -10,12 +10,15 @@ namespace peft {
 /// smaller.
 ///
 ///     Δ = s · w1 ⊗ w2,   w1 (l, m), w2 (k, n),  out = l k, in = m n          y = W x + Δ x,  s = alpha / r
+///
+/// In training rank_dropout drops rows of Δ, and module_dropout all of it.
 template <Scalar T>
 struct LoKr {
   Parameter<T> w1, w1_a, w1_b;  // (l, m), or (l, r) and (r, m)
   Parameter<T> w2, w2_a, w2_b;  // (k, n), or (k, r) and (r, n)
   T scaling = 1;
   Derived<T> memo = {};
+  DeltaDropout<T> dropout = {};
   Variable<T> delta() const {
     const Parameter<T>&left = w1 ? w1 : w1_a, &left_b = w1 ? w1 : w1_b, &right = w2 ? w2 : w2_a, &right_b = w2 ? w2 : w2_b;
     return memo({&left, &left_b, &right, &right_b}, [&] {
@@ -24,7 +27,9 @@ struct LoKr {
       return scale(kronecker(a, b), scaling);
     });
   }
-  Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const { return add_product(std::move(y), x, delta()); }
+  Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const {
+    return dropout.add(std::move(y), x, [&] { return delta(); });
+  }
   void merge_into(Linear<T>& fused, const Linear<T>&) const { add_to_weight(fused, delta()); }
   static void describe(auto& self, auto&& visit) {
     visit("lokr_w1", self.w1);
@@ -61,6 +66,7 @@ bool attach_adapter(const LoKrConfig& config, Linear<T>& site, const AttachConte
     const auto [l, k] = kronecker_split(site.out_features(), config.decompose_factor);
     LoKr<T> lokr;
     lokr.scaling = T(alpha / double(r));
+    lokr.dropout = {config.rank_dropout, config.module_dropout, config.rank_dropout_scale, name_hash(context.path)};
     const bool lycoris = config.init_weights.name == "lycoris", zero = config.init_weights.on && !lycoris;
     if (config.decompose_both && 2 * r < std::max(l, m))
       lokr.w1_a = kaiming_or_zero<T>({l, r}, zero, random), lokr.w1_b = kaiming<T>({r, m}, random);

@@ -14,7 +14,7 @@ namespace peft {
 /// in front of what the decoder reads.
 template <Scalar T>
 struct MultitaskPrompt {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   PromptLayout layout;
   Parameter<T> prompt, cols, rows_of_tasks;
   /// (tasks · V, hidden)
@@ -31,7 +31,7 @@ struct MultitaskPrompt {
   }
 };
 
-inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) { detail::complete_prompt(config, info); }
+inline void complete(MultitaskPromptTuningConfig& config, const ModelInfo& info) { detail::complete_virtual_tokens(config, info); }
 template <Scalar T>
 MultitaskPrompt<T> shared_part(const MultitaskPromptTuningConfig& config, const ModelInfo& info, Random random) {
   MultitaskPrompt<T> prompt{detail::prompt_layout(config, info, true), {}, {}, {}};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,6 +19,8 @@ struct OFTConfig {
   bool block_share = false;          // one rotation for all blocks
   bool use_cayley_neumann = true;    // the series instead of the inverse
   std::int64_t num_cayley_neumann_terms = 5;
+  bool coft = false;  // Q stays near 0: ‖Q‖ ≤ eps / √blocks in each block
+  double eps = 6e-5;
   bool init_weights = true;           // begin at the identity
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
@@ -34,9 +37,9 @@ struct OFTConfig {
     field("use_cayley_neumann", self.use_cayley_neumann);
     field("num_cayley_neumann_terms", self.num_cayley_neumann_terms);
     field("init_weights", self.init_weights);
-    field.only("module_dropout", "0.0");
-    field.only("coft", "false");
-    field.keep("eps", "6e-05");
+    field("coft", self.coft);
+    field("eps", self.eps);
+    field.keep("module_dropout", "0.0");  // which PEFT never applies
     field.keep("fan_in_fan_out", "false");
     field.only("bias", "\"none\"");
   }
@@ -49,6 +52,7 @@ inline void validate(const OFTConfig& c) {
                                     "; one of them is to be 0, the other at least 1");
   if (c.num_cayley_neumann_terms < 1 || c.num_cayley_neumann_terms > 64)
     detail::refuse("OFTConfig", "num_cayley_neumann_terms is " + std::to_string(c.num_cayley_neumann_terms) + "; allowed are 1 to 64");
+  if (!(c.eps > 0 && std::isfinite(c.eps))) detail::refuse("OFTConfig", "eps is " + std::to_string(c.eps) + "; what is above 0 is wanted");
   detail::check_layers("OFTConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }
 inline OFTConfig resolved(OFTConfig config, std::string_view model_type) {

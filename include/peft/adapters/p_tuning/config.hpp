@@ -22,6 +22,7 @@ struct PromptEncoderConfig {
   std::int64_t num_transformer_submodules = 0;
   std::int64_t num_attention_heads = 0;
   std::int64_t num_layers = 0;
+  std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own: a classifier
   std::string task_type = "CAUSAL_LM";
 
   static void describe(auto& self, auto&& field) {
@@ -34,7 +35,7 @@ struct PromptEncoderConfig {
     field("encoder_hidden_size", self.encoder_hidden_size);
     field("encoder_num_layers", self.encoder_num_layers);
     field("encoder_dropout", self.encoder_dropout);
-    field.only("modules_to_save", "null");
+    field("modules_to_save", self.modules_to_save);
   }
 };
 

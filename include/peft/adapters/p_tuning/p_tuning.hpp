@@ -72,7 +72,7 @@ struct LstmStack {
 
 template <Scalar T>
 struct PromptEncoder {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   PromptLayout layout;
   Parameter<T> embedding;
   LstmStack<T> lstm;                             // no layers: MLP
@@ -105,7 +105,7 @@ struct PromptEncoder {
 };
 
 inline void complete(PromptEncoderConfig& config, const ModelInfo& info) {
-  detail::complete_prompt(config, info);
+  detail::complete_virtual_tokens(config, info);
   if (config.encoder_hidden_size == 0) config.encoder_hidden_size = config.token_dim;
 }
 template <Scalar T>

@@ -21,6 +21,7 @@ struct PrefixTuningConfig {
   std::int64_t num_transformer_submodules = 0;
   std::int64_t num_attention_heads = 0;
   std::int64_t num_layers = 0;
+  std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own: a classifier
   std::string task_type = "CAUSAL_LM";
 
   static void describe(auto& self, auto&& field) {
@@ -32,7 +33,7 @@ struct PrefixTuningConfig {
     field("encoder_hidden_size", self.encoder_hidden_size);
     field("prefix_projection", self.prefix_projection);
     field("init_weights", self.init_weights);
-    field.only("modules_to_save", "null");
+    field("modules_to_save", self.modules_to_save);
   }
 };
 

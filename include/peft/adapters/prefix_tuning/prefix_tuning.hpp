@@ -18,7 +18,7 @@ namespace peft {
 /// gives the latter up: decoder layer l reads pair 2l mod L. With an even L every other pair is read twice and the rest never.
 template <Scalar T>
 struct PrefixEncoder {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   std::int64_t num_layers = 0, width = 0;  // L, d
   std::vector<std::int64_t> pairs;         // which of P's pairs each layer reads
   Parameter<T> embedding;

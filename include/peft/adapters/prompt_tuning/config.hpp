@@ -21,6 +21,7 @@ struct PromptTuningConfig {
   std::int64_t num_transformer_submodules = 0;
   std::int64_t num_attention_heads = 0;
   std::int64_t num_layers = 0;
+  std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own: a classifier
   std::string task_type = "CAUSAL_LM";
 
   static void describe(auto& self, auto&& field) {
@@ -33,7 +34,7 @@ struct PromptTuningConfig {
     field("prompt_tuning_init_text", self.prompt_tuning_init_text);
     field.keep("tokenizer_name_or_path", "null");
     field.keep("tokenizer_kwargs", "null");
-    field.only("modules_to_save", "null");
+    field("modules_to_save", self.modules_to_save);
   }
 };
 

@@ -14,18 +14,18 @@ namespace peft {
 /// RANDOM begins with N(0, 1); SAMPLE_VOCAB with rows of the embedding, which learns far better; TEXT with those of given tokens.
 template <Scalar T>
 struct SoftPrompt {
-  static constexpr const char* file_prefix = "";
+  static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   PromptLayout layout;
   Parameter<T> weight;  // (V, hidden); of an encoder-decoder (2V, hidden)
   void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, weight.variable(), layout); }
-  void to_file(AdapterTensors& tensors) const { tensors.at(0).name = "prompt_embeddings"; }
+  void to_file(AdapterTensors& tensors) const { find_tensor(tensors, "prompt_encoder.embedding.weight")->name = "prompt_embeddings"; }
   void from_file(AdapterTensors& tensors) {
     if (AdapterTensor* t = find_tensor(tensors, "prompt_embeddings")) t->name = "prompt_encoder.embedding.weight";
   }
   static void describe(auto& self, auto&& visit) { visit("prompt_encoder.embedding.weight", self.weight); }
 };
 
-inline void complete(PromptTuningConfig& config, const ModelInfo& info) { detail::complete_prompt(config, info); }
+inline void complete(PromptTuningConfig& config, const ModelInfo& info) { detail::complete_virtual_tokens(config, info); }
 template <Scalar T>
 SoftPrompt<T> shared_part(const PromptTuningConfig& config, const ModelInfo& info, Random random) {
   PromptLayout layout = detail::prompt_layout(config, info);

@@ -239,11 +239,6 @@ class FieldWriter {
   Json& json_;
 };
 
-template <class F>
-void for_each_method(F f) {
-  [&]<class... C>(std::type_identity<std::variant<C...>>) { (f(std::type_identity<C>()), ...); }(std::type_identity<AnyAdapterConfig>());
-}
-
 PEFT_INLINE std::optional<AnyAdapterConfig> registered(const std::any& config) {
   std::optional<AnyAdapterConfig> found;
   for_each_method([&]<class C>(std::type_identity<C>) {
@@ -365,7 +360,7 @@ PEFT_INLINE AdapterFileConfig read_adapter_config(const std::string& directory) 
   for (const char* key : {"auto_mapping", "revision"}) f.keep(key);
   bool known = false;
   std::vector<std::string> methods;
-  detail::for_each_method([&]<class C>(std::type_identity<C>) {
+  for_each_method([&]<class C>(std::type_identity<C>) {
     methods.push_back(C::peft_type);
     if (peft_type != C::peft_type) return;
     known = true;

@@ -168,12 +168,33 @@ PEFT_INLINE ModelFile open_model(const std::string& path, const ModelTask& task)
   return gguf(path);
 }
 
+PEFT_INLINE ModelFile fresh_model(const std::string& config, std::uint64_t seed) {
+  const Json json = Json::parse(config, "config.json");
+  const Json* type = json.get("model_type");
+  if (!type) throw ConfigError("fresh_model", "model_type is missing");
+  ModelFile file;
+  file.architecture = &architecture_of_model_type(type->string());
+  file.config = file.architecture->from_json(json);
+  validate(file.config);
+  file.fresh = seed, file.initializer_range = detail::ConfigFields(json).number("initializer_range", 0.02);
+  file.find = [](const std::string&) { return std::optional<StoredTensor>(); };
+  return file;
+}
+
 template <Scalar T>
 Transformer<T> build_model(const ModelFile& file) {
   const TransformerConfig& c = file.config;
   std::vector<std::string> missing, misshapen;
-  const auto take = [&](const std::string& name, const Shape& shape) -> Parameter<T> {
+  const auto drawn = [&](std::uint64_t seed, const std::string& name, const Shape& shape, double vector) {
+    Tensor<T> values(shape, T(vector));
+    Random random = Random(seed).fork(name_hash(name));
+    if (shape.rank() == 2)
+      for (T& value : values.span()) value = T(file.initializer_range * random.normal());
+    return Parameter<T>(std::move(values));
+  };
+  const auto take = [&](const std::string& name, const Shape& shape, double fresh_vector = 0) -> Parameter<T> {
     std::optional<StoredTensor> tensor = file.find(name);
+    if (!tensor && file.fresh) return drawn(*file.fresh, name, shape, fresh_vector);
     if (!tensor) {
       missing.push_back(name);
       return {};
@@ -192,7 +213,7 @@ Transformer<T> build_model(const ModelFile& file) {
   const auto norm = [&](std::string_view ours, std::int64_t layer, std::int64_t size, NormConfig of) {
     Norm<T> n;
     n.path = path_of(ours, layer);
-    n.weight = take(n.path + ".weight", {size});
+    n.weight = take(n.path + ".weight", {size}, 1 - of.offset);
     if (of.kind == NormKind::layer) n.bias = take(n.path + ".bias", {size});
     n.kind = of.kind, n.eps = T(of.eps), n.offset = T(of.offset);
     return n;
@@ -308,14 +329,10 @@ Transformer<T> build_model(const ModelFile& file) {
   const std::string head = name(c.head.task);
   const auto take_head = [&](const std::string& tensor, const Shape& shape) {
     if (!file.fresh_head || file.find(tensor)) return take(tensor, shape);
-    Tensor<T> values = Tensor<T>::zeros(shape);
-    Random random = Random(*file.fresh_head).fork(name_hash(tensor));
-    if (shape.rank() == 2)
-      for (T& value : values.span()) value = T(file.initializer_range * random.normal());
-    return Parameter<T>(std::move(values));
+    return drawn(*file.fresh_head, tensor, shape, 0);
   };
   // A base model may have been saved without its pooler.
-  const bool pooler_absent = c.head.task == TaskType::feature_extraction && c.head.dense && !file.find(path_of(head + ".dense") + ".weight");
+  const bool pooler_absent = c.head.task == TaskType::feature_extraction && c.head.dense && !file.fresh && !file.find(path_of(head + ".dense") + ".weight");
   if (c.head.dense && !pooler_absent) {
     model.head_transform.emplace();
     const std::string path = path_of(head + ".dense");
@@ -327,7 +344,7 @@ Transformer<T> build_model(const ModelFile& file) {
     model.lm_head.path = path_of(head + ".out");
     bool tied = c.head.tied && c.head.is_language_model();
     // Configurations of T5 do not tell: transformers 5 writes true for all, and unties where the file has another tensor.
-    if (c.head.task == TaskType::seq_2_seq_lm) {
+    if (c.head.task == TaskType::seq_2_seq_lm && !file.fresh) {
       const auto words = file.find(model.embed_tokens.path + ".weight"), out = file.find(model.lm_head.path + ".weight");
       tied = model.config.head.tied = !out || (words && detail::same_bytes(*words, *out));
     }
