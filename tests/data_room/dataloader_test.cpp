@@ -88,6 +88,42 @@ TEST_CASE("a batch splits between sequences, into parts that hold all of it", "[
   CHECK(halves[1].tokens() == 18);
 }
 
+TEST_CASE("pairs are packed, split and counted by both of their sides", "[data]") {
+  const int none = peft::ignore_index;
+  const peft::Dataset data({{{1, 2}, {1, 2}, {7, 8, 9}}, {{3}, {3}, {7}}, {{4, 5, 6}, {4, none, 6}, {9, 9, 9, 9, 9}}});
+  CHECK(data.has_sources());
+  CHECK(data.tokens() == 5 + 2 + 8);
+  CHECK(data.longest() == 8);
+  CHECK(data.trained_tokens() == 2 + 1 + 2);
+  const std::vector<std::size_t> chosen = {2, 0, 1};
+  const peft::Batch batch = peft::collate(data, chosen);
+  CHECK(batch.tokens() == 15);
+  CHECK(batch.input_ids == std::vector<std::int32_t>{4, 5, 6, 1, 2, 3});
+  CHECK(batch.labels == std::vector<std::int32_t>{4, none, 6, 1, 2, 3});
+  CHECK(batch.source_ids == std::vector<std::int32_t>{9, 9, 9, 9, 9, 7, 8, 9, 7});
+  CHECK(batch.source_offsets[1].begin == 5);
+  CHECK(batch.source_offsets[1].end == 8);
+  CHECK(batch.num_labels == 5);
+  CHECK(batch.num_shifted_labels == 5);  // the first token of a target is predicted, too
+  const std::vector<peft::Batch> halves = peft::split(batch, 8);
+  REQUIRE(halves.size() == 2);
+  CHECK(halves[0].source_ids == std::vector<std::int32_t>{9, 9, 9, 9, 9});
+  CHECK(halves[0].input_ids == std::vector<std::int32_t>{4, 5, 6});
+  CHECK(halves[1].source_ids == std::vector<std::int32_t>{7, 8, 9, 7});
+  CHECK(halves[1].source_offsets[1].begin == 3);
+  CHECK(halves[1].num_shifted_labels == 3);
+  CHECK(halves[1].example == std::vector<std::uint64_t>{0, 1});
+  CHECK(peft::DataLoader(data, {.batch_size = 1, .shuffle = false, .group_by_length = true}).order(0) == std::vector<std::size_t>{2, 0, 1});
+
+  const peft::Example pair = peft::pair_example({7, 8}, {4, none, 6, none, none}, 3);
+  CHECK(pair.input_ids == std::vector<std::int32_t>{4, 3, 6});
+  CHECK(pair.labels == std::vector<std::int32_t>{4, none, 6});
+  CHECK(pair.source_ids == std::vector<std::int32_t>{7, 8});
+  CHECK_THROWS_AS(peft::pair_example({7}, {none, none}), peft::Error);
+  CHECK_THROWS_AS(peft::pair_example({}, {4}), peft::Error);
+  CHECK_THROWS_WITH(peft::Dataset({{{1}, {1}, {2}}, {{1}, {1}}}), Catch::Contains("example 1 has no source"));
+}
+
 TEST_CASE("an epoch visits every example once, in an order of its own", "[data]") {
   for (const bool group : {false, true}) {
     peft::DataLoader loader(numbered(103), {.batch_size = 4, .seed = 5, .group_by_length = group});

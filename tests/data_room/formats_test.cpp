@@ -105,6 +105,42 @@ TEST_CASE("without a chat template", "[data]") {
   CHECK(learnt(t, talk[0]) == " b</s> d</s>");
 }
 
+TEST_CASE("pairs: the prompt to the encoder, the answer and eos to the decoder", "[data]") {
+  const peft::Tokenizer t = small::plain(), chat = small::chat();
+  const DatasetOptions pairs{.pairs = true};
+  const auto both = [](const peft::Tokenizer& with, const peft::Dataset& data) {
+    REQUIRE(data.size() == 1);
+    CHECK(data[0].labels == data[0].input_ids);
+    return shown(with, data[0].source_ids) + " → " + shown(with, data[0].input_ids);
+  };
+  for (const char* row : {R"({"prompt":"hello","completion":"the world"})", R"({"instruction":"hello","output":"the world"})",
+                          R"({"question":"hello","answer":"the world"})", R"({"input":"hello","target":"the world"})",
+                          R"({"messages":[{"role":"user","content":"hello"},{"role":"assistant","content":"the world"},{"role":"user","content":"?"}]})"}) {
+    INFO(row);
+    CHECK(both(t, load(row, t, pairs)) == "<s>hello → <s>the world</s>");
+    CHECK(both(chat, load(row, chat, pairs)) == "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n → the world<|im_end|>");
+  }
+  CHECK(load(R"({"input":"hello","target":"the world"})", t)[0].source_ids.empty());  // for a decoder alone, one sequence
+  CHECK(learnt(t, load(R"({"input":"hello","target":" world"})", t)[0]) == " world</s>");
+  CHECK(both(t, load(R"({"instruction":"do","input":"it","output":"ok","system":"Be kind."})", t, pairs)) == "<s>Be kind.\n\ndo\nit → <s>ok</s>");
+  CHECK(both(t, load(R"({"question":"a","answer":"b"})", t, {.prompt_template = "Q: {instruction} A:", .pairs = true})) == "<s>Q: a A: → <s>b</s>");
+  const std::string talk = R"({"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"b"},)"
+                           R"({"role":"user","content":"c"},{"role":"assistant","content":"d"}]})";
+  CHECK(both(t, load(talk, t, pairs)) == "<s>s\n\na\n\nb\n\nc → <s>d</s>");
+
+  // Each side is cut, and a source keeps the end that all have.
+  const peft::Dataset cut = load("{\"input\":\"abcdefgh\",\"target\":\"xyz\"}\n{\"input\":\"a\",\"target\":\"b\"}", t, {.max_length = 4, .pairs = true});
+  CHECK(shown(t, cut[0].source_ids) == "<s>abc");
+  CHECK(shown(t, cut[0].input_ids) == "<s>xyz");
+  CHECK(cut.report().truncated == 1);
+  const peft::Tokenizer ended = small::encoder_decoder();
+  CHECK(both(ended, load(R"({"input":"hello","target":"the world"})", ended, pairs)) == "hello</s> → the world</s>");
+  CHECK(shown(ended, load(R"({"input":"abcdefgh","target":"x"})", ended, {.max_length = 4, .pairs = true})[0].source_ids) == "abc</s>");
+
+  CHECK_THROWS_AS(load(R"({"text":"a"})", t, pairs), peft::NotSupported);
+  CHECK_THROWS_AS(load(R"({"prompt":"a","completion":"b"})", t, {.train_on_prompt = true, .pairs = true}), peft::ConfigError);
+}
+
 TEST_CASE("plain text is learnt as a whole", "[data]") {
   const peft::Tokenizer t = small::plain();
   const peft::Dataset data = load("{\"text\":\"hello\"}\n{\"text\":\"the world\"}", t);

@@ -32,6 +32,9 @@ peft::GenerationConfig config_of(const peft::Json& settings) {
   }
 }
 
+// How much of a golden row the answer follows: the prompt with its padding, or the token that an encoder-decoder starts from.
+std::size_t beginning_of(const peft::TransformerConfig& config, const peft::Json& ids) { return config.num_encoder_layers > 0 ? 1 : ids.array().at(0).size(); }
+
 // The rows of a padded batch without their padding: nothing is padded here.
 std::vector<Ids> prompts_of(const peft::Json& ids, const peft::Json& mask) {
   std::vector<Ids> all;
@@ -93,7 +96,7 @@ void check_decoding(Report& report, const std::string& name, const fs::path& pat
     report.check(name + "/" + title, [&] {
       const peft::Json& ids = prompts.at(variant + ".input_ids");
       const peft::GenerationConfig config = config_of(golden.at("settings"));
-      return compare_generation(model, prompts_of(ids, prompts.at(variant + ".attention_mask")), ids.array().at(0).size(), config,
+      return compare_generation(model, prompts_of(ids, prompts.at(variant + ".attention_mask")), beginning_of(model.config, ids), config,
                                 std::int32_t(json.at("pad_token_id").integer()), golden.at("sequences"), golden.get("sequences_scores"));
     });
   }
@@ -124,8 +127,8 @@ void check_with_adapter(Report& report, const std::string& name, const peft::Jso
     report.check(name + "/" + way, [&] {
       peft::GenerationConfig config = config_of(golden.at("settings"));
       if (beams) config.num_beams = std::stoll(way.substr(4));
-      return compare_generation(tuned, prompts_of(chosen(ids), chosen(golden.at("attention_mask"))), ids.array().at(0).size(), config, 0, chosen(sequences),
-                                nullptr);
+      return compare_generation(tuned, prompts_of(chosen(ids), chosen(golden.at("attention_mask"))), beginning_of(model.config, ids), config, 0,
+                                chosen(sequences), nullptr);
     });
   }
 }
@@ -179,10 +182,6 @@ void check_processors(Report& report, const fs::path& folder) {
 // True if the model is in this tree and of an architecture that is built.
 bool usable(Report& report, const std::string& name, const fs::path& base) {
   const std::string type = fs::exists(base / "config.json") ? model_type_of(base) : "";
-  if (type == "t5" || type == "mt5") {
-    report.skip(name, "generation of encoder-decoders");
-    return false;
-  }
   if (supported_model_type(type)) return true;
   report.skip(name, type.empty() ? "its model is not in this tree" : "model_type " + type);
   return false;

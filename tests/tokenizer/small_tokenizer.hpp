@@ -115,4 +115,20 @@ inline peft::Tokenizer plain() {
   return peft::load_tokenizer(path);
 }
 
+/// tokenizer.json of an encoder-decoder: <pad>, which decoding starts from, and </s> behind every text.
+inline std::string encoder_decoder_json() {
+  const int first = 256 + static_cast<int>(english().size());
+  return json(model_json(english()), added_json(first, "<pad>") + "," + added_json(first + 1, "</s>"),
+              byte_level +
+                  R"("post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A","type_id":0}},{"SpecialToken":{"id":"</s>","type_id":0}}],)"
+                  R"("pair":[],"special_tokens":{"</s>":{"id":"</s>","ids":[)" +
+                  std::to_string(first + 1) + R"(],"tokens":["</s>"]}}},)");
+}
+inline const std::string encoder_decoder_config = R"({"tokenizer_class":"PreTrainedTokenizerFast","eos_token":"</s>","pad_token":"<pad>"})";
+inline peft::Tokenizer encoder_decoder() {
+  const Folder folder;
+  folder.write("tokenizer_config.json", encoder_decoder_config);
+  return peft::load_tokenizer(folder.write("tokenizer.json", encoder_decoder_json()));
+}
+
 }  // namespace small

@@ -13,11 +13,19 @@
 namespace peft {
 
 /// One sequence. labels[i] is input_ids[i] where token i is to be learnt, else ignore_index: aligned, not shifted, as in Hugging Face. (To
-/// predict token i from those before it is the objective's business.)
+/// predict token i from those before it is the objective's business.) Of a pair, for an encoder-decoder, these are the target's, and the encoder
+/// reads source_ids; every label counts then, the first one too.
 struct Example {
   std::vector<std::int32_t> input_ids;
   std::vector<std::int32_t> labels;
+  std::vector<std::int32_t> source_ids = {};
+
+  std::int64_t tokens() const { return static_cast<std::int64_t>(input_ids.size() + source_ids.size()); }
 };
+
+/// A pair from Hugging Face's form of it: `source_ids`, and the target's labels, filled up with ignore_index. The filling goes; a label that is left out
+/// among others is read by the decoder as `pad_token_id`, as there. Throws Error if one side is empty.
+Example pair_example(std::vector<std::int32_t> source_ids, std::vector<std::int32_t> labels, std::int32_t pad_token_id = 0);
 
 /// What happened while a file became a dataset.
 struct DatasetReport {
@@ -31,7 +39,7 @@ struct DatasetReport {
 class Dataset {
  public:
   Dataset() : Dataset(std::vector<Example>{}) {}
-  /// Throws Error if an example is empty, or its labels are not as many as its tokens.
+  /// Throws Error if an example is empty, if its labels are not as many as its tokens, or if some examples have sources and others none.
   explicit Dataset(std::vector<Example> examples, DatasetReport report = {});
 
   std::size_t size() const { return data_->examples.size(); }
@@ -40,10 +48,13 @@ class Dataset {
   auto begin() const { return data_->examples.begin(); }
   auto end() const { return data_->examples.end(); }
 
+  /// True if its examples are pairs, for an encoder-decoder.
+  bool has_sources() const { return !empty() && !data_->examples[0].source_ids.empty(); }
+  /// Those of sources included.
   std::int64_t tokens() const { return data_->tokens; }
   /// Labels that count.
   std::int64_t trained_tokens() const { return data_->trained_tokens; }
-  /// Tokens of the longest example.
+  /// Tokens of the longest example, of both sides where it is a pair.
   std::int64_t longest() const { return data_->longest; }
   const DatasetReport& report() const { return data_->report; }
   /// `420 examples, 22,538 tokens (9,103 trained on), longest 71`

@@ -20,6 +20,8 @@ class ChatSession {
   ChatSession(const M& model, Tokenizer tokenizer, GenerationConfig config = {}) : model_(model), tokenizer_(std::move(tokenizer)), config_(std::move(config)) {
     static_assert(detail::is_language_model<M>, "a chat needs a Transformer<float> or <double>, or a PeftModel of one: what load_model returns");
     validate(config_);
+    if (LanguageModel<typename detail::LanguageModelScalar<M>::type>(model_).has_encoder())
+      throw NotSupported("chat", "a conversation with an encoder-decoder, which answers single prompts: generate");
     if (config_.num_return_sequences > 1 || config_.num_beams > 1)
       throw ConfigError("chat", "num_return_sequences and num_beams must be 1: a conversation has one answer a turn");
     reset();

@@ -29,6 +29,8 @@ enum class EarlyStopping { no, yes, never };
 ///
 /// Sampling happens if `do_sample` says so, or, where it says nothing, if a temperature above 0 is given (or top_k, top_p, … without a
 /// temperature, which is 1 then). A temperature of 0 is greedy.
+///
+/// Of an encoder-decoder, the prompt of lengths and of the sequence so far is the token that decoding starts with; that of encoder_… is the source.
 struct GenerationConfig {
   // Length, in tokens. max_tokens is another name for max_new_tokens; neither: 256.
   std::optional<std::int64_t> max_new_tokens = {};
@@ -80,8 +82,9 @@ struct GenerationConfig {
   std::vector<std::vector<std::int32_t>> bad_words_ids = {};
   std::vector<std::pair<std::vector<std::int32_t>, double>> sequence_bias = {};  // added to the logit that would complete the sequence
   std::vector<std::int32_t> suppress_tokens = {};
-  std::vector<std::int32_t> begin_suppress_tokens = {};                                  // for the first generated token
-  std::optional<std::int32_t> forced_bos_token_id = {};                                  // where the prompt is a single token
+  std::vector<std::int32_t> begin_suppress_tokens = {};                                  // for the first generated token that is not forced
+  std::optional<std::int32_t> decoder_start_token_id = {};                               // what an encoder-decoder's answer follows; none: the model's
+  std::optional<std::int32_t> forced_bos_token_id = {};                                  // where the prompt is a single token, as an encoder-decoder's start is
   std::vector<std::int32_t> forced_eos_token_id = {};                                    // for the last token that max_new_tokens allows
   std::optional<std::pair<std::int64_t, double>> exponential_decay_length_penalty = {};  // (start, factor): eos grows likelier behind `start` tokens
   AllowedTokens prefix_allowed_tokens_fn = {};

@@ -26,6 +26,7 @@ struct DraftRequest {
   const SequenceRandom* random;
   std::size_t most;  // tokens
   std::vector<std::int32_t>* proposal;
+  std::span<const std::int32_t> source;  // the prompt, or what an encoder reads
 };
 
 /// A smaller model that guesses what the large one will choose. Both see the same random numbers, and the same processors, so that its guess is

@@ -14,11 +14,12 @@
 namespace peft {
 
 /// A decoder as generation sees it: the transformer, and the pass that each of its forwards starts from (who is active). A view: the model
-/// outlives it. One thread uses it at a time; several may each have their own on one model.
+/// outlives it. One thread uses it at a time; several may each have their own on one model. Of an encoder-decoder it is the decoder, whose caches
+/// know what is decoded from: read_sources makes that.
 template <Scalar T>
 class LanguageModel {
  public:
-  /// Throws ConfigError for a model that predicts no next token: an encoder, a classifier.
+  /// Throws ConfigError for a model that predicts no next token: an encoder alone, a classifier.
   explicit LanguageModel(const Transformer<T>& model) : model_(&model) { check(); }
   explicit LanguageModel(const PeftModel<Transformer<T>>& model) : model_(&model.model()), pass_(model.pass()) { check(); }
   /// With several active lists, of which every sequence names one.
@@ -28,7 +29,8 @@ class LanguageModel {
   }
 
   const TransformerConfig& config() const { return model_->config; }
-  /// Tokens that a sequence may have behind its front; unlimited if the model does not say.
+  bool has_encoder() const { return config().num_encoder_layers > 0; }
+  /// Tokens that a sequence may have behind its front; unlimited if the model does not say, or knows distances only.
   std::int64_t context_length() const;
   /// The adapters that are active on sequences of list `active`.
   const Active& active(int active) const;
@@ -44,6 +46,15 @@ class LanguageModel {
   /// What caches made from now on store: T's own type, or F16 for half the memory.
   void set_cache_dtype(DType dtype) { cache_dtype_ = dtype; }
 
+  /// What an encoder-decoder decodes from.
+  struct Source {
+    std::span<const std::int32_t> ids;
+    int active = 0;  // which of the pass's active lists
+  };
+  /// Runs the encoder over each, several packed together, and the decoder's cross-attention over what comes out: its keys and values, for
+  /// KvCache::source. Throws ConfigError for a model without an encoder, ShapeError for a source that is empty or has unknown ids.
+  std::vector<std::shared_ptr<const KvCache<T>>> read_sources(std::span<const Source> sources);
+
   /// One sequence of a forward: `ids` continue what the cache holds.
   struct Continuation {
     KvCache<T>* cache = nullptr;
@@ -51,7 +62,8 @@ class LanguageModel {
     int active = 0;  // which of the pass's active lists
   };
   /// Runs all of them packed, without padding, and appends to their caches. (N, hidden): each row behind the last norm. Ids must be of the
-  /// vocabulary. Throws Error for a cache that another active list has made. Prefill runs with Kernel::panel, steps of decoding with Kernel::dot.
+  /// vocabulary. Throws Error for a cache that another active list has made, NotSupported for an encoder-decoder's that has no source. Prefill runs with
+  /// Kernel::panel, steps of decoding with Kernel::dot.
   Tensor<T> hidden_states(std::span<const Continuation> all, ops::Kernel kernel);
   /// hidden_states, then the logits of each sequence's last row: (sequences, vocab).
   Tensor<T> last_logits(std::span<const Continuation> all, ops::Kernel kernel);
@@ -67,9 +79,11 @@ class LanguageModel {
  private:
   using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
   void check() const {
-    if (config().head.task != TaskType::causal_lm || !config().attention.causal)
-      throw ConfigError("generate", "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model is wanted");
+    if ((config().head.task != TaskType::causal_lm && config().head.task != TaskType::seq_2_seq_lm) || !config().attention.causal)
+      throw ConfigError("generate",
+                        "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model or an encoder-decoder is wanted");
   }
+  void check_ids(std::span<const std::int32_t> ids) const;
   const Transformer<T>* model_;
   Pass<T> pass_;
   DType cache_dtype_ = dtype_of<T>;

@@ -74,6 +74,7 @@ struct LogitsContext {
   std::int64_t limit = 0;                              // tokens that the answer may have
   std::int32_t constraint_state = 0;                   // where GenerationConfig::constraint stands
   const std::vector<std::int32_t>* allowed = nullptr;  // what prefix_allowed_tokens_fn said; null: not asked
+  std::span<const std::int32_t> source = {};           // what encoder_… settings go by: the prompt, or what an encoder read
 };
 
 /// All that a GenerationConfig asks for, in Hugging Face's order: sequence_bias, encoder_repetition_penalty, repetition_penalty,

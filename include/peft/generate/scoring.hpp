@@ -27,7 +27,8 @@ struct ContinuationScore {
   double mean() const;
 };
 
-/// Scores continuations of one prompt, in ids: the prompt runs once, then all continuations together. Throws ShapeError for an empty prompt or
+/// Scores continuations of one prompt, in ids: the prompt runs once, then all continuations together. An encoder-decoder's are answers to the
+/// prompt. Throws ShapeError for an empty prompt or
 /// continuation, unknown ids, and what is longer than the model's context.
 template <Scalar T>
 std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std::span<const std::int32_t> prompt,
@@ -75,13 +76,16 @@ std::vector<ContinuationScore> score_ids(const M& model, const std::vector<std::
   return score_continuations<typename detail::LanguageModelScalar<M>::type>(view, prompt, continuations);
 }
 
-/// In text, as it is: no chat template is applied. Continuations usually begin with a space.
+/// In text, as it is: no chat template is applied. Continuations usually begin with a space. Answers of an encoder-decoder are scored without eos.
 template <class M>
 std::vector<ContinuationScore> score(const M& model, const Tokenizer& tokenizer, std::string_view prompt, const std::vector<std::string>& continuations) {
   std::vector<ContinuationScore> scores;
   // Where the border between prompt and continuation falls on the same token, one prompt serves all.
   std::vector<PromptAndContinuation> all;
-  for (const std::string& c : continuations) all.push_back(encode_continuation(tokenizer, prompt, c));
+  const bool answers = LanguageModel<typename detail::LanguageModelScalar<M>::type>(model).has_encoder();
+  for (const std::string& c : continuations)
+    all.push_back(answers ? PromptAndContinuation{tokenizer.encode(prompt), tokenizer.encode(c, {.add_special_tokens = false})}
+                          : encode_continuation(tokenizer, prompt, c));
   for (std::size_t i = 0; i < all.size();) {
     std::vector<std::vector<std::int32_t>> together;
     std::size_t end = i;

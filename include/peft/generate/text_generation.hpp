@@ -62,7 +62,7 @@ class TextCallback {
 /// One sequence to continue, in ids: the engine's own form.
 template <Scalar T>
 struct GenerationRequest {
-  std::span<const std::int32_t> ids;  // the prompt
+  std::span<const std::int32_t> ids;  // the prompt; of an encoder-decoder, what its encoder reads
   KvCache<T>* cache = nullptr;        // may hold a beginning of the prompt, and holds the sequence afterwards (all but its last token); null: an own one
   int active = 0;                     // which of the model's active lists
   TextCallback on_text = {};
@@ -75,7 +75,8 @@ struct GenerationRequest {
 /// no text: stop strings and callbacks are refused. Sequences are decoded together, config.batch_size at a time; each gets the same tokens that
 /// it would get alone. What prompts of one active list have in common at their start is read once. `draft`: a smaller model of the same vocabulary,
 /// whose guesses `model` checks (assisted decoding). Throws ConfigError for a config that is not valid, ShapeError for prompts that are empty, hold unknown
-/// ids, or are longer than the model's context.
+/// ids, or are longer than the model's context. An encoder-decoder reads each prompt with its encoder, once, and answers from its
+/// decoder_start_token_id on; NotSupported for requests with caches or prefixes then.
 template <Scalar T>
 std::vector<Generation> run_generation(LanguageModel<T>& model, std::span<const GenerationRequest<T>> requests, const GenerationConfig& config,
                                        const Tokenizer* tokenizer = nullptr, LanguageModel<T>* draft = nullptr);

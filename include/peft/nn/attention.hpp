@@ -40,7 +40,7 @@ struct AttentionCore {
 ///     x ── v_proj ────────────────────────┘
 ///
 /// q, k and v are three Linears, or one whose rows are q's, then k's, then v's, of all heads or (qkv_by_head) of each head. Cross-attention has its
-/// keys and values from the rows of the Pass's source, the encoder's output.
+/// keys and values from the rows of the Pass's source, the encoder's output, or, where there are caches, from what these know of it.
 template <Scalar T>
 struct Attention {
   using Scalar_ = T;
@@ -92,11 +92,7 @@ struct Attention {
           if (span.prefix_k) throw Error("attention", "a prefix in front of a cache that continues another one; copy the cache");
           span.prefix_k = Variable<T>(base->keys(layer, cache.base_rows())), span.prefix_v = Variable<T>(base->values(layer, cache.base_rows()));
         }
-        const std::int64_t keys = cache.own_rows() + s.length();
-        if (cache.dtype() == DType::f16)
-          span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
-        else
-          span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
+        read(cache, cache.own_rows() + s.length(), span);
       }
       in.spans.push_back(std::move(span));
     }
@@ -104,6 +100,18 @@ struct Attention {
     return o_proj(core(in));
   }
   Variable<T> operator()(const Variable<T>& x) const { return adapters(*this, x); }
+
+  struct KeysAndValues {
+    Variable<T> k, v;
+  };
+  /// Cross-attention's keys and values (source rows, kv_heads · head_dim) of the pass's source.
+  KeysAndValues of_source(const Pass<T>& pass) const {
+    if (!pass.source) throw Error("attention", "cross-attention without a source: Transformer::encode puts it into the Pass");
+    const Pass<T> at_source = pass.at_source();
+    const PassScope<T> scope(at_source);
+    return {k_proj(pass.source), v_proj(pass.source)};
+  }
+
   Attention dense() const { throw AdapterError("merge", "an adapter on a whole sublayer has no weight to be merged into"); }
 
   static void describe(auto& self, auto&& visit) {
@@ -136,19 +144,36 @@ struct Attention {
   struct Projections {
     Variable<T> q, k, v;
   };
+  // The first keys and values that a cache holds itself.
+  void read(const KvCache<T>& cache, std::int64_t keys, AttentionSpan<T>& span) const {
+    if (cache.dtype() == DType::f16)
+      span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
+    else
+      span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
+  }
   typename AttentionCore<T>::Input across(const Variable<T>& x, const Pass<T>& pass) const {
-    if (!pass.source) throw Error("attention", "cross-attention without a source: Transformer::encode puts it into the Pass");
-    const Sequences &sequences = *pass.sequences, &source = *pass.source_sequences;
-    if (source.size() != sequences.size())
-      throw ShapeError("attention", std::to_string(sequences.size()) + " sequences are decoded from " + std::to_string(source.size()) + " sources");
+    const Sequences& sequences = *pass.sequences;
+    const bool cached = !pass.caches.empty();
     typename AttentionCore<T>::Input in;
+    if (!cached) {
+      KeysAndValues all = of_source(pass);
+      in.k = std::move(all.k), in.v = std::move(all.v);
+      if (pass.source_sequences->size() != sequences.size())
+        throw ShapeError("attention",
+                         std::to_string(sequences.size()) + " sequences are decoded from " + std::to_string(pass.source_sequences->size()) + " sources");
+    }
     in.q = q_proj(x);
-    const Pass<T> at_source = pass.at_source();
-    const PassScope<T> scope(at_source);
-    in.k = k_proj(pass.source), in.v = v_proj(pass.source);
+    in.spans.reserve(sequences.size());
     for (std::size_t i = 0; i < sequences.size(); i++) {
       AttentionSpan<T> span;
-      span.begin = sequences[i].begin, span.end = sequences[i].end, span.key_begin = source[i].begin, span.key_end = source[i].end;
+      span.begin = sequences[i].begin, span.end = sequences[i].end;
+      if (cached) {
+        const auto& source = pass.caches[i]->source;
+        if (!source) throw Error("attention", "cross-attention with a cache that knows no source: Transformer::remember_source makes it");
+        read(*source, source->rows(), span);
+      } else {
+        span.key_begin = (*pass.source_sequences)[i].begin, span.key_end = (*pass.source_sequences)[i].end;
+      }
       in.spans.push_back(std::move(span));
     }
     return in;

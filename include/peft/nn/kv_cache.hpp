@@ -15,7 +15,7 @@ namespace peft {
 /// serves no other. Stored as T, or, for half the memory, as F16.
 ///
 /// A cache may continue another one (`continuing`): it reads the first rows there and holds its own behind them. So many sequences with a common
-/// beginning have it in memory once.
+/// beginning have it in memory once. A cache of an encoder-decoder's decoder also knows the keys and values of what is decoded from.
 template <Scalar T>
 class KvCache {
  public:
@@ -33,7 +33,7 @@ class KvCache {
   static KvCache continuing(std::shared_ptr<const KvCache> from, std::int64_t capacity) {
     if (from->base_ || from->dtype_ != dtype_of<T>) throw Error("KvCache", "only a cache of full precision that continues no other one can be continued");
     KvCache cache(from->layers(), from->width_, std::max<std::int64_t>(capacity, 1));
-    cache.made_by = from->made_by;
+    cache.made_by = from->made_by, cache.source = from->source;
     cache.front_ = from->front_, cache.rows_ = cache.base_rows_ = from->rows_;
     cache.base_ = std::move(from);
     return cache;
@@ -89,17 +89,17 @@ class KvCache {
       restart(from.front_);
       base_ = from.base_, rows_ = base_rows_ = from.base_rows_;
     }
-    made_by = from.made_by;
+    made_by = from.made_by, source = from.source;
     truncate(std::max(common, from.base_rows_ - from.front_));
     if (from.rows_ <= rows_) return;
     reserve(from.own_rows());
-    const auto rest = [&](auto& to, const auto& source) {
-      if (to) std::copy(source.data() + own_rows() * width_, source.data() + from.own_rows() * width_, to.data() + own_rows() * width_);
+    const auto rest = [&](auto& to, const auto& there) {
+      if (to) std::copy(there.data() + own_rows() * width_, there.data() + from.own_rows() * width_, to.data() + own_rows() * width_);
     };
     for (std::size_t i = 0; i < layers_.size(); i++) {
       Layer& to = layers_[i];
-      const Layer& source = from.layers_[i];
-      rest(to.k, source.k), rest(to.v, source.v), rest(to.half_k, source.half_k), rest(to.half_v, source.half_v);
+      const Layer& there = from.layers_[i];
+      rest(to.k, there.k), rest(to.v, there.v), rest(to.half_k, there.half_k), rest(to.half_v, there.half_v);
     }
     rows_ = from.rows_;
   }
@@ -111,6 +111,8 @@ class KvCache {
 
   /// The active list that made the content; checked by whoever continues it.
   std::vector<int> made_by;
+  /// What cross-attention reads: keys and values of the source, for every layer (Transformer::remember_source). Null without an encoder.
+  std::shared_ptr<const KvCache> source;
 
  private:
   struct Layer {

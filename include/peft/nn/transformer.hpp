@@ -154,6 +154,21 @@ struct Transformer {
     const Variable<T> h = through(encoder_layers, encoder_positions, 0, std::int64_t(encoder_layers.size()), embeddings(ids, {}));
     pass.source = encoder_norm ? (*encoder_norm)(h) : h;
   }
+  /// The keys and values that the decoder's layers make of the pass's source go into empty caches, one a source sequence: all that decoding
+  /// needs of it (KvCache::source), computed once.
+  void remember_source(const Pass<T>& pass, std::span<KvCache<T>> caches) const {
+    if (!pass.source_sequences || pass.source_sequences->size() != caches.size())
+      throw ShapeError("encode",
+                       std::to_string(caches.size()) + " caches for " + std::to_string(pass.source_sequences ? pass.source_sequences->size() : 0) + " sources");
+    const std::span<const Sequence> sources = pass.source_sequences->all();
+    for (const Block<T>& block : layers) {
+      const auto all = block.cross_attn->of_source(pass);
+      for (std::size_t i = 0; i < caches.size(); i++)
+        caches[i].append(block.cross_attn->layer, all.k.value().view().row_range(sources[i].begin, sources[i].end),
+                         all.v.value().view().row_range(sources[i].begin, sources[i].end));
+    }
+    for (std::size_t i = 0; i < caches.size(); i++) caches[i].advance(sources[i].length());
+  }
 
   /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm. token_types (N): 0 everywhere if none are given.
   Variable<T> hidden_states(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {

@@ -40,8 +40,13 @@ struct BatchRows {
   std::shared_ptr<const Sequences> sequences;  // each example from position 0 on, named by its place in the dataset
   std::vector<std::int32_t> input_ids;
   Ids targets;  // what each row predicts: the label of the token behind it, within its sequence
+  // Of pairs: what the encoder reads, packed likewise.
+  std::shared_ptr<const Sequences> sources = {};
+  std::vector<std::int32_t> source_ids = {};
 };
 BatchRows rows_of(const Batch& batch, bool share_beginning = true);
+/// Of pairs: the decoder reads the start token and then the target but its last token, so that each row predicts the label in its place.
+BatchRows rows_of_pairs(const Batch& batch, std::int32_t decoder_start_token_id);
 
 /// How many tokens all sequences have in common at their beginning, none of which predicts a label: those can be shared. 0 if that would not
 /// be worth it.
@@ -77,23 +82,28 @@ Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& froze
 }
 }  // namespace detail
 
-/// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape.
+/// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape. An
+/// encoder-decoder takes a batch of pairs, any other model one without sources: ConfigError.
 template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}, FrozenStates<scalar_of<M>>* frozen = nullptr) {
   using T = scalar_of<M>;
   Pass<T> pass = pass_of(model, nullptr);
   const Transformer<T>& transformer = transformer_of(model);
-  if (transformer.config.num_encoder_layers > 0)
-    throw NotSupported(
-        "train", "a model of type \"" + transformer.config.model_type + "\", an encoder-decoder, is not supported here; call Transformer::encode and loss");
+  const bool encodes = transformer.config.num_encoder_layers > 0;
+  if (encodes != batch.has_sources())
+    throw ConfigError("train", "a model of type \"" + transformer.config.model_type +
+                                   (encodes ? "\", an encoder-decoder, with examples that have no source; load them as pairs (DatasetOptions::pairs)"
+                                            : "\", which has no encoder, with pairs; load them as sequences"));
   // What is shared must not depend on what follows it.
-  BatchRows rows = rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
+  BatchRows rows = encodes ? rows_of_pairs(batch, std::int32_t(transformer.config.decoder_start_token_id))
+                           : rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
   if (!pass.fronts.empty()) {
     FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
-    rows = {std::move(fronted.sequences), std::move(fronted.ids), std::move(fronted.targets)};
+    rows.sequences = std::move(fronted.sequences), rows.input_ids = std::move(fronted.ids), rows.targets = std::move(fronted.targets);
   }
   pass.sequences = rows.sequences;
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
+  if (encodes) transformer.encode(pass, rows.sources, rows.source_ids);
   const PassScope<T> scope(pass);
   Variable<T> hidden = frozen ? transformer.hidden_states_from(frozen->layer(), Variable<T>(detail::frozen_rows(model, batch, *frozen)))
                               : transformer.hidden_states(rows.input_ids);
@@ -136,8 +146,8 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
   double sum = 0;
   for (std::size_t i = 0; i < dataset.size();) {
     std::vector<std::size_t> indices;
-    for (std::int64_t tokens = 0; i < dataset.size() && (indices.empty() || tokens + std::int64_t(dataset[i].input_ids.size()) <= tokens_per_batch); i++)
-      indices.push_back(i), tokens += std::int64_t(dataset[i].input_ids.size());
+    for (std::int64_t tokens = 0; i < dataset.size() && (indices.empty() || tokens + dataset[i].tokens() <= tokens_per_batch); i++)
+      indices.push_back(i), tokens += dataset[i].tokens();
     const Batch batch = collate(dataset, indices);
     if (batch.num_shifted_labels == 0) continue;
     sum += double(lm_loss(model, batch, 1).value()[0]);

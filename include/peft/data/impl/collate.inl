@@ -8,6 +8,26 @@
 
 namespace peft {
 
+namespace data::detail {
+
+/// One sequence more. source: empty, or of a pair.
+inline void append(Batch& batch, std::span<const std::int32_t> ids, std::span<const std::int32_t> labels, std::span<const std::int32_t> source) {
+  const auto put = [](std::vector<std::int32_t>& to, std::span<const std::int32_t> what) {
+    const auto begin = static_cast<std::int64_t>(to.size());
+    to.insert(to.end(), what.begin(), what.end());
+    return Batch::Range{begin, static_cast<std::int64_t>(to.size())};
+  };
+  batch.offsets.push_back(put(batch.input_ids, ids));
+  put(batch.labels, labels);
+  if (!source.empty()) batch.source_offsets.push_back(put(batch.source_ids, source));
+  const auto counted = std::count_if(labels.begin(), labels.end(), [](std::int32_t label) { return label != ignore_index; });
+  batch.num_labels += counted;
+  // A decoder with a source predicts its first token too.
+  batch.num_shifted_labels += counted - (source.empty() && !labels.empty() && labels[0] != ignore_index ? 1 : 0);
+}
+
+}  // namespace data::detail
+
 PEFT_INLINE Batch collate(const Dataset& dataset, std::span<const std::size_t> indices) {
   Batch batch;
   std::size_t tokens = 0;
@@ -18,14 +38,8 @@ PEFT_INLINE Batch collate(const Dataset& dataset, std::span<const std::size_t> i
   batch.input_ids.reserve(tokens), batch.labels.reserve(tokens);
   for (std::size_t i : indices) {
     const Example& example = dataset[i];
-    const std::int64_t begin = batch.tokens();
-    batch.input_ids.insert(batch.input_ids.end(), example.input_ids.begin(), example.input_ids.end());
-    batch.labels.insert(batch.labels.end(), example.labels.begin(), example.labels.end());
-    batch.offsets.push_back({begin, batch.tokens()});
+    data::detail::append(batch, example.input_ids, example.labels, example.source_ids);
     batch.example.push_back(i);
-    const auto labels = static_cast<std::int64_t>(example.labels.size()) - std::count(example.labels.begin(), example.labels.end(), ignore_index);
-    batch.num_labels += labels;
-    batch.num_shifted_labels += labels - (example.labels[0] != ignore_index ? 1 : 0);
   }
   return batch;
 }
@@ -34,19 +48,17 @@ PEFT_INLINE std::vector<Batch> split(const Batch& batch, std::int64_t tokens) {
   const std::int64_t all = batch.tokens(), parts = tokens > 0 ? std::max<std::int64_t>(1, (all + tokens - 1) / tokens) : 1;
   if (parts == 1) return {batch};
   std::vector<Batch> made;
+  const auto of = [](const std::vector<std::int32_t>& all_ids, Batch::Range range) {
+    return std::span(all_ids).subspan(std::size_t(range.begin), std::size_t(range.length()));
+  };
   for (std::size_t i = 0; i < batch.size(); i++) {
-    const auto [begin, end] = batch.offsets[i];
+    const Batch::Range own = batch.offsets[i], source = batch.has_sources() ? batch.source_offsets[i] : Batch::Range{0, 0};
     // A part ends where the sequence's middle lies behind its share of the tokens.
+    const std::int64_t begin = own.begin + source.begin, end = own.end + source.end;
     if (made.empty() || (begin + end) * parts > 2 * all * std::int64_t(made.size())) made.emplace_back();
     Batch& part = made.back();
-    const std::int64_t first = part.tokens();
-    part.input_ids.insert(part.input_ids.end(), batch.input_ids.begin() + begin, batch.input_ids.begin() + end);
-    part.labels.insert(part.labels.end(), batch.labels.begin() + begin, batch.labels.begin() + end);
-    part.offsets.push_back({first, part.tokens()});
+    data::detail::append(part, of(batch.input_ids, own), of(batch.labels, own), of(batch.source_ids, source));
     if (i < batch.example.size()) part.example.push_back(batch.example[i]);
-    const auto labels = std::count_if(part.labels.begin() + first, part.labels.end(), [](std::int32_t label) { return label != ignore_index; });
-    part.num_labels += labels;
-    part.num_shifted_labels += labels - (end > begin && part.labels[std::size_t(first)] != ignore_index ? 1 : 0);
   }
   return made;
 }

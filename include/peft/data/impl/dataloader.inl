@@ -34,7 +34,7 @@ PEFT_INLINE std::vector<std::size_t> DataLoader::order(std::int64_t epoch) const
   if (!config_.group_by_length) return order;
   // As the Trainer of transformers: within groups of 50 batches the longest come first, and the batch with the longest of all is the
   // first of the epoch, so that memory runs out at once or never.
-  const auto length = [&](std::size_t i) { return dataset_[i].input_ids.size(); };
+  const auto length = [&](std::size_t i) { return dataset_[i].tokens(); };
   const std::size_t group = 50 * static_cast<std::size_t>(config_.batch_size);
   std::size_t longest = 0;
   for (std::size_t begin = 0; begin < order.size(); begin += group) {

@@ -70,6 +70,12 @@ PEFT_INLINE Example encode_text(std::string_view text, const Tokenizer& tokenize
   return data::detail::surrounded(tokenizer, tokenizer.encode(text, {.add_special_tokens = false}), 0);
 }
 
+PEFT_INLINE Example encode_pair(std::string_view source, std::string_view target, const Tokenizer& tokenizer) {
+  Example pair = encode_text(target, tokenizer);
+  pair.source_ids = tokenizer.encode(source);
+  return pair;
+}
+
 PEFT_INLINE Example encode_answer(std::string_view prompt, std::string_view answer, const Tokenizer& tokenizer, bool train_on_prompt) {
   data::detail::PartEncoder parts(tokenizer);
   parts.add(prompt);

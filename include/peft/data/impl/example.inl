@@ -21,6 +21,16 @@ inline std::string grouped(std::int64_t number) {
 
 }  // namespace data::detail
 
+PEFT_INLINE Example pair_example(std::vector<std::int32_t> source_ids, std::vector<std::int32_t> labels, std::int32_t pad_token_id) {
+  while (!labels.empty() && labels.back() == ignore_index) labels.pop_back();
+  if (source_ids.empty() || labels.empty())
+    throw Error("pair_example", "a pair of " + std::to_string(source_ids.size()) + " tokens and " + std::to_string(labels.size()) +
+                                    " labels that count; both sides need at least one");
+  Example pair{labels, std::move(labels), std::move(source_ids)};
+  std::replace(pair.input_ids.begin(), pair.input_ids.end(), ignore_index, pad_token_id);
+  return pair;
+}
+
 PEFT_INLINE Dataset::Dataset(std::vector<Example> examples, DatasetReport report) {
   auto data = std::make_shared<Data>();
   for (std::size_t i = 0; i < examples.size(); i++) {
@@ -28,9 +38,12 @@ PEFT_INLINE Dataset::Dataset(std::vector<Example> examples, DatasetReport report
     if (example.input_ids.empty() || example.input_ids.size() != example.labels.size())
       throw Error("dataset", "example " + std::to_string(i) + " has " + std::to_string(example.input_ids.size()) + " tokens and " +
                                  std::to_string(example.labels.size()) + " labels; there must be as many of both, at least one");
-    const auto length = static_cast<std::int64_t>(example.input_ids.size());
+    if (example.source_ids.empty() != examples[0].source_ids.empty())
+      throw Error("dataset", "example " + std::to_string(i) + " has " + (example.source_ids.empty() ? "no source" : "a source") +
+                                 ", unlike the first; pairs for an encoder-decoder are apart from sequences");
+    const std::int64_t length = example.tokens(), labels = static_cast<std::int64_t>(example.labels.size());
     data->tokens += length;
-    data->trained_tokens += length - std::count(example.labels.begin(), example.labels.end(), ignore_index);
+    data->trained_tokens += labels - std::count(example.labels.begin(), example.labels.end(), ignore_index);
     data->longest = std::max(data->longest, length);
   }
   data->examples = std::move(examples);

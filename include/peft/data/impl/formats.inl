@@ -15,7 +15,7 @@
 namespace peft {
 namespace data::detail {
 
-enum class RowKind { messages, instruction, prompt_completion, question_answer, text };
+enum class RowKind { messages, instruction, prompt_completion, question_answer, input_target, text };
 
 struct RowFormat {
   RowKind kind;
@@ -23,11 +23,12 @@ struct RowFormat {
   const char* fields;            // said in errors
   const char* default_template;  // for a tokenizer without a chat template
 };
-inline constexpr std::array<RowFormat, 5> row_formats = {{
+inline constexpr std::array<RowFormat, 6> row_formats = {{
     {RowKind::messages, "messages", R"("messages": [{"role", "content"}, …] or "conversations": [{"from", "value"}, …])", "question"},
     {RowKind::instruction, "instruction", R"("instruction", "output" and perhaps "input")", "alpaca"},
     {RowKind::prompt_completion, "prompt_completion", R"("prompt" and "completion" (or "response"))", "plain"},
     {RowKind::question_answer, "question_answer", R"("question" and "answer")", "question"},
+    {RowKind::input_target, "input_target", R"("input" and "target")", "plain"},
     {RowKind::text, "text", R"("text")", "plain"},
 }};
 
@@ -61,6 +62,7 @@ class RowReader {
     if (has("instruction") && has("output")) return pick(RowKind::instruction);
     if (has("prompt") && (has("completion") || has("response"))) return pick(RowKind::prompt_completion);
     if (has("question") && has("answer")) return pick(RowKind::question_answer);
+    if (has("input") && has("target")) return pick(RowKind::input_target);
     if (has("text")) return pick(RowKind::text);
     std::string found, known;
     for (const auto& [key, value] : json_.object()) found += (found.empty() ? "\"" : ", \"") + key + "\"";
@@ -85,6 +87,9 @@ class RowReader {
         break;
       case RowKind::question_answer:
         row.instruction = text("question", format), row.answer = text("answer", format);
+        break;
+      case RowKind::input_target:
+        row.instruction = text("input", format), row.answer = text("target", format);
         break;
       case RowKind::text:
         row.answer = text("text", format);
@@ -166,21 +171,46 @@ class ExampleMaker {
   }
 
   Example make(Row row, const RowFormat& format) {
-    if (format.kind == RowKind::text) return encode_text(row.answer, tokenizer_);
+    if (format.kind == RowKind::text) {
+      if (options_.pairs) throw NotSupported("load_dataset", "rows of the format text for an encoder-decoder; they have nothing that its encoder could read");
+      return encode_text(row.answer, tokenizer_);
+    }
     if (row.system.empty()) row.system = options_.system_prompt;
-    if (!chat_ && !template_) template_.emplace(format.default_template);
+    if (!chat_ && !template_) template_.emplace(options_.pairs ? "plain" : format.default_template);
     if (format.kind != RowKind::messages) {
       if (!chat_) {
         const PromptTemplate::Parts parts = template_->render(row.instruction, row.input, row.answer);
-        return encode_answer(row.system.empty() ? parts.prompt : row.system + "\n\n" + parts.prompt, parts.answer, tokenizer_, options_.train_on_prompt);
+        const std::string prompt = row.system.empty() ? parts.prompt : row.system + "\n\n" + parts.prompt;
+        return options_.pairs ? encode_pair(prompt, parts.answer, tokenizer_) : encode_answer(prompt, parts.answer, tokenizer_, options_.train_on_prompt);
       }
       row.messages = {{"user", row.input.empty() ? row.instruction : row.instruction + "\n" + row.input}, {"assistant", row.answer}};
     }
     if (!row.system.empty() && (row.messages.empty() || row.messages[0].role != "system")) row.messages.insert(row.messages.begin(), {"system", row.system});
+    if (options_.pairs) return last_answer(std::move(row.messages));
     return chat_ ? encode_conversation(row.messages, tokenizer_, options_.train_on_prompt) : plain_conversation(row.messages);
   }
 
  private:
+  /// A conversation as a pair: its last answer from all that stands ahead, through the chat template or, without one, a paragraph each. Nothing if that
+  /// answer is not to be learnt.
+  Example last_answer(std::vector<TrainingMessage> messages) const {
+    while (!messages.empty() && messages.back().role != "assistant") messages.pop_back();
+    if (messages.empty() || !messages.back().train) return {};
+    const TrainingMessage answer = std::move(messages.back());
+    messages.pop_back();
+    if (chat_) {
+      std::vector<ChatMessage> ahead;
+      for (const TrainingMessage& message : messages) ahead.push_back({message.role, message.content});
+      Example example = encode_text(answer.content, tokenizer_);
+      example.source_ids = tokenizer_.encode(tokenizer_.apply_chat(ahead), {.add_special_tokens = false});
+      return example;
+    }
+    std::string ahead, last;
+    if (!messages.empty()) last = messages.back().content;
+    for (std::size_t i = 0; i + 1 < messages.size(); i++) ahead += messages[i].content + "\n\n";
+    const PromptTemplate::Parts parts = template_->render(last, "", answer.content);
+    return encode_pair(ahead + parts.prompt, parts.answer, tokenizer_);
+  }
   /// For a tokenizer without a chat template: each turn through the prompt template, every answer closed by eos.
   Example plain_conversation(const std::vector<TrainingMessage>& messages) const {
     Example whole;
@@ -227,6 +257,8 @@ inline const RowFormat* format_named(const std::string& name) {
 PEFT_INLINE void validate(const DatasetOptions& options) {
   if (options.max_length < 2) throw ConfigError("load_dataset", "max_length is " + std::to_string(options.max_length) + "; it must be at least 2");
   data::detail::format_named(options.format);
+  if (options.pairs && options.train_on_prompt)
+    throw ConfigError("load_dataset", "train_on_prompt with pairs; an encoder reads the prompt, and predicts nothing of it");
   if (options.prompt_template != "auto" && options.prompt_template != "chat") PromptTemplate{options.prompt_template};
 }
 
@@ -241,12 +273,18 @@ PEFT_INLINE Dataset load_dataset(const std::string& path, const Tokenizer& token
     if (format == nullptr) format = &reader.detect();
     report.rows++;
     Example example = maker.make(reader.read(*format), *format);
-    if (const auto length = static_cast<std::size_t>(options.max_length); example.input_ids.size() > length) {
-      example.input_ids.resize(length), example.labels.resize(length);
-      report.truncated++;
+    const auto length = static_cast<std::size_t>(options.max_length);
+    if (example.input_ids.size() > length || example.source_ids.size() > length) report.truncated++;
+    if (example.input_ids.size() > length) example.input_ids.resize(length), example.labels.resize(length);
+    if (example.source_ids.size() > length) {  // what ends every source ends this one, too
+      const std::int32_t last = example.source_ids.back();
+      example.source_ids.resize(length);
+      if (tokenizer.is_special(last)) example.source_ids.back() = last;
     }
-    // The first token has nothing before it to be predicted from.
-    if (std::all_of(example.labels.begin() + (example.labels.empty() ? 0 : 1), example.labels.end(), [](std::int32_t label) { return label == ignore_index; }))
+    // Without a source, the first token has nothing before it to be predicted from.
+    const std::ptrdiff_t first = example.labels.empty() || options.pairs ? 0 : 1;
+    const bool nothing = options.pairs && example.source_ids.empty();
+    if (nothing || std::all_of(example.labels.begin() + first, example.labels.end(), [](std::int32_t label) { return label == ignore_index; }))
       report.dropped++;
     else
       examples.push_back(std::move(example));

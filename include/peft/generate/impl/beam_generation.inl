@@ -16,7 +16,7 @@ class BeamRun {
         config_(run.config_),
         request_(run.requests_[request]),
         number_(request),
-        prompt_length_(std::int64_t(request_.ids.size())),
+        prompt_length_(std::int64_t(run.beginning(request_).size())),
         limit_(run.limit(request_)),
         random_(config_.seed, request_.ids, 0) {
     const std::int64_t of_a_group = config_.num_beams / config_.num_beam_groups;
@@ -24,7 +24,7 @@ class BeamRun {
       groups_.push_back({BeamSearch(of_a_group, limit_, config_.length_penalty, config_.early_stopping, run.eos_), {0}, {}, {}, false});
       Group& group = groups_.back();
       group.states.push_back(config_.constraint ? config_.constraint->start() : 0);
-      if (run.tokenizer_ && !config_.stop.empty()) group.streams.push_back(TextStream(*run.tokenizer_, config_.stop, request_.ids));
+      if (run.tokenizer_ && !config_.stop.empty()) group.streams.push_back(TextStream(*run.tokenizer_, config_.stop, run.beginning(request_)));
     }
     slots_.resize(std::size_t(config_.num_beams));
     slots_[0].cache = run.model_.make_cache(prompt_length_, request_.active);
@@ -33,7 +33,8 @@ class BeamRun {
   /// The best texts of all groups, the best first.
   std::vector<BeamSearch::Hypothesis> search(double& prefill_seconds) {
     const auto start = std::chrono::steady_clock::now();
-    slots_[0].ids.assign(request_.ids.begin(), request_.ids.end());
+    const std::span<const std::int32_t> beginning = run_.beginning(request_);
+    slots_[0].ids.assign(beginning.begin(), beginning.end());
     const Tensor<T> row = run_.read_prompt(request_, slots_[0].cache);
     prefill_seconds = seconds_since(start);
     // All beams begin with the prompt's keys and values, which lie there once.
@@ -88,7 +89,7 @@ class BeamRun {
         for (std::int32_t token : chosen) row[std::size_t(token)] -= T(config_.diversity_penalty);
         if (!run_.processors_.empty())
           run_.processors_.template operator()<T>(
-              row, {slots_[g.slot_of[b]].ids, prompt_length_, limit_, g.states[b], run_.processors_.asks_for_allowed() ? &allowed[b] : nullptr});
+              row, {slots_[g.slot_of[b]].ids, prompt_length_, limit_, g.states[b], run_.processors_.asks_for_allowed() ? &allowed[b] : nullptr, request_.ids});
       });
       const auto ends = [&](int beam, std::int32_t token) { return late || ends_text(g, std::size_t(beam), token); };
       g.over = !g.search.template advance<T>(mine, samples(config_) ? &random_ : nullptr, ends);

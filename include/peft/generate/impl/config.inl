@@ -113,6 +113,7 @@ PEFT_INLINE void validate(const GenerationConfig& c) {
   }
   detail::allow_ids("suppress_tokens", c.suppress_tokens);
   detail::allow_ids("begin_suppress_tokens", c.begin_suppress_tokens);
+  if (c.decoder_start_token_id) detail::allow_ids("decoder_start_token_id", {*c.decoder_start_token_id});
   if (c.forced_bos_token_id) detail::allow_ids("forced_bos_token_id", {*c.forced_bos_token_id});
   detail::allow_ids("forced_eos_token_id", c.forced_eos_token_id);
   if (c.eos_token_ids) detail::allow_ids("eos_token_ids", *c.eos_token_ids);

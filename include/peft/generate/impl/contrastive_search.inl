@@ -17,8 +17,9 @@ class ContrastiveRun {
         number_(request),
         limit_(run.limit(request_)),
         state_(config_.constraint ? config_.constraint->start() : 0),
-        ids_(request_.ids.begin(), request_.ids.end()) {
-    if (run.tokenizer_) stream_.emplace(*run.tokenizer_, config_.stop, request_.ids);
+        prompt_(run.beginning(request_)),
+        ids_(prompt_.begin(), prompt_.end()) {
+    if (run.tokenizer_) stream_.emplace(*run.tokenizer_, config_.stop, prompt_);
   }
 
   FinishReason search(double& prefill_seconds) {
@@ -26,7 +27,8 @@ class ContrastiveRun {
     const auto prompt_length = std::int64_t(ids_.size());
     KvCache<T> cache = run_.model_.make_cache(prompt_length + std::min<std::int64_t>(limit_, 256), request_.active);
     Tensor<T> hidden;  // of the whole prompt: it cannot come from a cache
-    const typename LanguageModel<T>::Continuation prompt{&cache, request_.ids, request_.active};
+    run_.read_source(request_, cache);
+    const typename LanguageModel<T>::Continuation prompt{&cache, prompt_, request_.active};
     Tensor<T> row = run_.model_.prefill(std::span(&prompt, 1), &hidden);
     for (std::int64_t i = 0; i < hidden.rows(); i++) remember(hidden.view().row(i), hidden.cols());
     caches_.push_back(std::move(cache));
@@ -36,7 +38,8 @@ class ContrastiveRun {
       if (!run_.processors_.empty()) {
         std::vector<std::int32_t> allowed;
         if (run_.processors_.asks_for_allowed()) allowed = run_.processors_.allowed(number_, ids_);
-        run_.processors_.template operator()<T>(logits, {ids_, prompt_length, limit_, state_, run_.processors_.asks_for_allowed() ? &allowed : nullptr});
+        run_.processors_.template operator()<T>(logits,
+                                                {ids_, prompt_length, limit_, state_, run_.processors_.asks_for_allowed() ? &allowed : nullptr, request_.ids});
       }
       (void)argmax<T>(logits);  // throws where nothing is left
       auto candidates = top_log_probabilities<T>(logits, config_.top_k);
@@ -52,7 +55,7 @@ class ContrastiveRun {
       if (run_.late()) return FinishReason::timeout;
     }
   }
-  std::vector<std::int32_t> answer() const { return {ids_.begin() + std::ptrdiff_t(request_.ids.size()), ids_.end()}; }
+  std::vector<std::int32_t> answer() const { return {ids_.begin() + std::ptrdiff_t(prompt_.size()), ids_.end()}; }
 
  private:
   // Keeps a hidden state with the length 1.
@@ -105,6 +108,7 @@ class ContrastiveRun {
   std::size_t number_;
   std::int64_t limit_;
   TokenConstraint::State state_;
+  std::span<const std::int32_t> prompt_;
   std::vector<std::int32_t> ids_;
   std::optional<TextStream> stream_;
   std::vector<KvCache<T>> caches_;

@@ -36,7 +36,11 @@ void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
     const std::vector<std::int32_t>& ids = *r.ids;
     if (r.most == 0 || std::int64_t(ids.size()) >= model_.context_length()) continue;
     auto found = pasts_.find(r.key);
-    if (found == pasts_.end()) found = pasts_.emplace(r.key, Past{model_.make_cache(std::int64_t(ids.size()) + 256), {}}).first;
+    if (found == pasts_.end()) {
+      found = pasts_.emplace(r.key, Past{model_.make_cache(std::int64_t(ids.size()) + 256), {}}).first;
+      const typename LanguageModel<T>::Source source{r.source};
+      if (model_.has_encoder()) found->second.cache.source = model_.read_sources(std::span(&source, 1))[0];
+    }
     Past& past = found->second;
     const std::int64_t kept = std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1);
     past.cache.truncate(kept), past.ids.resize(std::size_t(kept));
@@ -53,7 +57,7 @@ void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
       g.past->ids.insert(g.past->ids.end(), g.input.begin(), g.input.end());
       const std::span<T> row(rows.view().row(std::int64_t(i)), std::size_t(rows.cols()));
       const DraftRequest& r = *g.request;
-      if (!processors_.empty()) processors_.template operator()<T>(row, {g.ids, r.prompt_length, r.limit, g.state, nullptr});
+      if (!processors_.empty()) processors_.template operator()<T>(row, {g.ids, r.prompt_length, r.limit, g.state, nullptr, r.source});
       if (largest<T>(row) == removed<T>) continue;
       const auto step = std::int64_t(g.ids.size()) - r.prompt_length;
       const std::int32_t token = samples(config_) ? sample<T>(row, r.random->uniform(step)) : argmax<T>(row);

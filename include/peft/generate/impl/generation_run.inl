@@ -42,6 +42,7 @@ class GenerationRun {
         eos_(eos_token_ids(config, model.config(), tokenizer)),
         processors_(config, eos_) {
     model_.set_cache_dtype(config.half_cache ? DType::f16 : dtype_of<T>);
+    if (model_.has_encoder()) start_ = {config.decoder_start_token_id.value_or(std::int32_t(model_.config().decoder_start_token_id))};
     check(draft);
     if (draft) draft_.emplace(*draft, config_, processors_, eos_);
     answers_ = std::size_t(config.num_return_sequences);
@@ -113,11 +114,14 @@ class GenerationRun {
     const std::int64_t context = model_.context_length();
     for (const Request& r : requests_) {
       if (r.ids.empty()) throw ShapeError("generate", "the prompt is empty; a model needs at least one token to begin with (bos, if the tokenizer has one)");
-      if (std::int64_t(r.ids.size()) >= context)
+      if (std::int64_t(beginning(r).size()) >= context)
         throw ShapeError("generate",
                          fmt::format("the prompt has {} tokens; the model's context is {}, and the answer needs room in it", r.ids.size(), context));
       if (limit(r) < 1)
-        throw ShapeError("generate", fmt::format("the prompt has {} tokens; max_length = {} leaves no room for an answer", r.ids.size(), *config_.max_length));
+        throw ShapeError("generate",
+                         fmt::format("the prompt has {} tokens; max_length = {} leaves no room for an answer", beginning(r).size(), *config_.max_length));
+      if (model_.has_encoder() && (r.cache || r.prefix))
+        throw NotSupported("generate", "a cache or a prefix with an encoder-decoder, which reads each prompt as a whole");
       if (r.cache && r.cache->length() >= std::int64_t(r.ids.size()))
         throw ShapeError("generate", fmt::format("the cache holds {} tokens of a prompt of {}; at least the last one must be left to run: truncate it",
                                                  r.cache->length(), r.ids.size()));
@@ -134,13 +138,18 @@ class GenerationRun {
     if (!draft) return;
     if (config_.num_beams > 1 || config_.penalty_alpha > 0 || config_.prompt_lookup_num_tokens > 0)
       throw NotSupported("generate", "a draft model together with beams, contrastive search or prompt lookup; it goes with greedy decoding and sampling");
+    if (draft->has_encoder() != model_.has_encoder())
+      throw ConfigError("generate", fmt::format("a draft model of type \"{}\" for one of type \"{}\"; both or none must be encoder-decoders",
+                                                draft->config().model_type, model_.config().model_type));
     if (draft->config().vocab_size != model_.config().vocab_size)
       throw ConfigError("generate", fmt::format("a draft model with a vocabulary of {}; the model's is {}, and they must be the same",
                                                 draft->config().vocab_size, model_.config().vocab_size));
   }
 
+  // What the answer goes on from: the prompt, or, where an encoder reads that, the token that decoding starts with.
+  std::span<const std::int32_t> beginning(const Request& r) const { return start_.empty() ? r.ids : std::span<const std::int32_t>(start_); }
   std::int64_t limit(const Request& r) const {
-    const auto length = std::int64_t(r.ids.size());
+    const auto length = std::int64_t(beginning(r).size());
     return std::min(max_new_tokens(config_, length), model_.context_length() - length);
   }
   bool late() const { return config_.max_time && seconds_since(started_) >= *config_.max_time; }
@@ -153,6 +162,7 @@ class GenerationRun {
   // Where several prompts begin alike, that beginning runs once.
   void read_what_is_common() {
     constexpr std::int64_t worth_it = 16;
+    if (model_.has_encoder()) return;
     std::vector<int> lists;
     for (const Request& r : requests_)
       if (std::find(lists.begin(), lists.end(), r.active) == lists.end()) lists.push_back(r.active);
@@ -184,10 +194,17 @@ class GenerationRun {
     cache.truncate(n);
   }
 
+  // What an encoder-decoder's answer to one prompt is decoded from.
+  void read_source(const Request& request, KvCache<T>& cache) {
+    if (!model_.has_encoder()) return;
+    const typename LanguageModel<T>::Source source{request.ids, request.active};
+    cache.source = model_.read_sources(std::span(&source, 1))[0];
+  }
   // The logits behind one prompt; its keys and values go into `cache`.
   Tensor<T> read_prompt(const Request& request, KvCache<T>& cache) {
+    read_source(request, cache);
     begin_with_known(request, cache, true);
-    const typename LanguageModel<T>::Continuation prompt{&cache, request.ids.subspan(std::size_t(cache.length())), request.active};
+    const typename LanguageModel<T>::Continuation prompt{&cache, beginning(request).subspan(std::size_t(cache.length())), request.active};
     return model_.prefill(std::span(&prompt, 1));
   }
 
@@ -196,8 +213,15 @@ class GenerationRun {
     const Clock::time_point start = Clock::now();
     const std::size_t before = active_.size();
     steps_.clear();
+    std::vector<std::shared_ptr<const KvCache<T>>> sources;
+    if (model_.has_encoder()) {
+      std::vector<typename LanguageModel<T>::Source> all;
+      for (const Request& r : requests_.subspan(first, last - first)) all.push_back({r.ids, r.active});
+      sources = model_.read_sources(all);
+    }
     for (std::size_t r = first; r < last; r++) {
       const Request& request = requests_[r];
+      const std::span<const std::int32_t> prompt = beginning(request);
       for (std::size_t a = 0; a < answers_; a++) {
         Running s{&results_[r * answers_ + a],
                   &request,
@@ -206,24 +230,25 @@ class GenerationRun {
                   request.cache,
                   nullptr,
                   {},
-                  std::int64_t(request.ids.size()),
+                  std::int64_t(prompt.size()),
                   limit(request),
                   SequenceRandom(config_.seed, request.ids, std::int64_t(a)),
                   nullptr,
                   {}};
         describe_prompt(*s.result, request);
-        s.ids.reserve(request.ids.size() + std::size_t(std::min<std::int64_t>(s.limit, 4096)));
-        s.ids.assign(request.ids.begin(), request.ids.end());
+        s.ids.reserve(prompt.size() + std::size_t(std::min<std::int64_t>(s.limit, 4096)));
+        s.ids.assign(prompt.begin(), prompt.end());
         if (config_.constraint) s.state = config_.constraint->start();
         if (!s.cache) {
           s.own = std::make_unique<KvCache<T>>(model_.make_cache(s.prompt_length + std::min<std::int64_t>(s.limit, 256), request.active));
           s.cache = s.own.get();
         }
-        if (tokenizer_) s.stream = std::make_unique<TextStream>(*tokenizer_, config_.stop, request.ids);
+        if (tokenizer_) s.stream = std::make_unique<TextStream>(*tokenizer_, config_.stop, prompt);
         if (a == 0) {
+          if (!sources.empty()) s.cache->source = sources[r - first];
           begin_with_known(request, *s.cache, bool(s.own));
           s.result->cached_tokens = s.cache->length();
-          steps_.push_back({s.cache, request.ids.subspan(std::size_t(s.cache->length())), request.active});
+          steps_.push_back({s.cache, prompt.subspan(std::size_t(s.cache->length())), request.active});
         }
         active_.push_back(std::move(s));
       }
@@ -276,6 +301,7 @@ class GenerationRun {
   const GenerationConfig& config_;
   const Tokenizer* tokenizer_;
   std::vector<std::int32_t> eos_;
+  std::vector<std::int32_t> start_;  // of an encoder-decoder: the token that decoding starts with
   LogitsProcessors processors_;
   Clock::time_point started_ = Clock::now();
   std::size_t answers_ = 1;

@@ -35,7 +35,7 @@ void GenerationRun<T>::propose() {
     if (!draft_)
       s.draft = look_up(s.ids, std::min(most, std::size_t(config_.prompt_lookup_num_tokens)), config_.max_matching_ngram_size);
     else
-      wanted.push_back({s.prompt * answers_ + s.answer, &s.ids, s.prompt_length, s.limit, s.state, &s.random, most, &s.draft});
+      wanted.push_back({s.prompt * answers_ + s.answer, &s.ids, s.prompt_length, s.limit, s.state, &s.random, most, &s.draft, s.request->ids});
   }
   if (draft_) draft_->propose(wanted);
   for (Running& s : active_) {
@@ -96,7 +96,7 @@ typename GenerationRun<T>::Choice GenerationRun<T>::chosen(const Running& s, std
   if (!processors_.empty()) {
     std::vector<std::int32_t> allowed;
     if (processors_.asks_for_allowed()) allowed = processors_.allowed(s.prompt, s.ids);
-    processors_.template operator()<T>(row, {s.ids, s.prompt_length, s.limit, state, processors_.asks_for_allowed() ? &allowed : nullptr});
+    processors_.template operator()<T>(row, {s.ids, s.prompt_length, s.limit, state, processors_.asks_for_allowed() ? &allowed : nullptr, s.request->ids});
   }
   choice.token = samples(config_) ? sample<T>(row, s.random.uniform(step)) : argmax<T>(row);
   if (config_.output_logprobs) choice.logprob = log_probability<T>(raw, choice.token);
@@ -152,7 +152,7 @@ void GenerationRun<T>::report(std::size_t r, std::size_t a, std::vector<std::int
   g.ids = std::move(ids), g.finish_reason = reason;
   g.prefill_seconds = prefill_seconds, g.decode_seconds = seconds_since(start) - prefill_seconds;
   if (tokenizer_) {
-    TextStream stream(*tokenizer_, config_.stop, request.ids);
+    TextStream stream(*tokenizer_, config_.stop, beginning(request));
     std::string text;
     for (std::size_t i = 0; i < g.ids.size() && !(i + 1 == g.ids.size() && is_eos(g.ids[i])); i++) text += stream.push(g.ids[i]);
     text += stream.finish();

@@ -11,9 +11,11 @@ namespace peft {
 
 template <Scalar T>
 std::int64_t LanguageModel<T>::context_length() const {
+  constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max() / 2;  // sums of it and a length are numbers still
+  if (config().attention.relative_buckets > 0) return unlimited;
   std::int64_t front = 0;
   for (const Front& f : pass_.fronts) front = std::max(front, f.past + f.tokens);
-  return config().max_position_embeddings > 0 ? config().max_position_embeddings - front : std::numeric_limits<std::int64_t>::max();
+  return config().max_position_embeddings > 0 ? config().max_position_embeddings - front : unlimited;
 }
 
 template <Scalar T>
@@ -45,6 +47,44 @@ KvCache<T> LanguageModel<T>::continue_cache(std::shared_ptr<const KvCache<T>> fr
 }
 
 template <Scalar T>
+void LanguageModel<T>::check_ids(std::span<const std::int32_t> ids) const {
+  if (ids.empty()) throw ShapeError("generate", "a sequence without tokens; a prompt needs at least one");
+  for (std::int32_t id : ids)
+    if (id < 0 || id >= config().vocab_size)
+      throw ShapeError("generate",
+                       "the token id " + std::to_string(id) + "; allowed: 0 to " + std::to_string(config().vocab_size - 1) + ", the model's vocabulary");
+}
+
+template <Scalar T>
+std::vector<std::shared_ptr<const KvCache<T>>> LanguageModel<T>::read_sources(std::span<const Source> sources) {
+  constexpr std::size_t most = 512;  // rows of one forward; a source is never cut: all of its tokens see each other
+  const NoGrad inference;
+  const ops::UseKernel use(ops::Kernel::panel);
+  for (const Source& source : sources) check_ids(source.ids);
+  std::vector<std::shared_ptr<const KvCache<T>>> read;
+  while (read.size() < sources.size()) {
+    std::vector<Sequence, PoolAllocator<Sequence>> sequences;
+    std::vector<KvCache<T>> caches;
+    ids_.clear();
+    for (const Source& source : sources.subspan(read.size())) {
+      if (!sequences.empty() && ids_.size() + source.ids.size() > most) break;
+      Sequence s;
+      s.begin = std::int64_t(ids_.size()), s.active = source.active, s.id = sequences.size();
+      ids_.insert(ids_.end(), source.ids.begin(), source.ids.end());
+      s.end = std::int64_t(ids_.size());
+      sequences.push_back(s);
+      caches.push_back(make_cache(s.length(), source.active));
+    }
+    Pass<T> pass = pass_;
+    pass.caches.clear();
+    model_->encode(pass, std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(sequences)), ids_);
+    model_->remember_source(pass, std::span(caches));
+    for (KvCache<T>& cache : caches) read.push_back(std::make_shared<const KvCache<T>>(std::move(cache)));
+  }
+  return read;
+}
+
+template <Scalar T>
 Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops::Kernel kernel) {
   const NoGrad inference;
   const ops::UseKernel use(kernel);
@@ -54,11 +94,10 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
   ids_.clear();
   std::int64_t virtual_rows = 0;
   for (const Continuation& c : all) {
-    if (c.ids.empty()) throw ShapeError("generate", "a sequence without tokens; a prompt needs at least one");
-    for (std::int32_t id : c.ids)
-      if (id < 0 || id >= config().vocab_size)
-        throw ShapeError("generate",
-                         "the token id " + std::to_string(id) + "; allowed: 0 to " + std::to_string(config().vocab_size - 1) + ", the model's vocabulary");
+    check_ids(c.ids);
+    if (has_encoder() && !c.cache->source)
+      throw NotSupported("generate", "this continues a text, and a model of type \"" + config().model_type +
+                                         "\", an encoder-decoder, writes one from a source; generate answers a prompt with it");
     if (c.cache->made_by != active(c.active))
       throw Error("generate", "this cache holds what other active adapters computed; begin with an empty one after changing adapters");
     Sequence s;

@@ -30,13 +30,13 @@ PEFT_INLINE std::vector<std::int32_t> LogitsProcessors::allowed(std::size_t prom
 template <Scalar T>
 void LogitsProcessors::change(std::span<T> row, const LogitsContext& context) const {
   const GenerationConfig& c = config_;
-  const std::span<const std::int32_t> ids = context.ids, prompt = ids.first(std::size_t(context.prompt_length));
+  const std::span<const std::int32_t> ids = context.ids, source = context.source;
   const std::int64_t length = std::int64_t(ids.size()), made = length - context.prompt_length;
   for (const auto& [sequence, bias] : c.sequence_bias) logits::sequence_bias<T>(row, ids, sequence, bias);
-  if (c.encoder_repetition_penalty != 1) logits::repetition_penalty<T>(row, prompt, 1 / c.encoder_repetition_penalty);
+  if (c.encoder_repetition_penalty != 1) logits::repetition_penalty<T>(row, source, 1 / c.encoder_repetition_penalty);
   if (c.repetition_penalty != 1) logits::repetition_penalty<T>(row, ids, c.repetition_penalty);
   if (c.no_repeat_ngram_size > 0) logits::no_repeat_ngram<T>(row, ids, c.no_repeat_ngram_size);
-  if (c.encoder_no_repeat_ngram_size > 0) logits::encoder_no_repeat_ngram<T>(row, ids, prompt, c.encoder_no_repeat_ngram_size);
+  if (c.encoder_no_repeat_ngram_size > 0) logits::encoder_no_repeat_ngram<T>(row, ids, source, c.encoder_no_repeat_ngram_size);
   for (const auto& word : c.bad_words_ids) {
     // A word that is eos alone is no bad word: nothing could end then.
     if (word.size() == 1 && std::find(eos_.begin(), eos_.end(), word[0]) != eos_.end()) continue;
@@ -49,7 +49,9 @@ void LogitsProcessors::change(std::span<T> row, const LogitsContext& context) co
   if (c.exponential_decay_length_penalty)
     logits::exponential_decay_length_penalty<T>(row, eos_, made - c.exponential_decay_length_penalty->first, c.exponential_decay_length_penalty->second);
   logits::suppress<T>(row, c.suppress_tokens);
-  if (made == 0) logits::suppress<T>(row, c.begin_suppress_tokens);
+  // A token that is forced behind the first one is not yet the answer's.
+  const std::int64_t first = c.forced_bos_token_id && context.prompt_length == 1 ? 1 : 0;
+  if (made == first) logits::suppress<T>(row, c.begin_suppress_tokens);
   if (c.frequency_penalty != 0 || c.presence_penalty != 0)
     logits::frequency_presence_penalty<T>(row, ids.subspan(std::size_t(context.prompt_length)), c.frequency_penalty, c.presence_penalty);
   if (c.constraint) c.constraint->mask<T>(row, context.constraint_state, context.limit - made, eos_);

@@ -65,6 +65,12 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
   // All but the prompt's last token run once. That one and the continuations but their last tokens follow, in groups that are decoded together;
   // each row predicts one token.
   const auto shared = std::make_shared<KvCache<T>>(model.make_cache(std::int64_t(prompt.size()), active));
+  const auto start = std::int32_t(model.config().decoder_start_token_id);
+  if (model.has_encoder()) {
+    const typename LanguageModel<T>::Source source{prompt, active};
+    shared->source = model.read_sources(std::span(&source, 1))[0];
+    prompt = std::span(&start, 1);
+  }
   if (prompt.size() > 1) {
     const Continuation head{shared.get(), prompt.first(prompt.size() - 1), active};
     model.prefill(std::span(&head, 1));

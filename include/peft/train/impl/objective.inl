@@ -46,4 +46,27 @@ PEFT_INLINE BatchRows rows_of(const Batch& batch, bool share_beginning) {
   return rows;
 }
 
+PEFT_INLINE BatchRows rows_of_pairs(const Batch& batch, std::int32_t decoder_start_token_id) {
+  const auto packed = [&](const std::vector<Batch::Range>& ranges) {
+    std::vector<Sequence, PoolAllocator<Sequence>> all(ranges.size());
+    for (std::size_t i = 0; i < all.size(); i++) {
+      all[i].begin = ranges[i].begin, all[i].end = ranges[i].end;
+      all[i].id = i < batch.example.size() ? batch.example[i] : i;
+    }
+    return std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(all));
+  };
+  BatchRows rows;
+  rows.sources = packed(batch.source_offsets), rows.source_ids = batch.source_ids;
+  rows.sequences = packed(batch.offsets), rows.targets.assign(batch.labels.begin(), batch.labels.end());
+  rows.input_ids.resize(batch.input_ids.size());
+  for (const Batch::Range& range : batch.offsets) {
+    const auto begin = batch.input_ids.begin() + range.begin, end = batch.input_ids.begin() + range.end;
+    const auto shifted = rows.input_ids.begin() + range.begin;
+    if (begin == end) continue;
+    *shifted = decoder_start_token_id;
+    std::copy(begin, end - 1, shifted + 1);
+  }
+  return rows;
+}
+
 }  // namespace peft
