@@ -99,6 +99,42 @@ TEST_CASE("gradients of norms, biases, tokens, embeddings and adaption prompts",
   check_gradients(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
 }
 
+TEST_CASE("P-Tuning's LSTM drops between its layers, by the pass that trains", "[adapters][gradcheck]") {
+  auto base = tiny_transformer<double>();
+  TunedDouble tuned{base};
+  tuned.add_adapter(
+      "a", PromptEncoderConfig{
+               .num_virtual_tokens = 3, .encoder_reparameterization_type = "LSTM", .encoder_hidden_size = 5, .encoder_num_layers = 2, .encoder_dropout = 0.4});
+  const int id = tuned.entry("a").id;
+  const auto table = [&](bool training, std::uint64_t forward) {
+    Pass<double> pass;
+    pass.training = training, pass.seed = 3, pass.forward = forward;
+    return tuned.pass(std::move(pass)).prepared_by(id)->value();
+  };
+  CHECK(same_bits(table(false, 1), table(false, 2)));
+  CHECK(same_bits(table(true, 1), table(true, 1)));
+  CHECK_FALSE(same_bits(table(true, 1), table(true, 2)));
+  CHECK_FALSE(same_bits(table(true, 1), table(false, 1)));
+  const auto* part = dynamic_cast<const SharedPartOf<double, PromptEncoder<double>>*>(tuned.entry("a").shared.get());
+  REQUIRE(part);
+  const auto& layers = part->part.lstm.layers;
+  const auto through = [](const auto& layer, const Variable<double>& x) { return concat_columns<double>({layer.forward(x, false), layer.backward(x, true)}); };
+  Tensor<double> between = through(layers[0], part->part.embedding.variable()).value().clone();
+  const DropoutKey key{mix(mix(3, 1), mix(name_hash("prompt_encoder.lstm_head"), 1)), 0.4};
+  int gone = 0;
+  for (std::int64_t i = 0; i < 3; i++)
+    for (std::int64_t j = 0; j < 10; j++) {
+      const double factor = key.factor<double>(std::uint64_t(i), std::uint64_t(j));
+      between(i, j) *= factor, gone += factor == 0;
+    }
+  CHECK(gone > 2);
+  CHECK(gone < 25);
+  const Variable<double> h = through(layers[1], Variable<double>(between));
+  const Tensor<double> expected = part->part.second(activation(part->part.first(h), Activation::relu)).value();
+  CHECK_THAT(array(table(true, 1)), is_near<double>(array(expected), 10));
+  CHECK_THROWS_WITH(validate(PromptEncoderConfig{.encoder_dropout = 1}), Contains("encoder_dropout is 1"));
+}
+
 TEST_CASE("a virtual token is a row of the prompt where an embedded token would be", "[adapters]") {
   auto base = tiny_transformer<double>();
   TunedDouble tuned{base};

@@ -37,6 +37,16 @@ TEST_CASE("prompts, prefixes and tokens learn, and checkpointing changes no bit 
   learns(AdaptionPromptConfig{.adapter_len = 4, .adapter_layers = 2}, 5e-2);
 }
 
+TEST_CASE("what a method prepares for a step of training drops as the step does", "[train]") {
+  PromptEncoderConfig config{.num_virtual_tokens = 4, .encoder_reparameterization_type = "LSTM"};
+  const auto whole = losses_of(config, 2e-2, 3);
+  config.encoder_dropout = 0.5;
+  const auto dropped = losses_of(config, 2e-2, 3);
+  CHECK(dropped[0] != whole[0]);
+  CHECK(losses_of(config, 2e-2, 3) == dropped);
+  CHECK(losses_of(config, 2e-2, 3, true) == dropped);
+}
+
 TEST_CASE("what is in front of sequences does not share a beginning with what is in them", "[train]") {
   auto base = tiny_transformer<float>();
   PeftModel tuned{base};

@@ -247,7 +247,12 @@ class PeftModel {
   /// `lists`: active lists of its own, of which each sequence names one.
   Pass<T> pass(std::shared_ptr<const Sequences> sequences = nullptr, bool training = false, std::shared_ptr<const std::vector<Active>> lists = nullptr) const {
     Pass<T> p;
-    p.sequences = std::move(sequences), p.lists = lists ? std::move(lists) : active_, p.training = training;
+    p.sequences = std::move(sequences), p.lists = std::move(lists), p.training = training;
+    return pass(std::move(p));
+  }
+  /// The same for a pass that says more of itself: what methods prepare may depend on its dropout.
+  Pass<T> pass(Pass<T> p) const {
+    if (!p.lists) p.lists = active_;
     for (std::size_t list = 0; list < p.lists->size(); list++)
       for (int id : (*p.lists)[list])
         for (const Entry& e : entries_)

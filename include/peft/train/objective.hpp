@@ -31,6 +31,15 @@ template <Scalar T>
 Pass<T> pass_of(const PeftModel<Transformer<T>>& model, std::shared_ptr<const Sequences> sequences) {
   return model.pass(std::move(sequences));
 }
+/// A pass that says more already, with what the methods prepare for it.
+template <Scalar T>
+Pass<T> pass_of(const Transformer<T>&, Pass<T> begun) {
+  return begun;
+}
+template <Scalar T>
+Pass<T> pass_of(const PeftModel<Transformer<T>>& model, Pass<T> begun) {
+  return model.pass(std::move(begun));
+}
 template <class M>
 using scalar_of = typename std::remove_cvref_t<decltype(transformer_of(std::declval<const M&>()))>::Scalar_;
 
@@ -87,7 +96,9 @@ Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& froze
 template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}, FrozenStates<scalar_of<M>>* frozen = nullptr) {
   using T = scalar_of<M>;
-  Pass<T> pass = pass_of(model, nullptr);
+  Pass<T> pass;
+  pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
+  pass = pass_of(model, std::move(pass));
   const Transformer<T>& transformer = transformer_of(model);
   const bool encodes = transformer.config.num_encoder_layers > 0;
   if (encodes != batch.has_sources())
@@ -102,7 +113,6 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
     rows.sequences = std::move(fronted.sequences), rows.input_ids = std::move(fronted.ids), rows.targets = std::move(fronted.targets);
   }
   pass.sequences = rows.sequences;
-  pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   if (encodes) transformer.encode(pass, rows.sources, rows.source_ids);
   const PassScope<T> scope(pass);
   Variable<T> hidden = frozen ? transformer.hidden_states_from(frozen->layer(), Variable<T>(detail::frozen_rows(model, batch, *frozen)))

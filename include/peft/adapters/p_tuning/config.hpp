@@ -45,7 +45,7 @@ inline void validate(const PromptEncoderConfig& c) {
   detail::check_choice("PromptEncoderConfig", "encoder_reparameterization_type", c.encoder_reparameterization_type, {"MLP", "LSTM"});
   if (c.encoder_num_layers < 1 || c.encoder_num_layers > 64)
     detail::refuse("PromptEncoderConfig", "encoder_num_layers is " + std::to_string(c.encoder_num_layers) + "; allowed are 1 to 64");
-  if (c.encoder_dropout != 0) throw NotSupported("PromptEncoderConfig", "encoder_dropout is " + std::to_string(c.encoder_dropout) + "; only 0 is supported");
+  detail::check_probability("PromptEncoderConfig", "encoder_dropout", c.encoder_dropout);
 }
 inline PromptEncoderConfig resolved(PromptEncoderConfig config, std::string_view) {
   validate(config);

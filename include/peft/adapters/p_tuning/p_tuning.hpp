@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <numeric>
+
 #include "peft/adapters/p_tuning/config.hpp"
 #include "peft/adapters/virtual_tokens.hpp"
 
@@ -52,9 +54,22 @@ struct LstmStack {
     LstmDirection<T> forward, backward;
   };
   std::vector<Layer> layers;
-  Variable<T> operator()(Variable<T> x) const {
-    for (const Layer& layer : layers) x = concat_columns<T>({layer.forward(x, false), layer.backward(x, true)});
+  double dropout = 0;  // of what goes from one layer to the next, in a pass that trains
+  Variable<T> operator()(Variable<T> x, const Pass<T>& pass) const {
+    for (std::size_t l = 0; l < layers.size(); l++) {
+      if (l > 0) x = dropped(std::move(x), pass, l);
+      x = concat_columns<T>({layers[l].forward(x, false), layers[l].backward(x, true)});
+    }
     return x;
+  }
+  /// x (V, 2h) ahead of layer l. The rows are the prompt's, and named by their number.
+  Variable<T> dropped(Variable<T> x, const Pass<T>& pass, std::size_t l) const {
+    if (!pass.training || dropout == 0) return x;
+    RowKeys names(std::size_t(x.rows()));
+    std::iota(names.begin(), names.end(), std::uint64_t(0));
+    const Dropping drop{{mix(mix(pass.seed, pass.forward), mix(name_hash("prompt_encoder.lstm_head"), l)), dropout},
+                        std::make_shared<const RowKeys>(std::move(names))};
+    return peft::dropout(std::move(x), drop);
   }
   static void describe(auto& self, auto&& visit) {
     for (std::size_t l = 0; l < self.layers.size(); l++) {
@@ -79,13 +94,13 @@ struct PromptEncoder {
   detail::EncoderLayer<T> first, second, third;  // third: of the MLP alone
   Parameter<T> table;                            // P itself, out of a file
 
-  Variable<T> encoded() const {
+  Variable<T> encoded(const Pass<T>& pass = {}) const {
     if (table) return table.variable();
     const auto relu = [](Variable<T> x) { return activation(std::move(x), Activation::relu); };
-    if (!lstm.layers.empty()) return second(relu(first(lstm(embedding.variable()))));
+    if (!lstm.layers.empty()) return second(relu(first(lstm(embedding.variable(), pass))));
     return third(relu(second(relu(first(embedding.variable())))));
   }
-  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, encoded(), layout); }
+  void prepare(Pass<T>& pass, std::size_t list, int id) const { put_in_front(pass, list, id, encoded(pass), layout); }
   void to_file(AdapterTensors& tensors) const {
     const NoGrad guard;
     detail::replace_by_table(tensors, encoded().value());
@@ -120,6 +135,7 @@ PromptEncoder<T> shared_part(const PromptEncoderConfig& config, const ModelInfo&
       LstmDirection<T> forward(in, h, random);
       encoder.lstm.layers.push_back({std::move(forward), LstmDirection<T>(in, h, random)});
     }
+    encoder.lstm.dropout = config.encoder_dropout;
     encoder.first = {2 * h, 2 * h, random};
     encoder.second = {2 * h, d, random};
   } else {
