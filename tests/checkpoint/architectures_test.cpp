@@ -491,6 +491,69 @@ TEST_CASE("each sequence of a batch may have its own adapter, in front of a head
   CHECK_THAT(array(both.row_range(1, 2)), is_near<float>(array(b.row_range(1, 2))));
 }
 
+TEST_CASE("a prefix goes through ChatGLM's own files, and its tokens stay where they are", "[checkpoint]") {
+  for (const char* name : {"chatglm"})
+    for (const bool projection : {false, true}) {
+      CAPTURE(name, projection);
+      const Folder folder;
+      for (const ArchitectureCase& c : all_cases())
+        if (std::string(c.name) == name) write_case(c, folder);
+      auto base = load_model<float>(folder.path());
+      PeftModel tuned{base};
+      tuned.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = projection}, 5);
+      const auto output = [](const PeftModel<Transformer<float>>& model) {
+        Pass<float> pass = model.pass();
+        const Transformer<float>& transformer = model.model();
+        const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), case_ids(9));
+        CHECK((*rows.sequences)[1].first_position == 0);
+        pass.sequences = rows.sequences;
+        const PassScope<float> scope(pass);
+        return transformer.logits(transformer.hidden_states(rows.ids)).value();
+      };
+      const Tensor<float> expected = output(tuned);
+      save_prefix_encoder(tuned, "a", folder / "prefix");
+      const SafetensorsFile written = SafetensorsFile::open(folder / "prefix/prefix_encoder.safetensors");
+      const std::int64_t d = base.config.attention.num_key_value_heads * D, all = 2 * 2 * d, embedded = !projection || std::string(name) == "chatglm" ? all : d;
+      CHECK(written.find("transformer.prefix_encoder.embedding.weight")->shape == Shape{3, embedded});
+      CHECK(written.tensors().size() == (projection ? 5u : 1u));
+      if (projection) CHECK(written.find("transformer.prefix_encoder.trans.0.weight")->shape == Shape{H, embedded});
+      if (projection) CHECK(written.find("transformer.prefix_encoder.trans.2.weight")->shape == Shape{all, H});
+      auto again = load_model<float>(folder.path());
+      PeftModel loaded{again};
+      load_adapter(loaded, "a", folder / "prefix", true);
+      CHECK(same_bits(output(loaded), expected));
+      CHECK(loaded.count_parameters().trainable == tuned.count_parameters().trainable);
+      save_adapter(loaded, "a", folder / "peft");  // PEFT's form: what the encoder gives, without it
+      PeftModel from_peft{again};
+      load_adapter(from_peft, "a", folder / "peft");
+      CHECK(same_bits(output(from_peft), expected));
+      save_prefix_encoder(from_peft, "a", folder / "plain");
+      CHECK(Json::read(folder / "plain/config.json").at("prefix_projection").dump() == "false");
+
+      // The whole model in one directory.
+      const SafetensorsFile weights = SafetensorsFile::open(folder / "model.safetensors");
+      std::vector<TensorToWrite> both;
+      for (const SafetensorsFile* file : {&weights, &written})
+        for (const auto& t : file->tensors()) both.push_back({t.name, *t.dtype, t.shape, t.data});
+      std::filesystem::create_directories(folder / "whole");
+      write_safetensors(folder / "whole/model.safetensors", both);
+      std::filesystem::copy_file(folder / "prefix/config.json", folder / "whole/config.json");
+      CHECK_THROWS_WITH(load_model<float>(folder / "whole"), Contains("pre_seq_len 3: a prefix is an adapter here"));
+      auto whole = load_model<float>(folder / "whole", {.without_prefix = true});
+      PeftModel from_whole{whole};
+      load_adapter(from_whole, "a", folder / "whole");
+      CHECK(same_bits(output(from_whole), expected));
+
+      write_safetensors(folder / "prefix/prefix_encoder.safetensors", {both[0]});
+      CHECK_THROWS_WITH(load_adapter(from_whole, "b", folder / "prefix"), Contains("its files have no transformer.prefix_encoder.*"));
+      tuned.add_adapter("lora", LoraConfig{.r = 2});
+      CHECK_THROWS_WITH(save_prefix_encoder(tuned, "lora", folder / "no"), Contains("\"lora\" is of the method LORA"));
+      tuned.add_adapter("wide", PrefixTuningConfig{.num_virtual_tokens = 3, .encoder_hidden_size = 5, .prefix_projection = true});
+      CHECK_THROWS_WITH(save_prefix_encoder(tuned, "wide", folder / "no"), Contains("encoder_hidden_size 5"));
+      CHECK_FALSE(std::filesystem::exists(folder / "no"));
+    }
+}
+
 TEST_CASE("T5's head is the embedding unless the file has another, whatever its configuration says", "[checkpoint]") {
   for (const ArchitectureCase& c : all_cases()) {
     if (std::string(c.name) != "t5" && std::string(c.name) != "mt5 with a head of its own") continue;
@@ -626,7 +689,7 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "num_layers": 2)"), Contains("ChatGLM-6B, which is not supported"));
   CHECK_THAT(reason("chatglm", R"("padded_vocab_size": 11, "hidden_size": 8)"), Contains("multi_query_attention false"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "rope_ratio": 50)"), Contains("rope_ratio 50 is not supported"));
-  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4 is not supported"));
+  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4: a prefix is an adapter here"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "architectures": ["ChatGLMForSequenceClassification"])"), Contains("\"ChatGLMForSequenceClassification\""));
   CHECK_THAT(reason("t5", t5_keys + R"(, "architectures": ["T5EncoderModel"])"), Contains("is not supported for an encoder-decoder"));
   CHECK_THAT(reason("t5", t5_keys + R"(, "feed_forward_proj": "gated-mish")"), Contains("feed_forward_proj \"mish\" is not supported"));

@@ -110,6 +110,7 @@ struct TransformerConfig {
   AttentionConfig attention;
   MlpConfig mlp;
   HeadConfig head;
+  PrefixConvention prefix;
   std::int64_t pad_token_id = -1, decoder_start_token_id = -1;
   std::vector<std::int32_t> bos_token_ids, eos_token_ids;
 

@@ -71,6 +71,7 @@ PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory, c
     if (!type) throw ConfigError("config", "model_type is missing");
     file.architecture = &architecture_of_model_type(type->string());
     if (task.task) set_task(json, task);
+    if (task.without_prefix && json.get("pre_seq_len")) json.set("pre_seq_len", Json());
     file.config = file.architecture->from_json(json);
     validate(file.config);
     if (task.task) file.fresh_head = task.seed, file.initializer_range = ConfigFields(json).number("initializer_range", 0.02);

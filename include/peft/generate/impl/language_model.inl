@@ -12,7 +12,7 @@ namespace peft {
 template <Scalar T>
 std::int64_t LanguageModel<T>::context_length() const {
   std::int64_t front = 0;
-  for (const Front& f : pass_.fronts) front = std::max(front, f.past + f.tokens);
+  for (const Front& f : pass_.fronts) front = std::max(front, f.positions + f.tokens);
   return config().max_position_embeddings > 0 ? config().max_position_embeddings - front : std::numeric_limits<std::int64_t>::max();
 }
 
@@ -69,7 +69,7 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
       for (std::int64_t i = 0; i < front.tokens; i++) ids_.push_back(front.first_id + std::int32_t(i));
     }
     s.end = std::int64_t(ids_.size() + c.ids.size());
-    s.first_position = front.past + c.cache->rows(), s.active = c.active, s.id = sequences.size();
+    s.first_position = front.positions + c.cache->rows(), s.active = c.active, s.id = sequences.size();
     sequences.push_back(s);
     pass_.caches.push_back(c.cache);
     ids_.insert(ids_.end(), c.ids.begin(), c.ids.end());

@@ -17,7 +17,11 @@ PEFT_INLINE TransformerConfig chatglm_from_json(const Json& json) {
   // These change what is computed. rope_ratio scales positions in some releases, the base in others.
   for (const char* key : {"post_layer_norm", "rmsnorm", "original_rope"}) refuse_other(f, key, Json(true));
   for (const char* key : {"apply_residual_connection_post_layernorm", "add_bias_linear"}) refuse_other(f, key, Json(false));
-  refuse_other(f, "quantization_bit", Json(std::int64_t(0))), refuse_other(f, "rope_ratio", Json(std::int64_t(1))), refuse_other(f, "pre_seq_len", Json());
+  refuse_other(f, "quantization_bit", Json(std::int64_t(0))), refuse_other(f, "rope_ratio", Json(std::int64_t(1)));
+  if (const Json* n = f.find("pre_seq_len"))
+    throw NotSupported("config",
+                       "pre_seq_len " + n->dump() +
+                           ": a prefix is an adapter here; load its base with ModelTask::without_prefix, and then load_adapter from the same directory");
   if (!f.boolean("multi_query_attention", false))
     throw NotSupported("config", "multi_query_attention false, with q, k and v side by side in each head, is not supported; supported is true");
   // Published files name the bare model, "ChatGLMModel", and hold the output layer all the same.
@@ -39,6 +43,7 @@ PEFT_INLINE TransformerConfig chatglm_from_json(const Json& json) {
   a.rope->interleaved = true, a.rope->partial_rotary_factor = 0.5;
   c.mlp = {MlpKind::gated, Activation::silu, f.integer("ffn_hidden_size"), false, true};
   c.head.tied = false;
+  c.prefix = {false, true};
   read_token_ids(json, c);
   c.embedding.padding_idx = -1;  // the row of the padding learns like any other
   return c;
