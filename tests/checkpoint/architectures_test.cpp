@@ -74,6 +74,9 @@ const std::vector<FileTensor> gate_up = {{"model.layers.{}.mlp.gate_up_proj", {2
 const std::string chatglm_keys =
     R"("padded_vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2, "multi_query_attention": true, "multi_query_group_num": 1,
        "kv_channels": 4, "ffn_hidden_size": 6, "add_qkv_bias": true, "add_bias_linear": false, "pad_token_id": 0, "seq_length": 64)";
+const std::string chatglm_6b_keys =
+    R"("vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2, "inner_hidden_size": 6, "bos_token_id": 1, "eos_token_id": 9,
+       "gmask_token_id": 0, "mask_token_id": 10, "max_sequence_length": 64, "position_encoding_2d": true)";
 const std::vector<FileTensor> gpt2_tensors = {{"transformer.wte", {V, H}},
                                               {"transformer.wpe", {16, H}},
                                               {"transformer.h.{}.ln_1", {H}, true},
@@ -179,6 +182,17 @@ std::vector<ArchitectureCase> all_cases() {
         {"transformer.encoder.layers.{}.mlp.dense_4h_to_h", {H, I}},
         {"transformer.encoder.final_layernorm", {H}},
         {"transformer.output_layer", {V, H}}}},
+      {"chatglm-6b",
+       of("chatglm", "ChatGLMForConditionalGeneration", chatglm_6b_keys),
+       {{"transformer.word_embeddings", {V, H}},
+        {"transformer.layers.{}.input_layernorm", {H}, true},
+        {"transformer.layers.{}.attention.query_key_value", {3 * H, H}, true},
+        {"transformer.layers.{}.attention.dense", {H, H}, true},
+        {"transformer.layers.{}.post_attention_layernorm", {H}, true},
+        {"transformer.layers.{}.mlp.dense_h_to_4h", {I, H}, true},
+        {"transformer.layers.{}.mlp.dense_4h_to_h", {H, I}, true},
+        {"transformer.final_layernorm", {H}, true},
+        {"lm_head", {V, H}}}},
       {"opt",
        of("opt", "OPTForCausalLM", bert_keys, R"(, "ffn_dim": 6)"),
        {{"model.decoder.embed_tokens", {V, H}},
@@ -265,6 +279,12 @@ std::vector<std::int32_t> case_ids(std::int64_t n) {
   for (auto& id : ids) id += 2;
   return ids;
 }
+// With a blank in rows 0 … 4, and another one behind them.
+std::vector<std::int32_t> case_ids(std::int64_t n, const TransformerConfig& config) {
+  std::vector<std::int32_t> ids = case_ids(n);
+  if (const auto& blank = config.blank_tokens) ids[1] = blank->gmask, ids[3] = blank->start, ids[6] = blank->mask, ids[7] = blank->start;
+  return ids;
+}
 // The current pass; what an encoder-decoder decodes has one source that is shorter and one that is longer.
 template <Scalar T>
 Pass<T> case_pass(const Transformer<T>& model) {
@@ -278,7 +298,7 @@ Variable<T> case_loss(const Transformer<T>& model) {
   const Pass<T> pass = case_pass(model);
   const PassScope<T> scope(pass);
   const std::vector<std::int32_t> types = {0, 0, 1, 1, 1, 0, 1, 0, 1};
-  const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9));
+  const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9, model.config));
   const std::vector<std::int32_t> classes = {1, 0}, starts = {3, 0}, ends = {4, ignore_index};
   switch (model.config.head.task) {
     case TaskType::seq_cls:
@@ -295,7 +315,7 @@ template <class M>
 Tensor<float> case_output(const M& transformer) {
   const Pass<float> pass = case_pass(transformer);
   const PassScope<float> scope(pass);
-  const auto hidden = transformer.hidden_states(case_ids(9));
+  const auto hidden = transformer.hidden_states(case_ids(9, transformer.config));
   return (transformer.config.head.task == TaskType::feature_extraction ? hidden : transformer.logits(hidden)).value().clone();
 }
 Tensor<float> case_output_alone(const Transformer<float>& model) {
@@ -447,7 +467,7 @@ TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit,
     const auto model = load_model<float>(folder.path());
     const AttentionConfig& a = model.config.attention;
     if (!a.causal) continue;
-    const auto ids = case_ids(12);
+    const auto ids = case_ids(12, model.config);
     Pass<float> source;
     if (!model.encoder_layers.empty()) model.encode(source, Sequences::of_lengths(std::vector<std::int64_t>{7}), case_ids(7));
     const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}, source));
@@ -492,7 +512,7 @@ TEST_CASE("each sequence of a batch may have its own adapter, in front of a head
 }
 
 TEST_CASE("a prefix goes through ChatGLM's own files, and its tokens stay where they are", "[checkpoint]") {
-  for (const char* name : {"chatglm"})
+  for (const char* name : {"chatglm", "chatglm-6b"})
     for (const bool projection : {false, true}) {
       CAPTURE(name, projection);
       const Folder folder;
@@ -504,7 +524,7 @@ TEST_CASE("a prefix goes through ChatGLM's own files, and its tokens stay where 
       const auto output = [](const PeftModel<Transformer<float>>& model) {
         Pass<float> pass = model.pass();
         const Transformer<float>& transformer = model.model();
-        const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), case_ids(9));
+        const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), case_ids(9, transformer.config));
         CHECK((*rows.sequences)[1].first_position == 0);
         pass.sequences = rows.sequences;
         const PassScope<float> scope(pass);
@@ -686,7 +706,10 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("qwen3", llama_keys + R"(, "partial_rotary_factor": 0.5)"), Contains("partial_rotary_factor 0.5 is not supported"));
   CHECK_THAT(reason("glm", llama_keys + R"(, "partial_rotary_factor": 0.2)"), Contains("partial_rotary_factor 0.2"));
   CHECK_THAT(reason("phi3", llama_keys + R"(, "rope_scaling": {"type": "longrope"})"), Contains("rope_type \"longrope\" is not supported"));
-  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "num_layers": 2)"), Contains("ChatGLM-6B, which is not supported"));
+  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "position_encoding_2d": false)"), Contains("position_encoding_2d false is not supported"));
+  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2)"),
+             Contains("gmask_token_id is 150001, where the file says nothing, of a vocabulary of 11"));
+  CHECK_THAT(reason("chatglm", chatglm_6b_keys + R"(, "quantization_bit": 4)"), Contains("quantization_bit 4 is not supported"));
   CHECK_THAT(reason("chatglm", R"("padded_vocab_size": 11, "hidden_size": 8)"), Contains("multi_query_attention false"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "rope_ratio": 50)"), Contains("rope_ratio 50 is not supported"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4: a prefix is an adapter here"));

@@ -418,9 +418,7 @@ void check_adapters(Report& report, const fs::path& root) {
     for (const fs::path& folder : entries(model)) {
       const std::string name = "chatglm/" + model.filename().string() + "/" + folder.filename().string();
       if (folder.filename() == "base" || !report.wants(name)) continue;
-      if (peft::Json::read((model / "base/config.json").string()).get("inner_hidden_size"))
-        report.skip(name + "/logits", "ChatGLM-6B");
-      else if (peft::has_prefix_encoder(folder.string()))
+      if (peft::has_prefix_encoder(folder.string()))
         guarded(report, name, [&] { check_prefix_case(report, name, folder, model / "base"); });
       else
         guarded(report, name, [&] { check_case(report, name, folder, model / "base"); });

@@ -87,12 +87,14 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
     throw NotSupported(
         "train", "a model of type \"" + transformer.config.model_type + "\", an encoder-decoder, is not supported here; call Transformer::encode and loss");
   // What is shared must not depend on what follows it.
-  BatchRows rows = rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
+  const bool may_share = transformer.config.attention.causal && !transformer.config.blank_tokens;
+  BatchRows rows = rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && may_share);
   if (!pass.fronts.empty()) {
     FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
     rows = {std::move(fronted.sequences), std::move(fronted.ids), std::move(fronted.targets)};
   }
   pass.sequences = rows.sequences;
+  pass.sequences = transformer.with_blanks(pass, rows.input_ids);
   pass.training = options.training, pass.checkpointing = options.checkpointing, pass.seed = options.seed, pass.forward = options.forward;
   const PassScope<T> scope(pass);
   Variable<T> hidden = frozen ? transformer.hidden_states_from(frozen->layer(), Variable<T>(detail::frozen_rows(model, batch, *frozen)))

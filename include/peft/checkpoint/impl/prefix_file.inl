@@ -86,7 +86,7 @@ PEFT_INLINE void write_prefix_encoder(const std::string& directory, const Transf
   if (projected && config.encoder_hidden_size != base.hidden_size)
     throw NotSupported("save_prefix_encoder", "encoder_hidden_size " + std::to_string(config.encoder_hidden_size) + "; chatglm's projection is as wide as the model, " +
                                                   std::to_string(base.hidden_size));
-  Json json = architecture_of_model_type(base.model_type).to_json(base);
+  Json json = architecture_of(base).to_json(base);
   json.set("pre_seq_len", Json(config.num_virtual_tokens)), json.set("prefix_projection", Json(projected));
   std::error_code failure;
   fs::create_directories(directory, failure);

@@ -38,8 +38,9 @@ void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
     auto found = pasts_.find(r.key);
     if (found == pasts_.end()) found = pasts_.emplace(r.key, Past{model_.make_cache(std::int64_t(ids.size()) + 256), {}}).first;
     Past& past = found->second;
-    const std::int64_t kept = std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1);
-    past.cache.truncate(kept), past.ids.resize(std::size_t(kept));
+    past.cache.truncate(std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1));
+    const std::int64_t kept = past.cache.length();
+    past.ids.resize(std::size_t(kept));
     guesses.push_back({&r, &past, ids, {ids.begin() + kept, ids.end()}, r.state});
   }
   std::vector<typename LanguageModel<T>::Continuation> steps;

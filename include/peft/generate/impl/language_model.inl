@@ -119,7 +119,8 @@ Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::
 
 template <Scalar T>
 Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tensor<T>* all) {
-  constexpr std::size_t most = 512;  // rows of one forward
+  constexpr std::size_t most = 512;                      // rows of one forward
+  const bool whole = config().blank_tokens.has_value();  // each row of a context sees all of it
   const std::int64_t hidden_size = config().hidden_size;
   Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
   if (all) {
@@ -145,12 +146,12 @@ Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tenso
   for (std::size_t p = 0; p < prompts.size(); p++) {
     Continuation rest = prompts[p];
     do {
-      const std::size_t n = std::min(rest.ids.size(), most - rows);
+      const std::size_t n = whole ? rest.ids.size() : std::min(rest.ids.size(), most - rows);
       piece.push_back(rest);
       piece.back().ids = rest.ids.first(n);
       rest.ids = rest.ids.subspan(n), rows += n;
       ends.push_back(rest.ids.empty() ? std::int64_t(p) : -1);
-      if (rows == most) run();
+      if (rows >= most) run();
     } while (!rest.ids.empty());
   }
   if (!piece.empty()) run();
