@@ -2,6 +2,7 @@
 #include "peft/checkpoint/impl/adapter_file.inl"
 #include "peft/checkpoint/impl/gguf_adapter.inl"
 #include "peft/checkpoint/impl/load.inl"
+#include "peft/checkpoint/impl/prefix_file.inl"
 #include "peft/checkpoint/impl/save.inl"
 #include "peft/checkpoint/impl/save_gguf.inl"
 #include "peft/checkpoint/impl/training_state.inl"

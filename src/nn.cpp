@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "peft/nn/impl/blank.inl"
 #include "peft/nn/impl/front.inl"
 #include "peft/nn/impl/module.inl"
 #include "peft/nn/impl/relative_positions.inl"

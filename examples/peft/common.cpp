@@ -29,7 +29,11 @@ void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
 namespace {
 peft::ModelFile open_with(const ModelOptions& options) {
   if (options.threads > 0) peft::set_num_threads(options.threads);
-  return peft::open_model(options.model);
+  // A model with a prefix of its own, and that as an adapter: both are in one directory.
+  const auto is_the_model = [&](const std::string& adapter) {
+    return peft::has_prefix_encoder(adapter) && std::filesystem::equivalent(adapter, options.model);
+  };
+  return peft::open_model(options.model, {.without_prefix = std::ranges::any_of(options.adapters, is_the_model)});
 }
 
 // A folder's name as a name for its adapter, different from those that are taken.

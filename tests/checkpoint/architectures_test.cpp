@@ -74,6 +74,9 @@ const std::vector<FileTensor> gate_up = {{"model.layers.{}.mlp.gate_up_proj", {2
 const std::string chatglm_keys =
     R"("padded_vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2, "multi_query_attention": true, "multi_query_group_num": 1,
        "kv_channels": 4, "ffn_hidden_size": 6, "add_qkv_bias": true, "add_bias_linear": false, "pad_token_id": 0, "seq_length": 64)";
+const std::string chatglm_6b_keys =
+    R"("vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2, "inner_hidden_size": 6, "bos_token_id": 1, "eos_token_id": 9,
+       "gmask_token_id": 0, "mask_token_id": 10, "max_sequence_length": 64, "position_encoding_2d": true)";
 const std::vector<FileTensor> gpt2_tensors = {{"transformer.wte", {V, H}},
                                               {"transformer.wpe", {16, H}},
                                               {"transformer.h.{}.ln_1", {H}, true},
@@ -179,6 +182,17 @@ std::vector<ArchitectureCase> all_cases() {
         {"transformer.encoder.layers.{}.mlp.dense_4h_to_h", {H, I}},
         {"transformer.encoder.final_layernorm", {H}},
         {"transformer.output_layer", {V, H}}}},
+      {"chatglm-6b",
+       of("chatglm", "ChatGLMForConditionalGeneration", chatglm_6b_keys),
+       {{"transformer.word_embeddings", {V, H}},
+        {"transformer.layers.{}.input_layernorm", {H}, true},
+        {"transformer.layers.{}.attention.query_key_value", {3 * H, H}, true},
+        {"transformer.layers.{}.attention.dense", {H, H}, true},
+        {"transformer.layers.{}.post_attention_layernorm", {H}, true},
+        {"transformer.layers.{}.mlp.dense_h_to_4h", {I, H}, true},
+        {"transformer.layers.{}.mlp.dense_4h_to_h", {H, I}, true},
+        {"transformer.final_layernorm", {H}, true},
+        {"lm_head", {V, H}}}},
       {"opt",
        of("opt", "OPTForCausalLM", bert_keys, R"(, "ffn_dim": 6)"),
        {{"model.decoder.embed_tokens", {V, H}},
@@ -265,6 +279,12 @@ std::vector<std::int32_t> case_ids(std::int64_t n) {
   for (auto& id : ids) id += 2;
   return ids;
 }
+// With a blank in rows 0 … 4, and another one behind them.
+std::vector<std::int32_t> case_ids(std::int64_t n, const TransformerConfig& config) {
+  std::vector<std::int32_t> ids = case_ids(n);
+  if (const auto& blank = config.blank_tokens) ids[1] = blank->gmask, ids[3] = blank->start, ids[6] = blank->mask, ids[7] = blank->start;
+  return ids;
+}
 // The current pass; what an encoder-decoder decodes has one source that is shorter and one that is longer.
 template <Scalar T>
 Pass<T> case_pass(const Transformer<T>& model) {
@@ -278,7 +298,7 @@ Variable<T> case_loss(const Transformer<T>& model) {
   const Pass<T> pass = case_pass(model);
   const PassScope<T> scope(pass);
   const std::vector<std::int32_t> types = {0, 0, 1, 1, 1, 0, 1, 0, 1};
-  const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9));
+  const auto hidden = model.embed_token_types ? model.hidden_states(case_ids(9), types) : model.hidden_states(case_ids(9, model.config));
   const std::vector<std::int32_t> classes = {1, 0}, starts = {3, 0}, ends = {4, ignore_index};
   switch (model.config.head.task) {
     case TaskType::seq_cls:
@@ -295,7 +315,7 @@ template <class M>
 Tensor<float> case_output(const M& transformer) {
   const Pass<float> pass = case_pass(transformer);
   const PassScope<float> scope(pass);
-  const auto hidden = transformer.hidden_states(case_ids(9));
+  const auto hidden = transformer.hidden_states(case_ids(9, transformer.config));
   return (transformer.config.head.task == TaskType::feature_extraction ? hidden : transformer.logits(hidden)).value().clone();
 }
 Tensor<float> case_output_alone(const Transformer<float>& model) {
@@ -447,7 +467,7 @@ TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit,
     const auto model = load_model<float>(folder.path());
     const AttentionConfig& a = model.config.attention;
     if (!a.causal) continue;
-    const auto ids = case_ids(12);
+    const auto ids = case_ids(12, model.config);
     Pass<float> source;
     if (!model.encoder_layers.empty()) model.encode(source, Sequences::of_lengths(std::vector<std::int64_t>{7}), case_ids(7));
     const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}, source));
@@ -489,6 +509,69 @@ TEST_CASE("each sequence of a batch may have its own adapter, in front of a head
   const Tensor<float> both = case_output(tuned.model());
   CHECK_THAT(array(both.row_range(0, 1)), is_near<float>(array(a.row_range(0, 1))));
   CHECK_THAT(array(both.row_range(1, 2)), is_near<float>(array(b.row_range(1, 2))));
+}
+
+TEST_CASE("a prefix goes through ChatGLM's own files, and its tokens stay where they are", "[checkpoint]") {
+  for (const char* name : {"chatglm", "chatglm-6b"})
+    for (const bool projection : {false, true}) {
+      CAPTURE(name, projection);
+      const Folder folder;
+      for (const ArchitectureCase& c : all_cases())
+        if (std::string(c.name) == name) write_case(c, folder);
+      auto base = load_model<float>(folder.path());
+      PeftModel tuned{base};
+      tuned.add_adapter("a", PrefixTuningConfig{.num_virtual_tokens = 3, .prefix_projection = projection}, 5);
+      const auto output = [](const PeftModel<Transformer<float>>& model) {
+        Pass<float> pass = model.pass();
+        const Transformer<float>& transformer = model.model();
+        const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), case_ids(9, transformer.config));
+        CHECK((*rows.sequences)[1].first_position == 0);
+        pass.sequences = rows.sequences;
+        const PassScope<float> scope(pass);
+        return transformer.logits(transformer.hidden_states(rows.ids)).value();
+      };
+      const Tensor<float> expected = output(tuned);
+      save_prefix_encoder(tuned, "a", folder / "prefix");
+      const SafetensorsFile written = SafetensorsFile::open(folder / "prefix/prefix_encoder.safetensors");
+      const std::int64_t d = base.config.attention.num_key_value_heads * D, all = 2 * 2 * d, embedded = !projection || std::string(name) == "chatglm" ? all : d;
+      CHECK(written.find("transformer.prefix_encoder.embedding.weight")->shape == Shape{3, embedded});
+      CHECK(written.tensors().size() == (projection ? 5u : 1u));
+      if (projection) CHECK(written.find("transformer.prefix_encoder.trans.0.weight")->shape == Shape{H, embedded});
+      if (projection) CHECK(written.find("transformer.prefix_encoder.trans.2.weight")->shape == Shape{all, H});
+      auto again = load_model<float>(folder.path());
+      PeftModel loaded{again};
+      load_adapter(loaded, "a", folder / "prefix", true);
+      CHECK(same_bits(output(loaded), expected));
+      CHECK(loaded.count_parameters().trainable == tuned.count_parameters().trainable);
+      save_adapter(loaded, "a", folder / "peft");  // PEFT's form: what the encoder gives, without it
+      PeftModel from_peft{again};
+      load_adapter(from_peft, "a", folder / "peft");
+      CHECK(same_bits(output(from_peft), expected));
+      save_prefix_encoder(from_peft, "a", folder / "plain");
+      CHECK(Json::read(folder / "plain/config.json").at("prefix_projection").dump() == "false");
+
+      // The whole model in one directory.
+      const SafetensorsFile weights = SafetensorsFile::open(folder / "model.safetensors");
+      std::vector<TensorToWrite> both;
+      for (const SafetensorsFile* file : {&weights, &written})
+        for (const auto& t : file->tensors()) both.push_back({t.name, *t.dtype, t.shape, t.data});
+      std::filesystem::create_directories(folder / "whole");
+      write_safetensors(folder / "whole/model.safetensors", both);
+      std::filesystem::copy_file(folder / "prefix/config.json", folder / "whole/config.json");
+      CHECK_THROWS_WITH(load_model<float>(folder / "whole"), Contains("pre_seq_len 3: a prefix is an adapter here"));
+      auto whole = load_model<float>(folder / "whole", {.without_prefix = true});
+      PeftModel from_whole{whole};
+      load_adapter(from_whole, "a", folder / "whole");
+      CHECK(same_bits(output(from_whole), expected));
+
+      write_safetensors(folder / "prefix/prefix_encoder.safetensors", {both[0]});
+      CHECK_THROWS_WITH(load_adapter(from_whole, "b", folder / "prefix"), Contains("its files have no transformer.prefix_encoder.*"));
+      tuned.add_adapter("lora", LoraConfig{.r = 2});
+      CHECK_THROWS_WITH(save_prefix_encoder(tuned, "lora", folder / "no"), Contains("\"lora\" is of the method LORA"));
+      tuned.add_adapter("wide", PrefixTuningConfig{.num_virtual_tokens = 3, .encoder_hidden_size = 5, .prefix_projection = true});
+      CHECK_THROWS_WITH(save_prefix_encoder(tuned, "wide", folder / "no"), Contains("encoder_hidden_size 5"));
+      CHECK_FALSE(std::filesystem::exists(folder / "no"));
+    }
 }
 
 TEST_CASE("T5's head is the embedding unless the file has another, whatever its configuration says", "[checkpoint]") {
@@ -623,10 +706,13 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("qwen3", llama_keys + R"(, "partial_rotary_factor": 0.5)"), Contains("partial_rotary_factor 0.5 is not supported"));
   CHECK_THAT(reason("glm", llama_keys + R"(, "partial_rotary_factor": 0.2)"), Contains("partial_rotary_factor 0.2"));
   CHECK_THAT(reason("phi3", llama_keys + R"(, "rope_scaling": {"type": "longrope"})"), Contains("rope_type \"longrope\" is not supported"));
-  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "num_layers": 2)"), Contains("ChatGLM-6B, which is not supported"));
+  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "position_encoding_2d": false)"), Contains("position_encoding_2d false is not supported"));
+  CHECK_THAT(reason("chatglm", R"("inner_hidden_size": 6, "vocab_size": 11, "hidden_size": 8, "num_layers": 2, "num_attention_heads": 2)"),
+             Contains("gmask_token_id is 150001, where the file says nothing, of a vocabulary of 11"));
+  CHECK_THAT(reason("chatglm", chatglm_6b_keys + R"(, "quantization_bit": 4)"), Contains("quantization_bit 4 is not supported"));
   CHECK_THAT(reason("chatglm", R"("padded_vocab_size": 11, "hidden_size": 8)"), Contains("multi_query_attention false"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "rope_ratio": 50)"), Contains("rope_ratio 50 is not supported"));
-  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4 is not supported"));
+  CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "pre_seq_len": 4)"), Contains("pre_seq_len 4: a prefix is an adapter here"));
   CHECK_THAT(reason("chatglm", chatglm_keys + R"(, "architectures": ["ChatGLMForSequenceClassification"])"), Contains("\"ChatGLMForSequenceClassification\""));
   CHECK_THAT(reason("t5", t5_keys + R"(, "architectures": ["T5EncoderModel"])"), Contains("is not supported for an encoder-decoder"));
   CHECK_THAT(reason("t5", t5_keys + R"(, "feed_forward_proj": "gated-mish")"), Contains("feed_forward_proj \"mish\" is not supported"));

@@ -32,6 +32,64 @@ TEST_CASE("greedy decoding takes the likeliest token of a forward without a cach
   }
 }
 
+TEST_CASE("a model that fills blanks reads each context as a whole, whoever has read a part of it before", "[generate]") {
+  auto filler = tiny::random_model();
+  constexpr std::int32_t gmask = 38, sop = 39;
+  filler.config.blank_tokens = peft::BlankTokens{.start = sop, .gmask = gmask, .mask = 37};
+  const auto rotary = std::make_shared<peft::Rotary<float>>(peft::rope_frequencies({.two_dimensional = true}, 4), 4, false);
+  for (auto& block : filler.layers) block.self_attn.rotary = rotary;
+  Prompts all(3);
+  for (std::size_t p = 0; p < 3; p++) {
+    for (std::int32_t i = 0; i < 20; i++) all[p].push_back(2 + i * 7 % 35);  // as long as what is read once elsewhere
+    for (std::size_t i = 0; i <= p; i++) all[p].push_back(5);
+    all[p].insert(all[p].end(), {gmask, sop});
+  }
+  const auto next = [&](const std::vector<std::int32_t>& ids) {
+    const auto logits = tiny::all_logits(filler, ids);
+    return peft::argmax<float>(std::span<const float>(logits.view().row(logits.rows() - 1), std::size_t(logits.cols())));
+  };
+  Prompts wanted(3);
+  for (std::size_t p = 0; p < 3; p++) {
+    std::vector<std::int32_t> ids = all[p];
+    for (int i = 0; i < 8; i++) wanted[p].push_back(next(ids)), ids.push_back(wanted[p].back());
+  }
+  CHECK(ids_of(peft::generate_ids(filler, all, endless(8))) == wanted);
+  GenerationConfig guessing = endless(8);
+  guessing.prompt_lookup_num_tokens = 4;
+  CHECK(ids_of(peft::generate_ids(filler, all, guessing)) == wanted);
+
+  // A cache of a conversation: what it holds of another context is of no use, and what follows the same context is.
+  peft::LanguageModel<float> view(filler);
+  auto cache = view.make_cache(64);
+  const auto answer = [&](const std::vector<std::int32_t>& ids) {
+    const peft::GenerationRequest<float> request{ids, &cache, 0, {}};
+    return peft::run_generation<float>(view, std::span(&request, 1), endless(8)).at(0);
+  };
+  CHECK(answer(all[0]).ids == wanted[0]);
+  cache.truncate(20);
+  const auto second = answer(all[1]);
+  CHECK(second.ids == wanted[1]);
+  CHECK(second.cached_tokens == 0);
+  std::vector<std::int32_t> longer = all[1];
+  longer.insert(longer.end(), wanted[1].begin(), wanted[1].begin() + 3);
+  cache.truncate(std::int64_t(longer.size()) - 1);
+  const auto third = answer(longer);
+  CHECK(third.cached_tokens == std::int64_t(longer.size()) - 1);
+  CHECK(std::vector<std::int32_t>(third.ids.begin(), third.ids.begin() + 5) == std::vector<std::int32_t>(wanted[1].begin() + 3, wanted[1].end()));
+
+  // The last token of a prompt runs with what is scored: here that is <sop>.
+  const auto scores = peft::score_continuations<float>(view, all[2], Prompts{wanted[2], {4, 5}});
+  CHECK(scores[0].is_greedy);
+  std::vector<std::int32_t> scored = all[2];
+  scored.insert(scored.end(), {4, 5});
+  const auto logits = tiny::all_logits(filler, scored);
+  const std::span<const float> row(logits.view().row(logits.rows() - 3), std::size_t(logits.cols()));
+  CHECK(scores[1].logprobs[0] == Approx(peft::log_probability<float>(row, 4)).epsilon(1e-5));
+  CHECK_THROWS_WITH(peft::generate_ids(filler, {{3, 4, 5}}, endless(2)), Catch::Contains("a sequence without [gMASK]"));
+  CHECK_THROWS_WITH(peft::score_continuations<float>(view, std::vector<std::int32_t>{3, gmask, 5}, Prompts{{4}}, 0),
+                    Catch::Contains("begins what fills its blank"));
+}
+
 TEST_CASE("what is greedy in other words is greedy", "[generate]") {
   const auto greedy = ids_of(peft::generate_ids(model(), prompts(), endless(16)));
   const auto same = [&](auto change) {

@@ -66,7 +66,7 @@ TEST_CASE("no module of an architecture has two names, and those of a GGUF file 
   std::set<std::string> types;
   for (const Architecture& a : architectures()) {
     CAPTURE(a.model_type);
-    CHECK(types.insert(a.model_type).second);
+    CHECK(types.insert(std::string(a.model_type) + a.variant).second);
     CHECK((a.gguf != nullptr) == (a.from_gguf != nullptr));
     std::set<std::string> ours, huggingface, gguf;
     for (const TensorName& n : a.names) {
@@ -108,6 +108,29 @@ TEST_CASE("a path of a file is found in the table of names, with and without the
 TEST_CASE("a layer's number is put into a name once", "[models]") {
   CHECK(tensor_name("model.layers.{}.mlp", 12) == "model.layers.12.mlp");
   CHECK(tensor_name("model.norm", 3) == "model.norm");
+}
+
+TEST_CASE("ChatGLM-6B is told apart by its keys, and says its special tokens or has those of its first release", "[models]") {
+  const auto read = [](const std::string& more) {
+    return Json::parse(R"({"model_type": "chatglm", "hidden_size": 4096, "num_layers": 28, "num_attention_heads": 32)" + more + "}", "config");
+  };
+  const Json first = read(R"(, "inner_hidden_size": 16384, "vocab_size": 150528)");
+  const Json later = read(
+      R"(, "inner_hidden_size": 16384, "vocab_size": 130528, "bos_token_id": 130004, "eos_token_id": 130005, "gmask_token_id": 130001, "mask_token_id": 130000)");
+  CHECK(&architecture_of(first) == &architecture_of(later));
+  CHECK(&architecture_of(first) != &architecture_of_model_type("chatglm"));
+  CHECK(&architecture_of(read(R"(, "padded_vocab_size": 65024)")) == &architecture_of_model_type("chatglm"));
+  const TransformerConfig a = architecture_of(first).from_json(first), b = architecture_of(later).from_json(later);
+  CHECK(&architecture_of(a) == &architecture_of(first));
+  CHECK(a.blank_tokens->start == 150004);
+  CHECK(a.blank_tokens->gmask == 150001);
+  CHECK(a.blank_tokens->mask == 150000);
+  CHECK(a.eos_token_ids == std::vector<std::int32_t>{150005});
+  CHECK(b.blank_tokens->start == 130004);
+  CHECK(b.blank_tokens->gmask == 130001);
+  CHECK(b.eos_token_ids == std::vector<std::int32_t>{130005});
+  CHECK(b.normed_residual == Approx(std::sqrt(56.0)));
+  validate(a), validate(b);
 }
 
 TEST_CASE("relative positions that no bucket could be computed for are refused", "[models]") {

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 
+#include "peft/core/float16.hpp"
 #include "peft/nn/transformer.hpp"
 #include "support/gradients.hpp"
 #include "support/is_near.hpp"
@@ -84,6 +85,73 @@ TEST_CASE("norms stand where a block has them", "[nn]") {
     const auto end = (*b.mlp_join.norm)(add(middle, b.mlp(middle)));
     CHECK_THAT(array(b(h).value()), is_near<double>(array(end.value())));
   }
+}
+
+TEST_CASE("a residual may be what a norm has made of it", "[nn]") {
+  auto model = tiny_transformer<double>({.layers = 1});
+  Block<double>& b = model.layers[0];
+  b.normed_residual = 3;
+  const Pass<double> pass = pass_over<double>({5, 4});
+  const PassScope<double> scope(pass);
+  const Variable<double> h(normal({9, 8}, 5));
+  const auto u = (*b.input_layernorm)(h);
+  const auto v = (*b.post_attention_layernorm)(add(scale(u, 3.0), b.self_attn(u)));
+  CHECK_THAT(array(b(h).value()), is_near<double>(array(add(scale(v, 3.0), b.mlp(v)).value())));
+}
+
+TEST_CASE("positions in two dimensions turn a head's halves, and a context sees all of itself", "[nn][gradcheck]") {
+  Random random(5);
+  Attention<double> a;
+  for (Linear<double>* l : {&a.q_proj, &a.k_proj, &a.v_proj, &a.o_proj}) *l = Linear<double>(16, 16, random);
+  a.core.shape = {2, 2, 8, 0.6, true, 0};
+  const RopeConfig rope{.two_dimensional = true, .half_frequencies = true};
+  const std::vector<double> frequencies = rope_frequencies(rope, 4);
+  CHECK(frequencies[1] == double(to_float(to_float16(0.01f))));
+  a.rotary = std::make_shared<Rotary<double>>(frequencies, 4, false);
+  const auto x = normal({7, 16}, 1);
+  std::vector<Sequence, PoolAllocator<Sequence>> layout(1);
+  layout[0].end = 7, layout[0].context = 3, layout[0].blank = {1, 3};
+  Pass<double> pass;
+  pass.sequences = std::make_shared<Sequences>(layout);
+  const std::vector<int> position = {0, 1, 2, 1, 1, 1, 1}, block = {0, 0, 0, 1, 2, 3, 4};
+  const auto turned = [&](const Tensor<double>& y) {
+    Tensor<double> z = y.clone();
+    for (std::int64_t n = 0; n < 7; n++)
+      for (std::int64_t half = 0; half < 4; half++)
+        for (std::int64_t i = 0; i < 2; i++) {
+          const double angle = frequencies[std::size_t(i)] * (half % 2 ? block : position)[std::size_t(n)];
+          const std::int64_t at = 4 * half + i;
+          z(n, at) = y(n, at) * std::cos(angle) - y(n, at + 2) * std::sin(angle);
+          z(n, at + 2) = y(n, at + 2) * std::cos(angle) + y(n, at) * std::sin(angle);
+        }
+    return z;
+  };
+  const auto of = [&](const Variable<double>& rows_of_x) {
+    const PassScope<double> scope(pass);
+    return a(rows_of_x);
+  };
+  const Tensor<double> q = turned(a.q_proj(Variable<double>(x)).value()), k = turned(a.k_proj(Variable<double>(x)).value()),
+                       v = a.v_proj(Variable<double>(x)).value();
+  Tensor<double> context({7, 16}, 0.0);
+  for (std::int64_t i = 0; i < 7; i++)
+    for (std::int64_t head = 0; head < 2; head++) {
+      double total = 0;
+      const auto each = [&](auto f) {
+        for (std::int64_t j = 0; j <= std::max<std::int64_t>(i, 2); j++) {
+          double score = 0;
+          for (std::int64_t c = 8 * head; c < 8 * head + 8; c++) score += 0.6 * q(i, c) * k(j, c);
+          f(j, std::exp(score));
+        }
+      };
+      each([&](std::int64_t, double e) { total += e; });
+      each([&](std::int64_t j, double e) {
+        for (std::int64_t c = 8 * head; c < 8 * head + 8; c++) context(i, c) += e / total * v(j, c);
+      });
+    }
+  CHECK_THAT(array(of(Variable<double>(x)).value()), is_near<double>(array(a.o_proj(Variable<double>(context)).value())));
+  CHECK(gradcheck([&](const Variables& in) { return of(in[0]); }, {x}, {a.q_proj.weight, a.k_proj.weight}));
+  pass.sequences = Sequences::of_lengths(std::vector<std::int64_t>{7});
+  CHECK_THROWS_WITH(of(Variable<double>(x)), Contains("positions in two dimensions, and no blank"));
 }
 
 TEST_CASE("learned positions: where a sequence begins, and where the table ends", "[nn]") {

@@ -14,6 +14,7 @@
 
 using namespace peft;
 using namespace peft::testing;
+using Catch::Contains;
 
 TEST_CASE("sequences lie one behind the other, each with its positions", "[nn]") {
   const std::vector<std::int64_t> lengths = {3, 1, 2};
@@ -39,6 +40,46 @@ TEST_CASE("a sequence may begin at any position", "[nn]") {
   CHECK(s.last_position() == 8);
   all[1].begin = 1;
   CHECK_THROWS_WITH(Sequences(all), "[sequences] a sequence at rows 1..3 behind row 2; packed sequences follow each other");
+}
+
+TEST_CASE("in front of its blank's text a sequence is counted once, behind it twice", "[nn]") {
+  const BlankTokens tokens{.start = 9, .gmask = 8, .mask = 7};
+  const std::vector<std::int32_t> ids = {1, 7, 8, 2, 9, 3, 9, 4};
+  CHECK(find_blank(ids, tokens) == Blank{2, 4});
+  CHECK(find_blank(std::vector<std::int32_t>{7, 1, 9}, tokens) == Blank{0, 2});
+  CHECK(find_blank(std::vector<std::int32_t>{1, 7, 2}, tokens, true) == Blank{1, 3});
+  CHECK_THROWS_WITH(find_blank(std::vector<std::int32_t>{1, 7, 2}, tokens), Contains("a sequence without <sop> (9)"));
+  CHECK_THROWS_WITH(find_blank(std::vector<std::int32_t>{1, 9, 2}, tokens), Contains("a sequence without [gMASK] (8) or [MASK] (7)"));
+  std::vector<Sequence, PoolAllocator<Sequence>> all(2);
+  all[0].end = 8, all[0].blank = {2, 4};
+  all[1].begin = 8, all[1].end = 10, all[1].first_position = 7, all[1].blank = {2, 4};  // goes on with a row of the span
+  const Sequences s(all);
+  CHECK(std::vector<int>(s.positions()->begin(), s.positions()->end()) == std::vector<int>{0, 1, 2, 3, 2, 2, 2, 2, 2, 2});
+  CHECK(std::vector<int>(s.block_positions()->begin(), s.block_positions()->end()) == std::vector<int>{0, 0, 0, 0, 1, 2, 3, 4, 4, 5});
+  CHECK(s.last_position() == 5);
+  CHECK((*s.row_keys())[7] == mix(0, 7));  // dropout's names are those of plain positions
+  CHECK_FALSE(Sequences::of_lengths(std::vector<std::int64_t>{3})->block_positions());
+}
+
+TEST_CASE("a cache forgets a context that its rows have seen whole, or keeps it whole", "[nn]") {
+  KvCache<float> cache(1, 2);
+  const auto rows = Tensor<float>({6, 2}, 1.0f);
+  const auto fill = [&] {
+    cache.restart(0), cache.blank = {1, 3};
+    cache.append(0, rows.view(), rows.view()), cache.advance(6);
+  };
+  fill(), cache.truncate(4);
+  CHECK(cache.length() == 4);
+  CHECK(cache.blank == Blank{1, 3});
+  KvCache<float> other(1, 2);
+  other.copy_from(cache, 4);
+  CHECK(other.blank == cache.blank);
+  CHECK(other.length() == 4);
+  cache.truncate(3);  // what follows may be another context
+  CHECK(cache.length() == 0);
+  CHECK_FALSE(cache.blank);
+  fill(), other.copy_from(cache, 2);
+  CHECK(other.length() == 6);
 }
 
 TEST_CASE("a row's name for dropout does not depend on packing", "[nn]") {

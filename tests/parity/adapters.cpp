@@ -234,6 +234,75 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
     check_training(report, name, golden, batch, tuned);
 }
 
+// A prefix in ChatGLM's own files.
+void check_prefix_case(Report& report, const std::string& name, const fs::path& folder, const fs::path& base_folder) {
+  const auto golden = peft::SafetensorsFile::open((folder / "golden.safetensors").string());
+  auto base = peft::load_model<float>(base_folder.string());
+  const GoldenBatch batch(golden, base.config);
+  peft::PeftModel tuned{base};
+  peft::load_adapter(tuned, "golden", folder.string(), true);
+  const auto golden_name = [](const std::string& ours) {
+    const std::string root = "prompt_encoder.", inner = ours.substr(std::min(root.size(), ours.size()));
+    return "transformer.prefix_encoder." + (inner.starts_with("transform.") ? "trans." + inner.substr(10) : inner);
+  };
+  report.check(name + "/logits", [&] { return compare_rows(batch, run_logits(tuned, batch), golden.read<float>("logits"), 1e-4, 1e-5); });
+  report.check(name + "/loss", [&] {
+    Difference d;
+    d.add(double(run_loss(tuned, batch)[0]), double(golden.read<float>("loss")[0]), 0, 1e-5);
+    return d;
+  });
+  report.check(name + "/prefix_past_key_values", [&] {
+    const peft::NoGrad guard;
+    const auto past = tuned.pass().past.at(0);
+    const auto wanted = golden.read<float>("prefix_past_key_values");
+    Difference d;
+    for (std::size_t l = 0; l < past->k.size(); l++) {
+      const auto &k = past->k[l].value(), &v = past->v[l].value();
+      const std::int64_t at = 2 * std::int64_t(l) * k.cols();
+      merge(d, compare(k, wanted.columns(at, at + k.cols()), 1e-5, 1e-5), "keys");
+      merge(d, compare(v, wanted.columns(at + k.cols(), at + 2 * k.cols()), 1e-5, 1e-5), "values");
+    }
+    if (2 * std::int64_t(past->k.size()) * past->k[0].cols() != wanted.cols()) d.fail("another width");
+    return d;
+  });
+  report.check(name + "/gradients", [&] {
+    peft::Tape tape;
+    const auto run = begin_run(tuned, batch);
+    tape.backward(loss_of(tuned, *run));
+    Difference all;
+    std::size_t found = 0;
+    tuned.for_each_adapter_tensor("golden", [&](const std::string& ours, const auto& parameter) {
+      const std::string wanted = "grad." + golden_name(ours);
+      if (!golden.find(wanted)) return all.fail("no golden gradient for " + ours);
+      found++;
+      if (!parameter.grad()) return all.fail("no gradient at " + ours);
+      merge(all, compare_to_largest(parameter.grad(), golden.read<float>(wanted), 1e-4), ours);
+      parameter.zero_grad();
+    });
+    for (const auto& t : golden.tensors()) found -= t.name.starts_with("grad.");
+    if (found != 0) all.fail("gradients of tensors that this prefix does not have");
+    return all;
+  });
+  report.check(name + "/saved", [&] {
+    const TemporaryFolder out;
+    peft::save_prefix_encoder(tuned, "golden", out.path.string());
+    const auto wanted = peft::Json::read((folder / "config.json").string()), found = peft::Json::read((out.path / "config.json").string());
+    Difference d;
+    for (const char* key : {"model_type", "pre_seq_len", "prefix_projection", "hidden_size", "num_layers", "num_attention_heads"})
+      if (!found.get(key) || !(*found.get(key) == wanted.at(key))) d.fail(std::string(key) + " is another");
+    const auto before = peft::SafetensorsFile::open((folder / "prefix_encoder.safetensors").string());
+    const auto after = peft::SafetensorsFile::open((out.path / "prefix_encoder.safetensors").string());
+    if (before.tensors().size() != after.tensors().size()) d.fail("another number of tensors");
+    for (const auto& t : before.tensors())
+      if (after.find(t.name))
+        merge(d, compare(after.read<float>(t.name), before.read<float>(t.name), 0, 0), t.name);
+      else
+        d.fail(t.name + " is missing");
+    return d;
+  });
+  check_training(report, name, golden, batch, tuned, golden_name);
+}
+
 // Adapters that begin by taking a part off the base: the folders initial (A₀ and B₀ as an ordinary LoRA, for conversion), trained (by their A
 // and B alone) and trained-as-lora (of twice the rank).
 void check_residual_case(Report& report, const std::string& name, const fs::path& folder, const fs::path& base_folder) {
@@ -351,12 +420,10 @@ void check_adapters(Report& report, const fs::path& root) {
     for (const fs::path& folder : entries(model)) {
       const std::string name = "chatglm/" + model.filename().string() + "/" + folder.filename().string();
       if (folder.filename() == "base" || !report.wants(name)) continue;
-      if (peft::Json::read((model / "base/config.json").string()).get("inner_hidden_size"))
-        report.skip(name + "/logits", "ChatGLM-6B");
-      else if (fs::exists(folder / "adapter_config.json"))
-        guarded(report, name, [&] { check_case(report, name, folder, model / "base"); });
+      if (peft::has_prefix_encoder(folder.string()))
+        guarded(report, name, [&] { check_prefix_case(report, name, folder, model / "base"); });
       else
-        report.skip(name + "/logits", "a prefix encoder in ChatGLM's own files");
+        guarded(report, name, [&] { check_case(report, name, folder, model / "base"); });
     }
   for (const fs::path& model : entries(root / "adapters")) {
     if (!fs::is_directory(model)) continue;

@@ -5,7 +5,10 @@ namespace parity {
 
 GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::TransformerConfig& config) {
   auto all_ids = golden.read<std::int32_t>("input_ids");
-  mask = golden.read<std::int32_t>("attention_mask");
+  if (golden.find("attention_mask"))
+    mask = golden.read<std::int32_t>("attention_mask");
+  else  // padding is read as any token is, and nothing sees it
+    mask = peft::Tensor<std::int32_t>(all_ids.shape()), mask.fill(1);
   const auto tasks = golden.find("task_ids") ? golden.read<std::int32_t>("task_ids") : peft::Tensor<std::int32_t>();
   const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
   const auto types = golden.find("token_type_ids") ? golden.read<std::int32_t>("token_type_ids") : peft::Tensor<std::int32_t>();

@@ -20,7 +20,7 @@ bool has_other_name(peft::PeftModel<peft::Transformer<float>>& tuned, const std:
 }  // namespace
 
 void check_training(Report& report, const std::string& name, const peft::SafetensorsFile& golden, const GoldenBatch& batch,
-                    peft::PeftModel<peft::Transformer<float>>& tuned) {
+                    peft::PeftModel<peft::Transformer<float>>& tuned, const GoldenName& golden_name) {
   if (!golden.find("train.losses")) return;
   std::vector<double> losses;
   const auto train = [&] {
@@ -46,7 +46,7 @@ void check_training(Report& report, const std::string& name, const peft::Safeten
   // initial values back); the logits after training do.
   bool moved = false;
   tuned.for_each_adapter_tensor("golden", [&](const std::string& file_name, const auto& parameter) {
-    if (const std::string after = "after." + file_name; golden.find(after))
+    if (const std::string after = "after." + golden_name(file_name); golden.find(after))
       moved = moved || compare(parameter.value(), golden.read<float>(after), 0, 0).max_abs > 0;
   });
   report.check(name + "/train.losses", [&] {
@@ -66,7 +66,7 @@ void check_training(Report& report, const std::string& name, const peft::Safeten
       Difference all;
       std::int64_t off = 0, count = 0;
       tuned.for_each_adapter_tensor("golden", [&](const std::string& file_name, const auto& parameter) {
-        const std::string wanted_name = "after." + file_name;
+        const std::string wanted_name = "after." + golden_name(file_name);
         if (!parameter.requires_grad()) return;
         if (!golden.find(wanted_name)) {
           if (!has_other_name(tuned, file_name, parameter, golden)) all.fail("no golden values for " + file_name);

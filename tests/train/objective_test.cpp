@@ -101,6 +101,21 @@ TEST_CASE("what all sequences begin with is computed once, for the same loss and
   }
 }
 
+TEST_CASE("a model that fills blanks shares no beginning, and its frozen layers are remembered with their blanks", "[train]") {
+  auto model = tiny_transformer<double>();
+  model.config.blank_tokens = BlankTokens{.start = 9, .gmask = 8, .mask = 7};
+  const auto rotary = std::make_shared<Rotary<double>>(rope_frequencies({.two_dimensional = true}, 2), 2, false);
+  for (auto& block : model.layers) block.self_attn.rotary = rotary;
+  const int none = ignore_index;
+  const Dataset data({{{1, 2, 3, 4, 5, 8, 9, 6}, {none, none, none, none, none, none, 9, 6}},
+                      {{1, 2, 3, 4, 5, 6, 8, 9, 2, 3}, {none, none, none, none, none, none, none, none, 2, 3}}});
+  const auto [sum, count] = by_hand(model, data);
+  const Batch batch = collate(data, all_of(data));
+  CHECK(lm_loss(model, batch).value()[0] == Approx(sum / count).epsilon(1e-12));
+  FrozenStates<double> frozen(1, data.size());
+  for (int i = 0; i < 2; i++) CHECK(lm_loss(model, batch, 0, {}, &frozen).value()[0] == Approx(sum / count).epsilon(1e-12));
+}
+
 TEST_CASE("the loss is the mean over labelled tokens, whoever they belong to", "[train]") {
   const auto model = tiny_transformer<double>();
   for (const std::size_t prompt : {1u, 0u, 3u}) {  // 0: the first label has nothing before it to predict it from

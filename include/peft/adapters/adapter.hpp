@@ -14,6 +14,7 @@
 #include "peft/core/random.hpp"
 #include "peft/freeze/policy.hpp"
 #include "peft/nn/adapter_slot.hpp"
+#include "peft/nn/front.hpp"
 
 namespace peft {
 
@@ -55,6 +56,7 @@ struct ModelInfo {
   std::string embedding;                // the path of the input embedding
   std::string head;                     // of the output head,
   bool head_is_tied = false;            // which shares its tensor with the embedding
+  PrefixConvention prefix;              // how it counts and makes what stands in front
   std::vector<LinearSite> linears;
 };
 

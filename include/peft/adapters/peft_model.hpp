@@ -169,6 +169,7 @@ class PeftModel {
       info.num_attention_heads = c.attention.num_attention_heads, info.num_key_value_heads = c.attention.num_key_value_heads;
       info.head_dim = c.attention.head_dim, info.num_encoder_layers = c.num_encoder_layers;
     }
+    if constexpr (requires { model_.config.prefix.moves_positions; }) info.prefix = model_.config.prefix;
     if constexpr (requires { model_.embed_tokens.path; }) info.embedding = model_.embed_tokens.path;
     if constexpr (requires { model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity(); })
       info.head = model_.lm_head.path, info.head_is_tied = model_.lm_head.weight.identity() == model_.embed_tokens.weight.identity();

@@ -6,6 +6,7 @@
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
 #include "peft/checkpoint/gguf_adapter.hpp"
+#include "peft/checkpoint/prefix_file.hpp"
 #include "peft/nn/transformer.hpp"
 
 namespace peft {
@@ -82,14 +83,17 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
 }
 
 /// Adds the adapter at `path` under `name`, exactly as it was saved, by this library or by PEFT: a directory, or a GGUF file with a LoRA (of a
-/// Transformer). Strict: an adapter that does not fit is refused with all reasons at once, and nothing is attached. Trains only if `trainable`.
+/// Transformer), or a directory with a prefix of ChatGLM's own (has_prefix_encoder). Strict: an adapter that does not fit is refused with all reasons at once,
+/// and nothing is attached. Trains only if `trainable`.
 template <class M>
 void load_adapter(PeftModel<M>& model, const std::string& name, const std::string& path, bool trainable = false) {
   using T = typename PeftModel<M>::T;
   AdapterTensors tensors;
   AdapterFileConfig file;
-  const bool is_gguf = detail::is_file(path);
-  if (!is_gguf) {
+  const bool is_gguf = detail::is_file(path), is_prefix = !is_gguf && has_prefix_encoder(path);
+  if (is_prefix) {
+    file.config = read_prefix_encoder(path, tensors);
+  } else if (!is_gguf) {
     file = read_adapter_config(path);
   } else if constexpr (requires(const TransformerConfig& c) { c.head.tied, model.model().config = c; }) {
     GgufAdapter adapter = read_gguf_adapter(path, model.model().config);
@@ -99,13 +103,13 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
   }
   add_adapter(model, name, file.config, 0, false);
   try {
-    if (!is_gguf) tensors = detail::read_adapter_tensors(path);
+    if (!is_gguf && !is_prefix) tensors = detail::read_adapter_tensors(path);
     std::visit(
         [&](const auto& c) {
           if constexpr (requires { from_file(c, tensors); }) from_file(c, tensors);
         },
         file.config);
-    if (const auto& shared = model.entry(name).shared) shared->from_file(tensors);
+    if (const auto& shared = model.entry(name).shared; shared && !is_prefix) shared->from_file(tensors);
     std::set<const void*> of_the_base;
     for_each_parameter(model.model(), [&](const std::string&, const auto& parameter) { of_the_base.insert(parameter.identity()); });
     std::vector<detail::WantedTensor> wanted;
@@ -115,7 +119,7 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
       wanted.push_back({file_name, parameter.shape()});
       parameters.push_back(parameter);
     });
-    detail::check_adapter_tensors(is_gguf ? path : path + "/adapter_model.safetensors", tensors, wanted);
+    detail::check_adapter_tensors(is_gguf || is_prefix ? path : path + "/adapter_model.safetensors", tensors, wanted);
     for (std::size_t i = 0; i < wanted.size(); i++) {
       const Tensor<float>& values = find_tensor(tensors, wanted[i].name)->values;
       const Parameter<T>& parameter = parameters[i];
@@ -148,6 +152,17 @@ void save_gguf_adapter(const PeftModel<M>& model, const std::string& name, const
   const auto* config = std::any_cast<LoraConfig>(&entry.config);
   if (!config) throw NotSupported("save_gguf_adapter", "\"" + name + "\" is of the method " + entry.peft_type + "; GGUF has a form for LORA alone");
   write_gguf_adapter(path, model.model().config, *config, detail::adapter_tensors(model, name));
+}
+
+/// Writes a prefix as ChatGLM's own files have it, with its projection: DIR/config.json, which says pre_seq_len and prefix_projection, and
+/// DIR/prefix_encoder.safetensors. Throws NotSupported for other methods and models, and for a projection of another width.
+template <class M>
+void save_prefix_encoder(const PeftModel<M>& model, const std::string& name, const std::string& directory) {
+  const auto& entry = model.entry(name);
+  const auto* config = std::any_cast<PrefixTuningConfig>(&entry.config);
+  if (!config)
+    throw NotSupported("save_prefix_encoder", "\"" + name + "\" is of the method " + entry.peft_type + "; ChatGLM has a form for PREFIX_TUNING alone");
+  write_prefix_encoder(directory, model.model().config, *config, detail::adapter_tensors(model, name));
 }
 
 }  // namespace peft

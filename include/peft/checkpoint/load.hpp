@@ -22,6 +22,7 @@ struct ModelTask {
   std::int64_t num_labels = 2;  // of seq_cls and token_cls
   std::optional<ProblemType> problem = {};
   std::uint64_t seed = 0;
+  bool without_prefix = false;  // the base of a file that has a prefix of its own (ChatGLM's pre_seq_len), which load_adapter takes from there
 };
 
 /// What a model file offers: its configuration in our terms, and tensors by their Hugging Face name ("model.norm.weight").

@@ -34,12 +34,17 @@ struct Architecture {
   Json (*to_json)(const TransformerConfig& config);
   TransformerConfig (*from_gguf)(const GgufFile& file);
   std::span<const TensorName> names;
+  const char* variant = "";       // tells apart those of one model_type; empty for the first of them
+  const char* own_key = nullptr;  // in config.json only this one of its model_type has it
 };
 
 /// All that are known, in the order of model_type.
 std::span<const Architecture> architectures();
-/// Throws NotSupported naming the value, and what is known.
+/// Throws NotSupported naming the value, and what is known. Of several architectures of one model_type, the first.
 const Architecture& architecture_of_model_type(std::string_view model_type);
+/// The one that a config.json is of, and that a model is of.
+const Architecture& architecture_of(const Json& config);
+const Architecture& architecture_of(const TransformerConfig& config);
 const Architecture& architecture_of_gguf(std::string_view name);
 /// What GGUF files of this architecture say in general.architecture: that of the architecture with the same names (a Mistral says "llama"). Throws
 /// NotSupported where there are no such files.

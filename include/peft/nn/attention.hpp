@@ -69,8 +69,9 @@ struct Attention {
     if (k_norm) k = (*k_norm)(k);
     if (rotary) {
       const RotaryTable<T> table = rotary->table(sequences.last_position() + 1);
-      q = rope(std::move(q), sequences.positions(), table);
-      k = rope(std::move(k), sequences.positions(), table);
+      const bool halves = table.head_dim < core.shape.head_dim;
+      q = turned(std::move(q), sequences, table, halves);
+      k = turned(std::move(k), sequences, table, halves);
     }
     typename AttentionCore<T>::Input in{std::move(q), std::move(k), std::move(v), {}, pass->relative_bias, pass->relative_zero};
     in.spans.reserve(sequences.size());
@@ -84,7 +85,10 @@ struct Attention {
         span.shared_begin = sequences[std::size_t(s.behind)].begin, span.shared_end = sequences[std::size_t(s.behind)].end;
       }
       if (!pass->past.empty())
-        if (const auto& past = pass->past[std::size_t(s.active)]) span.prefix_k = past->k[std::size_t(layer)], span.prefix_v = past->v[std::size_t(layer)];
+        if (const auto& past = pass->past[std::size_t(s.active)]) {
+          span.prefix_k = past->k[std::size_t(layer)], span.prefix_v = past->v[std::size_t(layer)];
+          if (span.context > 0) span.context += span.prefix_k.rows();
+        }
       if (!pass->caches.empty()) {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
@@ -140,6 +144,18 @@ struct Attention {
     for (std::int64_t i = 0; i < longest; i++)
       for (std::int64_t h = 0; h < core.shape.heads; h++) table(i, h) = T(alibi_slopes[std::size_t(h)] * double(i - longest + 1));
     return Variable<T>(std::move(table));
+  }
+  // By the rows' positions; of positions in two dimensions, the first half of each head by the one and the second by the other.
+  static Variable<T> turned(Variable<T> x, const Sequences& sequences, const RotaryTable<T>& table, bool halves) {
+    if (!halves) return rope(std::move(x), sequences.positions(), table);
+    if (!sequences.block_positions()) throw Error("attention", "positions in two dimensions, and no blank in the sequences: Transformer::with_blanks finds it");
+    const Shape shape = x.shape();
+    const std::int64_t of_a_row = x.cols() / table.head_dim;
+    const auto places = std::allocate_shared<Ids>(PoolAllocator<Ids>());
+    places->reserve(std::size_t(x.rows() * of_a_row));
+    for (std::int64_t n = 0; n < x.rows(); n++)
+      for (std::int64_t i = 0; i < of_a_row; i++) places->push_back((*(i % 2 ? sequences.block_positions() : sequences.positions()))[std::size_t(n)]);
+    return reshape(rope(reshape(std::move(x), Shape{shape[0] * of_a_row, table.head_dim}), places, table), shape);
   }
   struct Projections {
     Variable<T> q, k, v;

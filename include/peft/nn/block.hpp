@@ -36,8 +36,8 @@ struct ResidualJoin {
 };
 
 /// One layer:  h ← h + attention(norm h);  h ← h + mlp(norm h).  Where the norms stand is which of them are there: in front of each sublayer
-/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT). parallel: both sublayers read the same h (GPT-NeoX). The decoder of
-/// an encoder-decoder has between the two  h ← h + cross_attention(norm h, source).
+/// (most decoders), in front and behind it (GLM-4), or behind the join (BERT). parallel: both sublayers read the same h (GPT-NeoX). normed_residual α:
+/// what goes on is  α norm h + f(norm h)  (ChatGLM-6B). The decoder of an encoder-decoder has between the two  h ← h + cross_attention(norm h, source).
 template <Scalar T>
 struct Block {
   std::optional<Norm<T>> input_layernorm;
@@ -52,8 +52,15 @@ struct Block {
   std::optional<Norm<T>> post_mlp_layernorm;
   ResidualJoin<T> mlp_join;
   bool parallel = false;
+  T normed_residual = 0;  // 0: the residual is h itself
 
   Variable<T> operator()(Variable<T> h) const {
+    if (normed_residual != 0) {
+      Variable<T> x = (*input_layernorm)(h), y = self_attn(x);
+      x = (*post_attention_layernorm)(attention_join(scale(x, normed_residual), std::move(y)));
+      y = mlp(x);
+      return mlp_join(scale(x, normed_residual), std::move(y));
+    }
     Variable<T> y = self_attn(input_layernorm ? (*input_layernorm)(h) : h);
     if (post_self_attn_layernorm) y = (*post_self_attn_layernorm)(y);
     if (parallel) {

@@ -8,6 +8,7 @@
 #include "peft/core/error.hpp"
 #include "peft/core/float16.hpp"
 #include "peft/core/tensor.hpp"
+#include "peft/nn/blank.hpp"
 
 namespace peft {
 
@@ -33,7 +34,7 @@ class KvCache {
   static KvCache continuing(std::shared_ptr<const KvCache> from, std::int64_t capacity) {
     if (from->base_ || from->dtype_ != dtype_of<T>) throw Error("KvCache", "only a cache of full precision that continues no other one can be continued");
     KvCache cache(from->layers(), from->width_, std::max<std::int64_t>(capacity, 1));
-    cache.made_by = from->made_by, cache.source = from->source;
+    cache.made_by = from->made_by, cache.source = from->source, cache.blank = from->blank;
     cache.front_ = from->front_, cache.rows_ = cache.base_rows_ = from->rows_;
     cache.base_ = std::move(from);
     return cache;
@@ -74,23 +75,27 @@ class KvCache {
       put(to.k, k), put(to.v, v);
   }
   void advance(std::int64_t rows) { rows_ += rows; }
-  /// Forgets what lies behind the first n tokens; virtual tokens in front of them stay.
+  /// Forgets what lies behind the first n tokens; virtual tokens in front of them stay. Of the context of a blank and what fills it all goes where n ends
+  /// within the context: each of its rows has seen the whole.
   void truncate(std::int64_t n) {
+    if (blank && front_ + n <= blank.span_begin) return restart(0);
     rows_ = std::min(front_ + n, rows_), base_rows_ = std::min(base_rows_, rows_);
     if (base_rows_ == 0) base_.reset();
   }
   /// Forgets everything; the first `front` rows to come will be virtual tokens.
-  void restart(std::int64_t front) { rows_ = base_rows_ = 0, front_ = front, base_.reset(); }
+  void restart(std::int64_t front) { rows_ = base_rows_ = 0, front_ = front, base_.reset(), blank = {}; }
   /// Makes this cache hold what `from` holds, of the same shape and dtype, given that their first `common` tokens are equal already.
   void copy_from(const KvCache& from, std::int64_t common = 0) {
     if (from.dtype_ != dtype_ || from.width_ != width_ || from.layers_.size() != layers_.size())
       throw ShapeError("KvCache", "a copy of a cache of another shape or dtype");
-    if (made_by != from.made_by || front_ != from.front_ || base_ != from.base_ || base_rows_ != from.base_rows_) {
+    if (made_by != from.made_by || front_ != from.front_ || base_ != from.base_ || base_rows_ != from.base_rows_ || blank != from.blank ||
+        (blank && front_ + common <= blank.span_begin)) {
       restart(from.front_);
       base_ = from.base_, rows_ = base_rows_ = from.base_rows_;
     }
     made_by = from.made_by, source = from.source;
     truncate(std::max(common, from.base_rows_ - from.front_));
+    blank = from.blank;
     if (from.rows_ <= rows_) return;
     reserve(from.own_rows());
     const auto rest = [&](auto& to, const auto& there) {
@@ -113,6 +118,8 @@ class KvCache {
   std::vector<int> made_by;
   /// What cross-attention reads: keys and values of the source, for every layer (Transformer::remember_source). Null without an encoder.
   std::shared_ptr<const KvCache> source;
+  /// Where the sequence has a blank; found in its first forward.
+  Blank blank;
 
  private:
   struct Layer {

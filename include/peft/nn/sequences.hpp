@@ -7,6 +7,7 @@
 
 #include "peft/autograd/functions/embedding.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
+#include "peft/nn/blank.hpp"
 
 namespace peft {
 
@@ -15,7 +16,8 @@ struct Sequence {
   std::int64_t begin = 0, end = 0;  // rows of the batch
   std::int64_t first_position = 0;  // of its first row: after a cache or a prefix, or behind counted padding
   std::uint64_t id = 0;             // names the sequence wherever it is packed: dropout draws by it
-  std::int64_t context = 0;         // keys that every query sees (bidirectional context)
+  std::int64_t context = 0;         // keys of its own that every query sees (bidirectional context), from the first
+  Blank blank = {};                 // positions in two dimensions
   int active = 0;                   // which of the Pass's active lists is its own
   int task = 0;
   int behind = -1;  // an earlier sequence of the batch whose rows stand ahead of this one's: a beginning that several share
@@ -38,12 +40,14 @@ class Sequences {
   /// Position of each row; for rotary and learned positions.
   const std::shared_ptr<const Ids>& positions() const { return positions_; }
   std::int64_t last_position() const { return last_position_; }
+  /// Position of each row within the blank that it fills, 0 in front of it; null where no sequence has a blank.
+  const std::shared_ptr<const Ids>& block_positions() const { return block_positions_; }
   /// A name of each row that does not depend on packing; for dropout.
   const std::shared_ptr<const RowKeys>& row_keys() const { return row_keys_; }
 
  private:
   std::vector<Sequence, PoolAllocator<Sequence>> all_;
-  std::shared_ptr<const Ids> positions_;
+  std::shared_ptr<const Ids> positions_, block_positions_;
   std::shared_ptr<const RowKeys> row_keys_;
   std::int64_t last_position_ = -1;
 };

@@ -11,6 +11,7 @@
 #include "peft/nn/front.hpp"
 #include "peft/nn/head.hpp"
 #include "peft/nn/relative_positions.hpp"
+#include "peft/nn/with_blanks.hpp"
 
 namespace peft {
 
@@ -23,6 +24,8 @@ struct RopeConfig {
   std::int64_t original_max_position_embeddings = 0;
   std::vector<double> divisors = {};  // one a pair: what a file gives as factors that divide the frequencies
   bool interleaved = false;
+  bool two_dimensional = false;                                // the first half of a head turns by position, the second by position within the blank
+  bool half_frequencies = false;                               // frequencies are rounded to F16
   double partial_rotary_factor = 1;                            // of a head turns this part, from its first element on
   double beta_fast = 32, beta_slow = 1, attention_factor = 0;  // YaRN; attention_factor 0: 0.1 log(factor) + 1
   bool truncate = true;                                        // YaRN: its bounds are whole numbers
@@ -68,7 +71,9 @@ struct AttentionConfig {
   std::int64_t relative_buckets = 0, relative_max_distance = 128;  // T5's relative positions; 0: there are none
 
   std::int64_t window(std::int64_t layer) const { return sliding_layers.empty() || sliding_layers[std::size_t(layer)] ? sliding_window : 0; }
-  std::int64_t rotary_dim() const { return rope ? std::int64_t(double(head_dim) * rope->partial_rotary_factor) : 0; }
+  // What turns by one position, and how much of it.
+  std::int64_t turned_dim() const { return rope && rope->two_dimensional ? head_dim / 2 : head_dim; }
+  std::int64_t rotary_dim() const { return rope ? std::int64_t(double(turned_dim()) * rope->partial_rotary_factor) : 0; }
 };
 struct MlpConfig {
   MlpKind kind = MlpKind::gated;
@@ -101,6 +106,7 @@ struct HeadConfig {
 /// A transformer in numbers: what models/ states for each architecture.
 struct TransformerConfig {
   std::string model_type;  // as config.json calls it
+  std::string variant;     // which of the architectures of that model_type; empty for all but ChatGLM-6B
   std::string name;        // for people
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, max_position_embeddings = 0;
   std::int64_t num_encoder_layers = 0;  // of an encoder-decoder, whose decoder has num_hidden_layers; 0: there is no encoder
@@ -108,9 +114,12 @@ struct TransformerConfig {
   NormConfig norm;
   NormPlacement norm_placement = NormPlacement::in_front;
   bool parallel_residual = false;  // h + attention(norm h) + mlp(norm′ h)
+  double normed_residual = 0;      // α ≠ 0: the residual is α norm h instead of h
   AttentionConfig attention;
   MlpConfig mlp;
   HeadConfig head;
+  PrefixConvention prefix;
+  std::optional<BlankTokens> blank_tokens;  // of a model that fills blanks: it reads the layout of a sequence off its ids
   std::int64_t pad_token_id = -1, decoder_start_token_id = -1;
   std::vector<std::int32_t> bos_token_ids, eos_token_ids;
 
@@ -172,7 +181,7 @@ struct Transformer {
 
   /// ids (N), packed as the current Pass says → hidden states (N, hidden) behind the last norm. token_types (N): 0 everywhere if none are given.
   Variable<T> hidden_states(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
-    return hidden_states_from(0, entering(0, ids, token_types));
+    return under_blanks(ids, [&] { return hidden_states_from(0, entering(0, ids, token_types)); });
   }
   /// The same in two parts: what enters block `layer` (N, hidden), and what becomes of it from there on.
   Variable<T> entering(std::int64_t layer, std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types = {}) const {
@@ -180,13 +189,19 @@ struct Transformer {
     if (!pass || !pass->sequences) throw Error("transformer", "no Pass: a forward begins with PassScope, which says where sequences begin and end");
     if (pass->sequences->rows() != std::int64_t(ids.size()))
       throw ShapeError("transformer", std::to_string(ids.size()) + " ids for sequences of " + std::to_string(pass->sequences->rows()) + " rows");
-    return through(layers, relative_positions, 0, layer, embeddings(ids, token_types));
+    return under_blanks(ids, [&] { return through(layers, relative_positions, 0, layer, embeddings(ids, token_types)); });
   }
   Variable<T> hidden_states_from(std::int64_t layer, Variable<T> entering) const {
     Variable<T> h = through(layers, relative_positions, layer, std::int64_t(layers.size()), std::move(entering));
     const Pass<T>* pass = Pass<T>::current();
     for (std::size_t i = 0; i < pass->caches.size(); i++) pass->caches[i]->advance((*pass->sequences)[i].length());
     return norm ? (*norm)(h) : h;
+  }
+
+  /// The sequences of a pass with the blanks that their ids have (with_blanks); the same sequences for a model that fills none. `hidden_states` and `entering`
+  /// do it by themselves; who calls hidden_states_from alone puts these into the pass.
+  std::shared_ptr<const Sequences> with_blanks(const Pass<T>& pass, std::span<const std::int32_t> ids) const {
+    return config.blank_tokens && pass.sequences ? peft::with_blanks(pass, ids, *config.blank_tokens) : pass.sequences;
   }
 
   /// hidden (N, hidden) → logits (N, vocab); of a head that reads one row of each sequence: (sequences, labels).
@@ -244,6 +259,16 @@ struct Transformer {
   }
 
  private:
+  // f under the current pass, whose sequences have their blanks then.
+  template <class F>
+  Variable<T> under_blanks(std::span<const std::int32_t> ids, F f) const {
+    const Pass<T>* pass = Pass<T>::current();
+    if (!config.blank_tokens || !pass) return f();
+    Pass<T> blanked = *pass;
+    blanked.sequences = with_blanks(*pass, ids);
+    const PassScope<T> scope(blanked);
+    return f();
+  }
   Variable<T> through(const std::vector<Block<T>>& blocks, const std::optional<RelativePositions<T>>& relative, std::int64_t begin, std::int64_t end,
                       Variable<T> h) const {
     const Pass<T>* pass = Pass<T>::current();

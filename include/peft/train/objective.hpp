@@ -106,13 +106,15 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
                                    (encodes ? "\", an encoder-decoder, with examples that have no source; load them as pairs (DatasetOptions::pairs)"
                                             : "\", which has no encoder, with pairs; load them as sequences"));
   // What is shared must not depend on what follows it.
+  const bool may_share = transformer.config.attention.causal && !transformer.config.blank_tokens;
   BatchRows rows = encodes ? rows_of_pairs(batch, std::int32_t(transformer.config.decoder_start_token_id))
-                           : rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && transformer.config.attention.causal);
+                           : rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && may_share);
   if (!pass.fronts.empty()) {
     FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
     rows.sequences = std::move(fronted.sequences), rows.input_ids = std::move(fronted.ids), rows.targets = std::move(fronted.targets);
   }
   pass.sequences = rows.sequences;
+  pass.sequences = transformer.with_blanks(pass, rows.input_ids);
   if (encodes) transformer.encode(pass, rows.sources, rows.source_ids);
   const PassScope<T> scope(pass);
   Variable<T> hidden = frozen ? transformer.hidden_states_from(frozen->layer(), Variable<T>(detail::frozen_rows(model, batch, *frozen)))

@@ -12,7 +12,8 @@ namespace peft {
 ///     E (V, 2 L d) ── or ── E (V, d) ── Linear ── tanh ── Linear ── P (V, 2 L d)
 ///     layer l:  keys P[:, 2l d …], values P[:, (2l+1) d …]  ahead of the sequence's own; d = key/value heads · head_dim
 ///
-/// No rotary position is given to them; the first token stands at position V. A file has P alone: what is loaded trains without the projection.
+/// No rotary position is given to them; the first token stands at position V, in ChatGLM at position 0. A projection of ChatGLM2 and 3 begins with
+/// E (V, 2 L d). A file of PEFT's has P alone: what is loaded trains without the projection.
 ///
 /// Of an encoder-decoder the decoder's self-attention has the prefix. PEFT writes P's pairs twice, one behind the other, for self- and cross-attention, and
 /// gives the latter up: decoder layer l reads pair 2l mod L. With an even L every other pair is read twice and the rest never.
@@ -21,6 +22,7 @@ struct PrefixEncoder {
   static constexpr const char *file_prefix = "", *site_prefix = detail::prompt_site_prefix;
   std::int64_t num_layers = 0, width = 0;  // L, d
   std::vector<std::int64_t> pairs;         // which of P's pairs each layer reads
+  bool moves_positions = true;
   Parameter<T> embedding;
   detail::EncoderLayer<T> inner, outer;  // of the projection; absent without one
   Parameter<T> table;                    // P itself, out of a file
@@ -43,7 +45,7 @@ struct PrefixEncoder {
       past->k.push_back(columns(P, 2 * pair * width, (2 * pair + 1) * width));
       past->v.push_back(columns(P, (2 * pair + 1) * width, (2 * pair + 2) * width));
     }
-    pass.past[list] = std::move(past), pass.fronts[list].past = P.rows();
+    pass.past[list] = std::move(past), pass.fronts[list].past = P.rows(), pass.fronts[list].positions = moves_positions ? P.rows() : 0;
   }
   void to_file(AdapterTensors& tensors) const {
     const NoGrad guard;
@@ -73,17 +75,18 @@ inline void complete(PrefixTuningConfig& config, const ModelInfo& info) {
   if (info.num_encoder_layers > 0 && config.num_transformer_submodules != 2)
     throw NotSupported(PrefixTuningConfig::peft_type,
                        "num_transformer_submodules is 1 for a model of type \"" + info.model_type + "\", an encoder-decoder; only 2 is supported");
-  if (config.encoder_hidden_size == 0) config.encoder_hidden_size = config.token_dim;
+  if (config.encoder_hidden_size == 0) config.encoder_hidden_size = info.prefix.wide_projection ? info.hidden_size : config.token_dim;
 }
 template <Scalar T>
 PrefixEncoder<T> shared_part(const PrefixTuningConfig& config, const ModelInfo& info, Random random) {
   const std::int64_t V = config.num_virtual_tokens, d = config.token_dim, all = 2 * config.num_layers * d;
+  const std::int64_t embedded = config.prefix_projection && !info.prefix.wide_projection ? d : all;
   PrefixEncoder<T> encoder;
-  encoder.num_layers = config.num_layers, encoder.width = d;
+  encoder.num_layers = config.num_layers, encoder.width = d, encoder.moves_positions = info.prefix.moves_positions;
   for (std::int64_t l = 0; l < info.num_layers; l++) encoder.pairs.push_back(config.num_transformer_submodules * l % config.num_layers);
-  encoder.embedding = drawn_normal<T>({V, config.prefix_projection ? d : all}, 0, 1, random);
+  encoder.embedding = drawn_normal<T>({V, embedded}, 0, 1, random);
   if (config.prefix_projection) {
-    encoder.inner = {d, config.encoder_hidden_size, random};
+    encoder.inner = {embedded, config.encoder_hidden_size, random};
     encoder.outer = {config.encoder_hidden_size, all, random};
   }
   if (config.init_weights)  // "zero"

@@ -82,7 +82,7 @@ PEFT_INLINE GgufAdapter read_gguf_adapter(const std::string& path, const Transfo
   if (const std::string type = text("general.type"); type != "adapter")
     fail("general.type is \"" + type + "\"; an adapter is wanted" + (type == "adapter" || file.tensors().empty() ? "" : ", and this looks like a model"));
   if (const std::string type = text("adapter.type"); type != "lora") fail("adapter.type is \"" + type + "\"; \"lora\" is supported");
-  const Architecture& architecture = architecture_of_model_type(base.model_type);
+  const Architecture& architecture = architecture_of(base);
   if (const std::string found = text("general.architecture"), wanted = gguf_architecture(architecture); found != wanted)
     fail("the adapter is for the architecture \"" + found + "\", this base is \"" + wanted + "\"");
   if (file.find("adapter.alora.invocation_tokens"))
@@ -158,7 +158,7 @@ PEFT_INLINE GgufAdapter read_gguf_adapter(const std::string& path, const Transfo
 }
 
 PEFT_INLINE void write_gguf_adapter(const std::string& path, const TransformerConfig& base, const LoraConfig& config, const AdapterTensors& tensors) {
-  const Architecture& architecture = architecture_of_model_type(base.model_type);
+  const Architecture& architecture = architecture_of(base);
   const auto refuse = [](const std::string& what) { throw NotSupported("save_gguf_adapter", what + " has no form in GGUF; merge the adapter instead"); };
   if (const auto init = config.init_lora_weights.kind(); init == InitLoraWeights::pissa || init == InitLoraWeights::olora)
     refuse("init_lora_weights \"" + config.init_lora_weights.toggle().name + "\", a LoRA on a changed base,");

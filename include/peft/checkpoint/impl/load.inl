@@ -67,10 +67,9 @@ PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory, c
   ModelFile file;
   file.path = directory.string();
   in_file(config_path, [&] {
-    const Json* type = json.get("model_type");
-    if (!type) throw ConfigError("config", "model_type is missing");
-    file.architecture = &architecture_of_model_type(type->string());
+    file.architecture = &architecture_of(json);
     if (task.task) set_task(json, task);
+    if (task.without_prefix && json.get("pre_seq_len")) json.set("pre_seq_len", Json());
     file.config = file.architecture->from_json(json);
     validate(file.config);
     if (task.task) file.fresh_head = task.seed, file.initializer_range = ConfigFields(json).number("initializer_range", 0.02);
@@ -238,7 +237,7 @@ Transformer<T> build_model(const ModelFile& file) {
   const AttentionConfig& a = c.attention;
   const std::int64_t q = a.num_attention_heads * a.head_dim, kv = a.num_key_value_heads * a.head_dim, inner = c.mlp.intermediate_size;
   const std::shared_ptr<Rotary<T>> rotary =
-      a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.rotary_dim()), a.head_dim, a.rope->interleaved, rope_magnitude(*a.rope)) : nullptr;
+      a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.rotary_dim()), a.turned_dim(), a.rope->interleaved, rope_magnitude(*a.rope)) : nullptr;
   // Where a plain and a gated MLP of one architecture have different names, those of the plain one are apart.
   const bool plain_apart = c.mlp.kind == MlpKind::plain && std::ranges::any_of(file.architecture->names, [](const TensorName& n) {
                              return std::string_view(n.ours).ends_with(".mlp.plain_up_proj");
@@ -267,6 +266,7 @@ Transformer<T> build_model(const ModelFile& file) {
       attention.k_norm = norm(stack + ".{}.self_attn.k_norm", l, a.head_dim, c.norm);
     }
     attention.rotary = rotary, attention.layer = l, attention.qkv_by_head = a.qkv_by_head, block.parallel = c.parallel_residual;
+    block.normed_residual = T(c.normed_residual);
     if (a.alibi) attention.alibi_slopes = alibi_slopes(a.num_attention_heads);
     attention.core.shape = {
         a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), causal, a.window(l)};

@@ -22,7 +22,7 @@ void save_model(const Transformer<T>& model, const std::string& directory, DType
   const TransformerConfig& c = model.config;
   const char* torch_name = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : dtype == DType::bf16 ? "bfloat16" : nullptr;
   if (!torch_name) throw ConfigError("save_model", "dtype " + std::string(name(dtype)) + "; a Hugging Face directory is written as F32, F16 or BF16");
-  const Architecture& architecture = architecture_of_model_type(c.model_type);
+  const Architecture& architecture = architecture_of(c);
   Json config = architecture.to_json(c);
   config.set("dtype", Json(torch_name)), config.set("torch_dtype", Json(torch_name));
 

@@ -70,7 +70,7 @@ void save_gguf_model(const Transformer<T>& model, const std::string& path, DType
   if (file_type == detail::gguf_file_types.end())
     throw ConfigError("save_gguf_model", "dtype " + std::string(name(dtype)) + "; allowed are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
   const TransformerConfig& c = model.config;
-  const Architecture& architecture = architecture_of_model_type(c.model_type);
+  const Architecture& architecture = architecture_of(c);
   GgufFileWriter writer;
   set_gguf_metadata(writer, c);
   writer.u32("general.file_type", file_type->number), writer.u32("general.quantization_version", 2);

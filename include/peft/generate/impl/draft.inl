@@ -42,8 +42,9 @@ void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
       if (model_.has_encoder()) found->second.cache.source = model_.read_sources(std::span(&source, 1))[0];
     }
     Past& past = found->second;
-    const std::int64_t kept = std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1);
-    past.cache.truncate(kept), past.ids.resize(std::size_t(kept));
+    past.cache.truncate(std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1));
+    const std::int64_t kept = past.cache.length();
+    past.ids.resize(std::size_t(kept));
     guesses.push_back({&r, &past, ids, {ids.begin() + kept, ids.end()}, r.state});
   }
   std::vector<typename LanguageModel<T>::Continuation> steps;

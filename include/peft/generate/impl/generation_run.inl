@@ -161,6 +161,7 @@ class GenerationRun {
 
   // Where several prompts begin alike, that beginning runs once.
   void read_what_is_common() {
+    if (model_.config().blank_tokens) return;  // nothing of a context is the same behind another beginning of it
     constexpr std::int64_t worth_it = 16;
     if (model_.has_encoder()) return;
     std::vector<int> lists;

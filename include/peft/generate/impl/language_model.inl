@@ -14,7 +14,7 @@ std::int64_t LanguageModel<T>::context_length() const {
   constexpr std::int64_t unlimited = std::numeric_limits<std::int64_t>::max() / 2;  // sums of it and a length are numbers still
   if (config().attention.relative_buckets > 0) return unlimited;
   std::int64_t front = 0;
-  for (const Front& f : pass_.fronts) front = std::max(front, f.past + f.tokens);
+  for (const Front& f : pass_.fronts) front = std::max(front, f.positions + f.tokens);
   return config().max_position_embeddings > 0 ? config().max_position_embeddings - front : unlimited;
 }
 
@@ -108,7 +108,7 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
       for (std::int64_t i = 0; i < front.tokens; i++) ids_.push_back(front.first_id + std::int32_t(i));
     }
     s.end = std::int64_t(ids_.size() + c.ids.size());
-    s.first_position = front.past + c.cache->rows(), s.active = c.active, s.id = sequences.size();
+    s.first_position = front.positions + c.cache->rows(), s.active = c.active, s.id = sequences.size();
     sequences.push_back(s);
     pass_.caches.push_back(c.cache);
     ids_.insert(ids_.end(), c.ids.begin(), c.ids.end());
@@ -158,7 +158,8 @@ Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::
 
 template <Scalar T>
 Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tensor<T>* all) {
-  constexpr std::size_t most = 512;  // rows of one forward
+  constexpr std::size_t most = 512;                      // rows of one forward
+  const bool whole = config().blank_tokens.has_value();  // each row of a context sees all of it
   const std::int64_t hidden_size = config().hidden_size;
   Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
   if (all) {
@@ -184,12 +185,12 @@ Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tenso
   for (std::size_t p = 0; p < prompts.size(); p++) {
     Continuation rest = prompts[p];
     do {
-      const std::size_t n = std::min(rest.ids.size(), most - rows);
+      const std::size_t n = whole ? rest.ids.size() : std::min(rest.ids.size(), most - rows);
       piece.push_back(rest);
       piece.back().ids = rest.ids.first(n);
       rest.ids = rest.ids.subspan(n), rows += n;
       ends.push_back(rest.ids.empty() ? std::int64_t(p) : -1);
-      if (rows == most) run();
+      if (rows >= most) run();
     } while (!rest.ids.empty());
   }
   if (!piece.empty()) run();

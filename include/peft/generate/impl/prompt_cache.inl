@@ -26,6 +26,7 @@ template <Scalar T>
 void save_prompt_cache(const std::string& path, const PromptCache<T>& prompt) {
   const KvCache<T>& cache = prompt.cache;
   const std::int64_t rows = cache.rows();
+  if (cache.blank) throw NotSupported("save_prompt_cache", "a prompt of a model that fills blanks is not supported");
   if (cache.base()) throw Error("save_prompt_cache", "a cache that continues another one; save the whole: remember_prompt makes it");
   if (cache.length() != std::int64_t(prompt.ids.size()))
     throw ShapeError("save_prompt_cache", fmt::format("{} ids and a cache of {} tokens", prompt.ids.size(), cache.length()));

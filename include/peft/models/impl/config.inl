@@ -3,6 +3,7 @@
 
 #include <array>
 
+#include "peft/io/json.hpp"
 #include "peft/models/bert.hpp"
 #include "peft/models/bloom.hpp"
 #include "peft/models/chatglm.hpp"
@@ -24,6 +25,7 @@ namespace peft {
 const Architecture& bert_architecture();
 const Architecture& bloom_architecture();
 const Architecture& chatglm_architecture();
+const Architecture& chatglm_6b_architecture();
 const Architecture& distilbert_architecture();
 const Architecture& gemma_architecture();
 const Architecture& glm_architecture();
@@ -42,11 +44,11 @@ const Architecture& t5_architecture();
 const Architecture& xlm_roberta_architecture();
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 19> all = {bert_architecture(),     bloom_architecture(), chatglm_architecture(),    distilbert_architecture(),
-                                                   gemma_architecture(),    glm_architecture(),   glm4_architecture(),       gpt2_architecture(),
-                                                   gpt_neox_architecture(), llama_architecture(), mistral_architecture(),    mt5_architecture(),
-                                                   opt_architecture(),      phi3_architecture(),  qwen2_architecture(),      qwen3_architecture(),
-                                                   roberta_architecture(),  t5_architecture(),    xlm_roberta_architecture()};
+  static const std::array<Architecture, 20> all = {bert_architecture(),       bloom_architecture(),    chatglm_architecture(), chatglm_6b_architecture(),
+                                                   distilbert_architecture(), gemma_architecture(),    glm_architecture(),     glm4_architecture(),
+                                                   gpt2_architecture(),       gpt_neox_architecture(), llama_architecture(),   mistral_architecture(),
+                                                   mt5_architecture(),        opt_architecture(),      phi3_architecture(),    qwen2_architecture(),
+                                                   qwen3_architecture(),      roberta_architecture(),  t5_architecture(),      xlm_roberta_architecture()};
   return all;
 }
 
@@ -54,7 +56,7 @@ namespace detail {
 PEFT_INLINE std::vector<std::string> architecture_names(bool gguf) {
   std::vector<std::string> names;
   for (const Architecture& a : architectures())
-    if (!gguf || a.gguf) names.emplace_back(gguf ? a.gguf : a.model_type);
+    if (gguf ? a.gguf != nullptr : *a.variant == 0) names.emplace_back(gguf ? a.gguf : a.model_type);
   return names;
 }
 }  // namespace detail
@@ -64,6 +66,20 @@ PEFT_INLINE const Architecture& architecture_of_model_type(std::string_view mode
     if (model_type == a.model_type) return a;
   throw NotSupported("load_model", "model_type \"" + std::string(model_type) + "\" is not supported" +
                                        did_you_mean(model_type, detail::architecture_names(false), "supported are"));
+}
+
+PEFT_INLINE const Architecture& architecture_of(const Json& config) {
+  const Json* type = config.get("model_type");
+  if (!type) throw ConfigError("config", "model_type is missing");
+  const Architecture& first = architecture_of_model_type(type->string());
+  for (const Architecture& a : architectures())
+    if (type->string() == a.model_type && a.own_key && config.get(a.own_key)) return a;
+  return first;
+}
+PEFT_INLINE const Architecture& architecture_of(const TransformerConfig& config) {
+  for (const Architecture& a : architectures())
+    if (config.model_type == a.model_type && config.variant == a.variant) return a;
+  return architecture_of_model_type(config.model_type);
 }
 
 PEFT_INLINE const Architecture& architecture_of_gguf(std::string_view name) {
@@ -109,6 +125,13 @@ PEFT_INLINE void validate(const TransformerConfig& c) {
                                     ? "head_dim " + std::to_string(a.head_dim) + " is odd; rotary positions turn pairs"
                                     : "partial_rotary_factor " + std::to_string(a.rope->partial_rotary_factor) + " of heads of " + std::to_string(a.head_dim) +
                                           " is no even number; rotary positions turn pairs");
+  if (a.rope && a.rope->two_dimensional && a.head_dim % 4)
+    throw ConfigError("config", "head_dim " + std::to_string(a.head_dim) + " is no multiple of 4; positions in two dimensions turn pairs of its halves");
+  if (const auto& blank = c.blank_tokens) {
+    within("bos_token_id", blank->start, 0, c.vocab_size - 1);
+    within("gmask_token_id", blank->gmask, 0, c.vocab_size - 1);
+    within("mask_token_id", blank->mask, 0, c.vocab_size - 1);
+  }
   within("sliding_window", a.sliding_window, 0, std::int64_t{1} << 40);
   if (!a.sliding_layers.empty() && std::int64_t(a.sliding_layers.size()) != c.num_hidden_layers)
     throw ConfigError("config",

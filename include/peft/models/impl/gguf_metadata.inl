@@ -58,7 +58,7 @@ PEFT_INLINE std::vector<float> gguf_rope_divisors(const TransformerConfig& c) {
 }
 
 PEFT_INLINE void set_gguf_metadata(GgufFileWriter& w, const TransformerConfig& c) {
-  const detail::GgufLimits limits(gguf_architecture(architecture_of_model_type(c.model_type)));
+  const detail::GgufLimits limits(gguf_architecture(architecture_of(c)));
   const std::string& name = limits.architecture();
   const std::string a = name + ".";
   limits.must(c.head.task == TaskType::causal_lm, std::string("the task ") + peft::name(c.head.task));

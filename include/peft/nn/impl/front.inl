@@ -27,7 +27,9 @@ PEFT_INLINE FrontedRows with_fronts(std::span<const Front> fronts, const Sequenc
       rows.ids.push_back(ids[std::size_t(row)]);
       if (!targets.empty()) rows.targets.push_back(targets[std::size_t(row)]);
     }
-    s.begin = begin, s.end = std::int64_t(rows.ids.size()), s.first_position += front.past;
+    s.begin = begin, s.end = std::int64_t(rows.ids.size()), s.first_position += front.positions;
+    if (s.context > 0) s.context += front.tokens;
+    if (s.blank) s.blank.position += front.tokens + front.positions, s.blank.span_begin += front.tokens + front.positions;
     all.push_back(s);
   }
   rows.sequences = std::allocate_shared<Sequences>(PoolAllocator<Sequences>(), std::move(all));

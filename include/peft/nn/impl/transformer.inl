@@ -5,6 +5,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "peft/core/float16.hpp"
 #include "peft/nn/transformer.hpp"
 
 namespace peft {
@@ -48,6 +49,7 @@ PEFT_INLINE std::vector<double> rope_frequencies(const RopeConfig& config, std::
       f = f / config.factor * stretched + f * (1 - stretched);
     }
     if (!config.divisors.empty()) f /= config.divisors[std::size_t(i)];
+    if (config.half_frequencies) f = to_float(to_float16(float(f)));
     frequencies.push_back(f);
   }
   return frequencies;
