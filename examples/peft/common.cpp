@@ -75,7 +75,8 @@ std::string model_name(const std::string& path) {
 std::string describe(const Opened& opened) {
   const auto& c = opened.base.config;
   const int threads = peft::num_threads();
-  return fmt::format("{}   {}, {} layers, {:.1f}M parameters, {} ({}, mapped)   {} thread{}, {}", bold(model_name(opened.file.path)), c.model_type,
+  const std::string encoder = c.num_encoder_layers > 0 ? fmt::format("{} + ", c.num_encoder_layers) : "";
+  return fmt::format("{}   {}, {}{} layers, {:.1f}M parameters, {} ({}, mapped)   {} thread{}, {}", bold(model_name(opened.file.path)), c.model_type, encoder,
                      c.num_hidden_layers, double(peft::count_parameters(const_cast<peft::Transformer<float>&>(opened.base)).total) / 1e6, opened.file.storage,
                      bytes_text(opened.file.bytes), threads, threads == 1 ? "" : "s", peft::name(peft::isa()));
 }
@@ -85,9 +86,11 @@ std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int
   const std::int64_t hidden = c.hidden_size, inner = c.mlp.intermediate_size, heads = c.attention.num_attention_heads;
   const std::int64_t q = heads * c.attention.head_dim, kv = c.attention.num_key_value_heads * c.attention.head_dim;
   // Kept of a token in a layer: the residual stream twice, q and the context, k, v, gate and up. Norms and activations are made again.
-  const std::int64_t layer = 2 * hidden + 2 * q + 2 * kv + heads + 2 * inner;
+  // With an encoder, a token is of one side; one of the decoder has cross-attention besides.
+  const std::int64_t layers = std::max(c.num_hidden_layers, c.num_encoder_layers), across = c.num_encoder_layers > 0 ? hidden + 2 * q + 2 * kv : 0;
+  const std::int64_t layer = 2 * hidden + 2 * q + 2 * kv + heads + 2 * inner + across;
   // Checkpointing keeps each layer's input, and all of the one layer whose backward runs.
-  const std::int64_t kept = checkpointing ? layer + hidden * c.num_hidden_layers : layer * c.num_hidden_layers;
+  const std::int64_t kept = checkpointing ? layer + hidden * layers : layer * layers;
   // Measured: gradients and scratch of a layer, a tenth of blocks that lie unused between others, and the program with its tokenizer.
   constexpr std::int64_t program = std::int64_t{20} << 20;
   return opened.file.bytes + program + 4 * tokens * (kept + kept / 10 + layer) + 16 * trainable;

@@ -33,7 +33,7 @@ struct Question {
   bool right = false;
 };
 
-// A row's question is all that stands ahead of its last answer; what is wanted is its "fact", or else that answer.
+// A row's question is all that stands ahead of its last answer, or the source of a pair; what is wanted is its "fact", or else that answer.
 std::vector<Question> questions_of(const std::string& path, const peft::Dataset& data, const peft::Tokenizer& tokenizer) {
   const std::vector<peft::Json> rows = read_rows(path);
   if (rows.size() != data.size())
@@ -47,10 +47,13 @@ std::vector<Question> questions_of(const std::string& path, const peft::Dataset&
     std::size_t begin = end;
     while (begin > 0 && example.labels[begin - 1] != peft::ignore_index) begin--;
     Question q;
-    q.prompt.assign(example.input_ids.begin(), example.input_ids.begin() + std::ptrdiff_t(begin));
+    if (data.has_sources())
+      q.prompt = example.source_ids;
+    else
+      q.prompt.assign(example.input_ids.begin(), example.input_ids.begin() + std::ptrdiff_t(begin));
     q.wanted = text_of(rows[i], {"fact"});
     if (q.wanted.empty()) q.wanted = tokenizer.decode(std::span(example.input_ids).subspan(begin, end - begin));
-    q.text = text_of(rows[i], {"question", "prompt", "instruction"});
+    q.text = text_of(rows[i], {"question", "prompt", "instruction", "input"});
     if (q.text.empty()) q.text = tokenizer.decode(q.prompt);
     all.push_back(std::move(q));
   }
@@ -102,7 +105,10 @@ struct Options {
 void eval(const Options& o) {
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
-  const auto data = peft::load_dataset(o.data, tokenizer, {.max_length = std::max<std::int64_t>(2, opened.base.config.max_position_embeddings)});
+  const auto& c = opened.base.config;
+  const bool pairs = c.num_encoder_layers > 0;  // whose relative positions have no end
+  const auto data =
+      peft::load_dataset(o.data, tokenizer, {.max_length = pairs ? 1 << 20 : std::max<std::int64_t>(2, c.max_position_embeddings), .pairs = pairs});
   std::vector<Question> questions;
   if (!o.loss_only && data.report().format != "text") questions = questions_of(o.data, data, tokenizer);
   fmt::print("{}\n", describe(opened));

@@ -124,7 +124,7 @@ void add_generate(CLI::App& app) {
   o->model.add_to(*command);
   command->add_option("--prompt,-p", o->prompt, "what to answer, - for all of standard input; without it, a chat");
   command->add_option("--prompts", o->prompts,
-                      "a file of JSON lines with prompt (or question, instruction, messages) and perhaps adapter; - for standard input");
+                      "a file of JSON lines with prompt (or question, instruction, input, messages) and perhaps adapter; - for standard input");
   command->add_option("--completions", o->completions, "a file of requests of the completion API, a JSON object each; - for standard input");
   command->add_option("--out,-o", o->out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
   command->add_option("--batch", o->batch, "prompts that are answered together: speed and memory, never the result")

@@ -65,9 +65,9 @@ std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, c
     for (const peft::Json& m : messages->array()) all.push_back({m.at("role").string(), m.at("content").string()});
     return tokenizer.encode(tokenizer.apply_chat(all), {.add_special_tokens = false});
   }
-  const std::string text = row.is_string() ? row.string() : text_of(row, {"prompt", "question", "instruction"});
+  const std::string text = row.is_string() ? row.string() : text_of(row, {"prompt", "question", "instruction", "input"});
   if (text.empty())
-    throw peft::ConfigError("generate", fmt::format("row {} has no prompt: none of prompt, question, instruction, messages is a text", number + 1));
+    throw peft::ConfigError("generate", fmt::format("row {} has no prompt: none of prompt, question, instruction, input, messages is a text", number + 1));
   return peft::encode_prompt(tokenizer, text, config);
 }
 

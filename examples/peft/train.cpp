@@ -90,7 +90,7 @@ struct Extent {
       std::int64_t tokens = 0, place = 0;
       for (const std::size_t i : loader.order(epoch)) {
         tokens = place++ % o.batch == 0 ? 0 : tokens;
-        largest_batch = std::max(largest_batch, tokens += std::int64_t(data[i].input_ids.size()));
+        largest_batch = std::max(largest_batch, tokens += data[i].tokens());
       }
     }
     largest_forward = o.tokens_per_forward > 0 ? std::min(largest_batch, std::max(o.tokens_per_forward, data.longest())) : largest_batch;
@@ -98,14 +98,22 @@ struct Extent {
 };
 
 void train(const Options& o) {
-  const peft::AnyAdapterConfig config = adapter_config(o);
+  peft::AnyAdapterConfig config = adapter_config(o);
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
+  const bool pairs = opened.base.config.num_encoder_layers > 0;
+  std::visit(
+      [&](auto& c) {
+        if constexpr (requires { c.task_type; })
+          if (pairs && c.task_type == "CAUSAL_LM") c.task_type = "SEQ_2_SEQ_LM";
+      },
+      config);
   peft::add_adapter(opened.tuned, "default", config, o.seed);
-  const peft::Dataset data = peft::load_dataset(o.data, tokenizer, {.max_length = o.max_length});
-  const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : peft::load_dataset(o.eval_data, tokenizer, {.max_length = o.max_length});
+  const peft::DatasetOptions rows{.max_length = o.max_length, .pairs = pairs};
+  const peft::Dataset data = peft::load_dataset(o.data, tokenizer, rows);
+  const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : peft::load_dataset(o.eval_data, tokenizer, rows);
   claim_out(o);
 
   const auto count = opened.tuned.count_parameters();
@@ -170,8 +178,10 @@ void add_train(CLI::App& app) {
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command, false);
   command
-      ->add_option("--data,-d", o->data,
-                   "JSON lines: {\"question\", \"answer\"}, {\"prompt\", \"completion\"}, {\"instruction\", \"output\"}, {\"messages\"} or {\"text\"}")
+      ->add_option(
+          "--data,-d", o->data,
+          "JSON lines: {\"question\", \"answer\"}, {\"prompt\", \"completion\"}, {\"instruction\", \"output\"}, {\"input\", \"target\"}, {\"messages\"} or "
+          "{\"text\"}")
       ->required()
       ->check(CLI::ExistingFile);
   command->add_option("--eval-data", o->eval_data, "the same for held-out rows: loss before and after")->check(CLI::ExistingFile);
@@ -191,7 +201,7 @@ void add_train(CLI::App& app) {
   command->add_option("--lr", o->lr, "learning rate; 1e-3 suits LoRA on small models, 2e-4 those of 7B and more")->capture_default_str();
   command->add_option("--batch", o->batch, "sequences a step")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--accumulation", o->accumulation, "batches whose gradients make one step")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--max-length", o->max_length, "tokens; longer rows are cut")->capture_default_str();
+  command->add_option("--max-length", o->max_length, "tokens, of each side where an encoder reads the prompt; longer rows are cut")->capture_default_str();
   command->add_option("--scheduler", o->scheduler, "constant, linear or cosine")->capture_default_str();
   command->add_option("--warmup-steps", o->warmup_steps, "steps until the learning rate is reached")->capture_default_str();
   command->add_option("--warmup-ratio", o->warmup_ratio, "the same as a part of all steps, where --warmup-steps is 0")->capture_default_str();

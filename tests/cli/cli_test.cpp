@@ -180,6 +180,44 @@ TEST_CASE("generate answers: greedily the same, by a seed the same, with the ada
         "It is a fire.\n");
 }
 
+TEST_CASE("an encoder-decoder trains from pairs, goes on, is measured, and answers", "[cli]") {
+  const std::string t5 = bench().path("t5"), out = bench().path("t5-adapter");
+  peft::testing::write_tiny_t5(t5);
+  const auto train = [&](const std::string& steps, const Words& more) {
+    Words words = {"train", "--model", t5,  "--data",      bench().data, "--eval-data", bench().data, "--targets", "all-linear", "--lr",
+                   "5e-3",  "--batch", "4", "--scheduler", "constant",   "--max-steps", steps,        "--out",     out};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome made = run(words);
+    INFO(made.err);
+    REQUIRE(made.code == 0);
+    return made.out;
+  };
+  CHECK_THAT(train("20", {}), Contains("2 + 2 layers") && Contains("4 examples"));
+  CHECK_THAT(train("150", {"--resume"}), Contains("150/150"));
+  CHECK(cli::lines(cli::read(out + "/log.jsonl")).size() == 150);
+  CHECK_THAT(cli::read(out + "/adapter_config.json"), Contains("SEQ_2_SEQ_LM"));
+
+  std::string rows;
+  for (const auto& [question, answer] : facts) {
+    CHECK(ask(question, {"--model", t5, "--adapter", out}) == "It is " + answer + ".\n");
+    rows += R"({"input": ")" + question + "\"}\n";
+  }
+  CHECK(ask(facts[1].first, {"--model", t5, "--adapter", out, "--set", "num_beams=3"}) == "It is the sea.\n");
+  CHECK(ask(facts[1].first, {"--model", t5}) != "It is the sea.\n");
+  const Outcome many = run({"generate", "--model", t5, "--adapter", out, "--prompts", "-", "--max-new-tokens", "24"}, rows);
+  INFO(many.err);
+  REQUIRE(cli::lines(many.out).size() == facts.size());
+  CHECK_THAT(cli::lines(many.out)[3], Contains("It is a fire."));
+  const Outcome eval = run({"eval", "--model", t5, "--adapter", out, "--data", bench().data, "--show", "1"});
+  INFO(eval.err);
+  CHECK(eval.code == 0);
+  CHECK_THAT(eval.out, Contains("right answers 4 of 4") && Contains("Who says hello?"));
+
+  check_refusal(run({"generate", "--model", t5}, "Hello\n"), 1, {"encoder-decoder"});
+  const std::string text = bench().folder.write("text.jsonl", "{\"text\": \"hello\"}\n");
+  check_refusal(run({"train", "--model", t5, "--data", text, "--out", bench().path("none")}), 1, {"text", "encoder"});
+}
+
 TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") {
   const Words chat = {"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--max-new-tokens", "24"};
   const Outcome twice = run(chat, "What burns?\n\n/reset\n  What is blue?  \n/quit\nWhat is red?\n");

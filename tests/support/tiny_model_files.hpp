@@ -9,6 +9,7 @@
 
 #include "peft/checkpoint/save.hpp"
 #include "peft/io/json.hpp"
+#include "support/tiny_t5.hpp"
 #include "support/tiny_transformer.hpp"
 #include "tokenizer/small_tokenizer.hpp"
 
@@ -39,6 +40,16 @@ inline void write_tiny_model(const std::filesystem::path& directory, std::uint64
              Json("{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
                   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"));
   write("tokenizer_config.json", config.dump(2));
+}
+
+/// The same of an encoder-decoder: a T5 with the vocabulary of bytes, <pad> and </s>.
+inline void write_tiny_t5(const std::filesystem::path& directory, std::uint64_t seed = 7) {
+  const std::int32_t pad = 256 + std::int32_t(small::english().size());
+  Transformer<float> model = tiny_t5<float>(pad + 3, 32, seed);
+  model.config.pad_token_id = model.config.decoder_start_token_id = pad, model.config.eos_token_ids = {pad + 1};
+  save_model(model, directory.string());
+  std::ofstream(directory / "tokenizer.json", std::ios::binary) << small::encoder_decoder_json();
+  std::ofstream(directory / "tokenizer_config.json", std::ios::binary) << small::encoder_decoder_config;
 }
 
 }  // namespace peft::testing
