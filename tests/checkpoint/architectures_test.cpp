@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "checkpoint/model_files.hpp"
+#include "peft/adapters/bottleneck/bottleneck.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/peft_model.hpp"
 #include "peft/checkpoint/adapter_file.hpp"
@@ -394,6 +395,43 @@ TEST_CASE("LoRA on every Linear of any architecture: its gradient, and merged it
     save_model(merged, folder / "out");
     CHECK_THAT(array(case_output_alone(load_model<float>(folder / "out"))), is_near<float>(array(with), 10));
   }
+}
+
+TEST_CASE("bottleneck adapters on every architecture: nothing at first, gradients in every block, and the same from their file", "[checkpoint]") {
+  for (const ArchitectureCase& c : all_cases())
+    for (const char* variant : {"houlsby", "pfeiffer", "parallel"}) {
+      CAPTURE(c.name, variant);
+      const Folder folder;
+      write_case(c, folder);
+      auto base = load_model<float>(folder.path());
+      PeftModel tuned{base}, loaded{base};
+      const auto output = [](const PeftModel<Transformer<float>>& model) {
+        const Pass<float> pass = model.pass(pass_over<float>({5, 4}).sequences);
+        const PassScope<float> scope(pass);
+        return case_output(model.model());
+      };
+      tuned.add_adapter("a", BottleneckConfig{.variant = variant, .bottleneck_size = 3, .non_linearity = "gelu"});
+      CHECK(same_bits(output(tuned), case_output_alone(base)));
+      std::size_t tensors = 0;
+      tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<float>& p) { p.assign(random_normal<float>(p.shape(), ++tensors, 0.5)); });
+      const std::size_t blocks = base.layers.size() + base.encoder_layers.size();
+      CHECK(tensors == 4 * blocks * (variant == std::string("houlsby") ? 2 : 1));
+      {
+        const Pass<float> pass = tuned.pass(pass_over<float>({5, 4}).sequences);
+        const PassScope<float> scope(pass);
+        Tape tape;
+        const Variable<float> loss = case_loss(tuned.model());
+        tape.backward(loss, Tensor<float>(loss.shape(), 1.0f));
+      }
+      tuned.for_each_adapter_parameter("a", [&](const std::string& path, const Parameter<float>& p) {
+        CAPTURE(path);
+        CHECK(p.grad());
+      });
+      CHECK_FALSE(same_bits(output(tuned), case_output_alone(base)));
+      save_adapter(tuned, "a", folder / "adapter");
+      load_adapter(loaded, "a", folder / "adapter");
+      CHECK(same_bits(output(loaded), output(tuned)));
+    }
 }
 
 TEST_CASE("LoRA goes through a GGUF file on every architecture that GGUF has, A as (rank, in) and B as (out, rank)", "[checkpoint]") {

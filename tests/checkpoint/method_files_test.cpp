@@ -62,6 +62,9 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
   through_its_file(BitFitConfig{});
   through_its_file(BOFTConfig{.boft_block_size = 4});
+  through_its_file(BottleneckConfig{.variant = "houlsby", .reduction_factor = 3.5, .dropout = 0.1});
+  through_its_file(BottleneckConfig{.bottleneck_size = 3, .non_linearity = "gelu", .learned_scaling = true});
+  through_its_file(BottleneckConfig{.variant = "parallel", .layers_to_transform = {1}, .modules_to_save = {"lm_head"}});
   through_its_file(C3AConfig{.block_size = 4});
   through_its_file(DeloraConfig{.r = 2});
   through_its_file(FourierFTConfig{.n_frequency = 7});
@@ -94,7 +97,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(VBLoRAConfig{.r = 2, .num_vectors = 6, .vector_length = 4});
   through_its_file(VeraConfig{.r = 4});
   through_its_file(VeraConfig{.r = 4, .save_projection = false});
-  CHECK(peft_types(std::type_identity<AnyAdapterConfig>()).size() == 26);  // a new method: one more line above
+  CHECK(peft_types(std::type_identity<AnyAdapterConfig>()).size() == 27);  // a new method: one more line above
 }
 
 TEST_CASE("prompts and prefixes of an encoder-decoder are the same after they went through their files", "[checkpoint]") {

@@ -57,7 +57,7 @@ Transformer<T> tiny_transformer(const TinyShape& size = {}, std::uint64_t seed =
     b.mlp.kind = size.gated ? MlpKind::gated : MlpKind::plain;
     if (size.gated) b.mlp.gate_proj = linear(path + ".mlp.gate_proj", size.inner, size.hidden);
     b.mlp.up_proj = linear(path + ".mlp.up_proj", size.inner, size.hidden), b.mlp.down_proj = linear(path + ".mlp.down_proj", size.hidden, size.inner);
-    b.mlp.path = path + ".mlp";
+    b.mlp.path = path + ".mlp", b.attention_join.path = path + ".attention_join", b.mlp_join.path = path + ".mlp_join";
     m.layers.push_back(std::move(b));
   }
   m.norm = norm("model.norm");

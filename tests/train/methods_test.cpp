@@ -34,6 +34,9 @@ TEST_CASE("prompts, prefixes and tokens learn, and checkpointing changes no bit 
   learns(PromptEncoderConfig{.num_virtual_tokens = 4}, 2e-2);
   learns(IA3Config{}, 5e-2);
   learns(LNTuningConfig{}, 5e-2);
+  learns(BottleneckConfig{.variant = "houlsby", .bottleneck_size = 4, .dropout = 0.1}, 2e-2);
+  learns(BottleneckConfig{.bottleneck_size = 4, .learned_scaling = true}, 2e-2);
+  learns(BottleneckConfig{.variant = "parallel"}, 2e-2);
   learns(AdaptionPromptConfig{.adapter_len = 4, .adapter_layers = 2}, 5e-2);
 }
 

@@ -342,10 +342,13 @@ class PeftModel {
             throw AdapterError("merge_adapter",
                                "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
         }
-    for (int id : active())
-      for_each_site(model_, [&](const std::string& path, auto& site) {
-        if (!site.adapters.mergeable(id)) throw AdapterError("merge_adapter", "the adapter at " + path + " is no change of a weight, so it cannot be merged");
-      });
+    for (const Entry& e : entries_)
+      if (std::ranges::find(active(), e.id) != active().end())
+        for_each_site(model_, [&](const std::string& path, auto& site) {
+          if (!site.adapters.mergeable(e.id))
+            throw AdapterError("merge_adapter",
+                               "\"" + e.name + "\" (" + e.peft_type + ") is at " + path + ", where it is no change of a weight, so it cannot be merged");
+        });
   }
 
   M model_;

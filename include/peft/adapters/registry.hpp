@@ -8,6 +8,7 @@
 #include "peft/adapters/adaption_prompt/adaption_prompt.hpp"                  // AdaptionPromptConfig
 #include "peft/adapters/bitfit/bitfit.hpp"                                    // BitFitConfig
 #include "peft/adapters/boft/boft.hpp"                                        // BOFTConfig
+#include "peft/adapters/bottleneck/bottleneck.hpp"                            // BottleneckConfig
 #include "peft/adapters/c3a/c3a.hpp"                                          // C3AConfig
 #include "peft/adapters/delora/delora.hpp"                                    // DeloraConfig
 #include "peft/adapters/fourierft/fourierft.hpp"                              // FourierFTConfig
@@ -38,9 +39,9 @@ namespace peft {
 /// Every method that a file or a command may name, by its config: an include above and a name here make one known. Only readers of adapter files
 /// need this list; `add_adapter` takes any config that has an `attach_adapter`, a user's own included.
 using AnyAdapterConfig =
-    std::variant<LoraConfig, AdaLoraConfig, AdaptionPromptConfig, BitFitConfig, BOFTConfig, C3AConfig, DeloraConfig, FourierFTConfig, GraloraConfig, HiraConfig,
-                 HRAConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, MissConfig, MultitaskPromptTuningConfig, OFTConfig, PromptEncoderConfig,
-                 PrefixTuningConfig, PromptTuningConfig, RoadConfig, ShiraConfig, TrainableTokensConfig, VBLoRAConfig, VeraConfig>;
+    std::variant<LoraConfig, AdaLoraConfig, AdaptionPromptConfig, BitFitConfig, BOFTConfig, BottleneckConfig, C3AConfig, DeloraConfig, FourierFTConfig,
+                 GraloraConfig, HiraConfig, HRAConfig, IA3Config, LNTuningConfig, LoHaConfig, LoKrConfig, MissConfig, MultitaskPromptTuningConfig, OFTConfig,
+                 PromptEncoderConfig, PrefixTuningConfig, PromptTuningConfig, RoadConfig, ShiraConfig, TrainableTokensConfig, VBLoRAConfig, VeraConfig>;
 
 /// f(std::type_identity<Config>()) for every method of the registry.
 template <class F>

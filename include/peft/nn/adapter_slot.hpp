@@ -72,6 +72,11 @@ template <class S>
 concept HasRows = requires(const In<S> x, Out<S> y) {
   S::rows(x, std::int64_t(0), std::int64_t(0));
 };
+/// A site whose output rows depend on all input rows: it runs on a whole batch, or not at all.
+template <class S>
+concept MixesRows = requires {
+  requires S::mixes_rows;
+};
 }  // namespace detail
 
 /// Where adapters are attached to a site S. Empty: one test. The kind of adapter is erased in a private holder; an adapter inherits nothing.
@@ -153,11 +158,10 @@ class AdapterSlot {
     if (!pass || !pass->lists) return one(site, state_->ids, x);
     const auto ranges = pass->ranges();
     if (ranges.size() <= 1) return one(site, ranges.empty() ? pass->lists->at(0) : *ranges[0].active, x);
-    if constexpr (detail::HasRows<S>) {
+    if constexpr (detail::HasRows<S>)
       return by_ranges(site, ranges, x);
-    } else {
-      throw AdapterError("forward", "this site does not take different adapters for different sequences of one batch");
-    }
+    else
+      refuse_ranges();
   }
 
  private:
@@ -272,11 +276,13 @@ class AdapterSlot {
     const Chain on = here(ids);
     return chain(base_of(site, on), on.span(), x);
   }
+  [[noreturn]] static void refuse_ranges() { throw AdapterError("forward", "this site does not take different adapters for different sequences of one batch"); }
   template <class Ranges>
   Out<S> by_ranges(const S& site, const Ranges& ranges, const In<S>& x) const {
     bool share = true;
     for (const auto& range : ranges)
       for (const Held* held : here(*range.active)) share = share && held->shares_base;
+    if (detail::MixesRows<S> && !share) refuse_ranges();
     Out<S> y;
     if (share) y = site.forward(x);  // one product for the whole batch, whoever owns which rows
     std::vector<Out<S>, PoolAllocator<Out<S>>> parts;

@@ -118,6 +118,8 @@ struct Attention {
 
   Attention dense() const { throw AdapterError("merge", "an adapter on a whole sublayer has no weight to be merged into"); }
 
+  static constexpr bool mixes_rows = true;
+  static Input rows(const Input& x, std::int64_t begin, std::int64_t end) { return peft::rows(x, begin, end); }
   static void describe(auto& self, auto&& visit) {
     if (self.qkv_proj) {
       visit("qkv_proj", *self.qkv_proj);
