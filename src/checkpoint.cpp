@@ -10,8 +10,8 @@
 namespace peft {
 template void save_adapter(const PeftModel<Transformer<float>>&, const std::string&, const std::string&, std::string);
 template void load_adapter(PeftModel<Transformer<float>>&, const std::string&, const std::string&, bool);
-template Transformer<float> build_model<float>(const ModelFile&);
-template Transformer<double> build_model<double>(const ModelFile&);
+template Transformer<float> build_model<float>(const ModelFile&, const LoadOptions&);
+template Transformer<double> build_model<double>(const ModelFile&, const LoadOptions&);
 template void save_model<float>(const Transformer<float>&, const std::string&, DType);
 template void save_model<double>(const Transformer<double>&, const std::string&, DType);
 template void save_gguf_model<float>(const Transformer<float>&, const std::string&, DType, const std::string&);

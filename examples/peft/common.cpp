@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <peft/core/parallel.hpp>
 #include <peft/ops/isa.hpp>
+#include <peft/ops/quantized.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -15,6 +16,7 @@
 #include <fstream>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <regex>
 #include <sstream>
 
@@ -23,6 +25,7 @@ namespace tool {
 void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
   command.add_option("--model,-m", model, "a Hugging Face directory or a GGUF file")->required();
   if (with_adapter) command.add_option("--adapter,-a", adapters, "a PEFT adapter directory or a GGUF LoRA; several act together, the first innermost");
+  command.add_option("--quantize", quantize, "turn the layers' weights into this while they are read: nf4 (QLoRA), q8_0, q5_1, q5_0, q4_1, q4_0");
   command.add_option("--threads", threads, "threads to compute with (PEFT_NUM_THREADS, or all cores)")->check(CLI::PositiveNumber);
 }
 
@@ -34,6 +37,11 @@ peft::ModelFile open_with(const ModelOptions& options) {
     return peft::has_prefix_encoder(adapter) && std::filesystem::equivalent(adapter, options.model);
   };
   return peft::open_model(options.model, {.without_prefix = std::ranges::any_of(options.adapters, is_the_model)});
+}
+
+peft::LoadOptions load_options(const ModelOptions& options) {
+  if (options.quantize.empty()) return {};
+  return {.quantize = peft::ops::quantizable_named("load_model", "quantize", options.quantize)};
 }
 
 // A folder's name as a name for its adapter, different from those that are taken.
@@ -49,13 +57,25 @@ std::string adapter_name(const std::string& directory, const std::vector<std::st
 }
 }  // namespace
 
-Opened::Opened(const ModelOptions& options) : file(open_with(options)), base(peft::build_model<float>(file)), tuned(base) {
+Opened::Opened(const ModelOptions& options)
+    : file(open_with(options)), quantized(!options.quantize.empty()), base(peft::build_model<float>(file, load_options(options))), tuned(base) {
+  if (quantized) {
+    std::map<const void*, std::int64_t> bytes;  // a tied head counts once
+    peft::for_each_parameter(base, [&](const std::string&, const peft::Parameter<float>& p) { bytes[p.identity()] = p.bytes(); });
+    file.bytes = 0;
+    for (const auto& [tensor, size] : bytes) file.bytes += size;
+    file.storage = peft::name(*load_options(options).quantize);
+  }
   std::vector<std::string> names;
   for (const std::string& directory : options.adapters) {
     names.push_back(adapter_name(directory, names));
     peft::load_adapter(tuned, names.back(), directory);
   }
   if (!names.empty()) tuned.set_adapter(names);
+}
+
+std::string model_words(const ModelOptions& options) {
+  return "--model " + shell_word(options.model) + (options.quantize.empty() ? "" : " --quantize " + shell_word(options.quantize));
 }
 
 std::string model_name(const std::string& path) {
@@ -76,9 +96,9 @@ std::string describe(const Opened& opened) {
   const auto& c = opened.base.config;
   const int threads = peft::num_threads();
   const std::string encoder = c.num_encoder_layers > 0 ? fmt::format("{} + ", c.num_encoder_layers) : "";
-  return fmt::format("{}   {}, {}{} layers, {:.1f}M parameters, {} ({}, mapped)   {} thread{}, {}", bold(model_name(opened.file.path)), c.model_type, encoder,
+  return fmt::format("{}   {}, {}{} layers, {:.1f}M parameters, {} ({}, {})   {} thread{}, {}", bold(model_name(opened.file.path)), c.model_type, encoder,
                      c.num_hidden_layers, double(peft::count_parameters(const_cast<peft::Transformer<float>&>(opened.base)).total) / 1e6, opened.file.storage,
-                     bytes_text(opened.file.bytes), threads, threads == 1 ? "" : "s", peft::name(peft::isa()));
+                     bytes_text(opened.file.bytes), opened.quantized ? "quantised" : "mapped", threads, threads == 1 ? "" : "s", peft::name(peft::isa()));
 }
 
 std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int64_t trainable, bool checkpointing) {

@@ -19,19 +19,24 @@ namespace tool {
 struct ModelOptions {
   std::string model;
   std::vector<std::string> adapters;
+  std::string quantize;  // a type's name; "": as the file has it
   int threads = 0;
   void add_to(CLI::App& command, bool with_adapter = true);
 };
 
 /// A model with the adapters that were asked for, by the names of their folders, ready to use. Stays where it is: `tuned` looks at `base`.
 struct Opened {
-  peft::ModelFile file;
+  peft::ModelFile file;  // of a model that is quantised: bytes and storage as they are by then
+  bool quantized = false;
   peft::Transformer<float> base;
   peft::PeftModel<peft::Transformer<float>> tuned;
   explicit Opened(const ModelOptions& options);
   Opened(const Opened&) = delete;
   Opened& operator=(const Opened&) = delete;
 };
+
+/// What a call prints for the next one: "--model llama/ --quantize nf4".
+std::string model_words(const ModelOptions& options);
 
 /// "SmolLM2-135M-Instruct   llama, 30 layers, 134.5M parameters, Q4_1 (94 MiB, mapped)   2 threads, AVX-512"
 std::string describe(const Opened& opened);

@@ -32,7 +32,7 @@ void export_adapter(const Options& o) {
     fmt::print("saved  {} (adapter_config.json, adapter_model.safetensors {}): a PEFT adapter\n", o.out,
                bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "adapter_model.safetensors"))));
   }
-  fmt::print("next   {} generate --model {} --adapter {} --prompt \"…\"\n", program(), shell_word(o.model.model), shell_word(o.out));
+  fmt::print("next   {} generate {} --adapter {} --prompt \"…\"\n", program(), model_words(o.model), shell_word(o.out));
 }
 
 }  // namespace

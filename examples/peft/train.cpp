@@ -164,11 +164,11 @@ void train(const Options& o) {
     const auto after = peft::evaluate(opened.tuned, eval);
     fmt::print("eval   loss {:.3f} → {:.3f}   perplexity {:.2f} → {:.2f}\n", loss_before, after.loss, std::exp(loss_before), after.perplexity());
   }
-  const std::string model = shell_word(o.model.model), out = shell_word(o.out);
+  const std::string model = model_words(o.model), out = shell_word(o.out);
   fmt::print("saved  {} (adapter_config.json, adapter_model.safetensors {}; training state to resume from in {})\n", o.out,
              bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "adapter_model.safetensors"))), (fs::path(o.out) / "state").string());
-  fmt::print("next   {} generate --model {} --adapter {} --prompt \"…\"\n", program(), model, out);
-  if (!eval.empty()) fmt::print("       {} eval --model {} --adapter {} --data {} --show 4\n", program(), model, out, shell_word(o.eval_data));
+  fmt::print("next   {} generate {} --adapter {} --prompt \"…\"\n", program(), model, out);
+  if (!eval.empty()) fmt::print("       {} eval {} --adapter {} --data {} --show 4\n", program(), model, out, shell_word(o.eval_data));
 }
 
 }  // namespace

@@ -6,6 +6,10 @@
 #include <string>
 
 #include "checkpoint/model_files.hpp"
+#include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/peft_model.hpp"
+#include "peft/checkpoint/save.hpp"
+#include "peft/checkpoint/save_gguf.hpp"
 #include "support/is_near.hpp"
 
 using namespace peft;
@@ -42,6 +46,59 @@ TEST_CASE("halves stay as they lie and compute as their rounded numbers", "[chec
     CHECK(loaded.layers[0].self_attn.q_proj.weight.dtype() == dtype);
     CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(rounded(model, dtype)))));
   }
+}
+
+TEST_CASE("the Linears of the layers are quantised while they are read", "[checkpoint]") {
+  const auto model = tiny_transformer<float>({.hidden = 64, .heads = 4, .inner = 96});
+  for (const DType stored : {DType::f32, DType::bf16})
+    for (const DType type : {DType::nf4, DType::q8_0}) {
+      CAPTURE(name(stored), name(type));
+      const Folder folder;
+      write_huggingface(folder, model, stored);
+      const auto loaded = load_model<float>(folder.path(), {}, {.quantize = type});
+      auto expected = rounded(model, stored);
+      for_each_parameter(expected, [&](const std::string& path, Parameter<float>& p) {
+        // 96 columns are no whole blocks of NF4: those stay as they are.
+        if (!path.starts_with("model.layers") || p.shape().rank() < 2 || p.shape().columns() % info(type).block) return;
+        const ops::OwnedWeight q = ops::quantized(p.view(), type);
+        const Tensor<float> wide(p.shape());
+        ops::widen<float>(wide.view(), q.view);
+        p.assign(wide);
+      });
+      CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(expected))));
+      CHECK_FALSE(same_bits(logits(loaded), logits(load_model<float>(folder.path()))));
+      const Block<float>& block = loaded.layers[1];
+      CHECK(block.self_attn.q_proj.weight.dtype() == type);
+      CHECK(block.self_attn.k_proj.weight.bytes() == (type == DType::nf4 ? 16 * 2 * 33 : 16 * 2 * 34));
+      CHECK(block.mlp.down_proj.weight.dtype() == (type == DType::nf4 ? stored : type));
+      CHECK(loaded.embed_tokens.weight.dtype() == stored);
+      CHECK(loaded.lm_head.weight.dtype() == stored);
+    }
+  const Folder folder;
+  write_huggingface(folder, tiny_transformer<float>());
+  CHECK_THROWS_WITH(load_model<float>(folder.path(), {}, {.quantize = DType::nf4}), Contains("rows of whole blocks of 64, as NF4 needs them"));
+  CHECK_THROWS_WITH(load_model<float>(folder.path(), {}, {.quantize = DType::q4_k}), Contains("quantize is Q4_K; allowed are NF4"));
+}
+
+TEST_CASE("merging into a quantised model makes dense weights, and no file is written in its type unasked", "[checkpoint]") {
+  const Folder folder;
+  write_huggingface(folder, tiny_transformer<float>({.hidden = 64, .heads = 4}));
+  auto model = load_model<float>(folder.path(), {}, {.quantize = DType::nf4});
+  PeftModel tuned{model};
+  tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj"}, .init_lora_weights = false});
+  const auto merged = tuned.merge_and_unload();
+  CHECK(merged.layers[0].self_attn.q_proj.weight.dtype() == DType::f32);
+  CHECK(merged.layers[0].self_attn.v_proj.weight.dtype() == DType::nf4);
+  save_model(merged, folder / "hf");
+  save_gguf_model(merged, folder / "a.gguf");
+  for (const char* written : {"hf", "a.gguf"}) {
+    const auto again = load_model<float>(folder / written);
+    CHECK(again.layers[0].self_attn.v_proj.weight.dtype() == DType::f32);
+    CHECK_THAT(array(logits(again)), is_near<float>(array(logits(merged))));
+  }
+  CHECK_THROWS_AS(save_gguf_model(merged, folder / "b.gguf", DType::nf4), ConfigError);
+  save_gguf_model(merged, folder / "c.gguf", DType::q8_0);
+  CHECK_THROWS_WITH(load_model<float>(folder / "c.gguf", {}, {.quantize = DType::nf4}), Contains("is Q8_0 already"));
 }
 
 TEST_CASE("a base model that was saved without \"model.\" in its names is found", "[checkpoint]") {

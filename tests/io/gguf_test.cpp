@@ -91,10 +91,11 @@ TEST_CASE("tensors lie where the table says, shapes in PyTorch's order", "[io]")
 }
 
 TEST_CASE("every storage type is found under its number", "[io]") {
-  const std::vector<std::pair<std::int32_t, DType>> types = {{0, DType::f32},   {1, DType::f16},   {2, DType::q4_0},  {3, DType::q4_1},  {6, DType::q5_0},
-                                                             {7, DType::q5_1},  {8, DType::q8_0},  {10, DType::q2_k}, {11, DType::q3_k}, {12, DType::q4_k},
-                                                             {13, DType::q5_k}, {14, DType::q6_k}, {24, DType::i8},   {25, DType::i16},  {26, DType::i32},
-                                                             {27, DType::i64},  {28, DType::f64},  {30, DType::bf16}};
+  const std::vector<std::pair<std::int32_t, DType>> types = {
+      {0, DType::f32},     {1, DType::f16},     {2, DType::q4_0},   {3, DType::q4_1},   {6, DType::q5_0},  {7, DType::q5_1},
+      {8, DType::q8_0},    {10, DType::q2_k},   {11, DType::q3_k},  {12, DType::q4_k},  {13, DType::q5_k}, {14, DType::q6_k},
+      {24, DType::i8},     {25, DType::i16},    {26, DType::i32},   {27, DType::i64},   {28, DType::f64},  {30, DType::bf16},
+      {20, DType::iq4_nl}, {23, DType::iq4_xs}, {34, DType::tq1_0}, {35, DType::tq2_0}, {39, DType::mxfp4}};
   GgufWriter w;
   for (const auto& [id, type] : types) w.tensor(std::string(name(type)), {256, 2}, id, std::string(std::size_t(bytes_of(type, 512)), char(id)));
   const GgufFile file = open(w.file());

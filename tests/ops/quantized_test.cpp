@@ -20,12 +20,14 @@ namespace {
 
 using Bytes = std::vector<std::uint8_t>;
 constexpr DType blocks_of_32[] = {DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1, DType::q8_0};
-constexpr DType blocks_of_256[] = {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k};
+constexpr DType blocks_of_256[] = {DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_xs, DType::tq1_0, DType::tq2_0};
+constexpr DType coded_blocks[] = {DType::iq4_nl, DType::mxfp4};  // of 32, which nobody here writes
 constexpr DType plain[] = {DType::f32, DType::f64, DType::f16, DType::bf16};
 std::vector<DType> all_types() {
   std::vector<DType> all(std::begin(plain), std::end(plain));
   all.insert(all.end(), std::begin(blocks_of_32), std::end(blocks_of_32));
   all.insert(all.end(), std::begin(blocks_of_256), std::end(blocks_of_256));
+  all.insert(all.end(), std::begin(coded_blocks), std::end(coded_blocks));
   return all;
 }
 
@@ -78,6 +80,31 @@ std::vector<double> block_by_definition(DType type, const std::uint8_t* b) {
       if (five) q += (high[l] >> j & 1) * 16;
       x[e] = d * scale * q - dmin * minimum;
     }
+  } else if (type == DType::iq4_nl || type == DType::iq4_xs) {
+    const int values[] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
+    for (std::size_t e = 0; e < x.size(); e++) {
+      const std::size_t u = e / 32, j = e % 32;
+      const std::uint8_t byte = b[(type == DType::iq4_nl ? 2 : 8) + 16 * u + j % 16];
+      double d = half(b);
+      if (type == DType::iq4_xs) d *= (b[4 + u / 2] >> (u % 2 * 4) & 15) + 16 * ((b[2] | b[3] << 8) >> (2 * u) & 3) - 32;
+      x[e] = d * values[j < 16 ? byte & 15 : byte >> 4];
+    }
+  } else if (type == DType::mxfp4) {  // FP4: sign, two bits of exponent, one of mantissa
+    for (std::size_t j = 0; j < 32; j++) {
+      const int q = j < 16 ? b[1 + j] & 15 : b[1 + j - 16] >> 4, exponent = q >> 1 & 3;
+      const double size = exponent == 0 ? 0.5 * (q & 1) : std::ldexp(1 + 0.5 * (q & 1), exponent - 1);
+      x[j] = std::ldexp(q & 8 ? -size : size, b[0] - 127);
+    }
+  } else if (type == DType::tq1_0) {
+    const auto digit = [&](std::size_t byte, std::size_t t) {
+      int q = b[byte];
+      for (std::size_t i = 0; i < t; i++) q = q * 3 % 256;
+      return q * 3 / 256 - 1;
+    };
+    for (std::size_t e = 0; e < 256; e++)
+      x[e] = half(b + 52) * (e < 160 ? digit(e % 32, e / 32) : e < 240 ? digit(32 + e % 16, (e - 160) / 16) : digit(48 + e % 4, (e - 240) / 4));
+  } else if (type == DType::tq2_0) {
+    for (std::size_t e = 0; e < 256; e++) x[e] = half(b + 64) * ((b[e / 128 * 32 + e % 32] >> (e % 128 / 32 * 2) & 3) - 1);
   } else {  // Q6_K
     const std::uint8_t *ql = b, *qh = b + 128;
     const double d = half(b + 208);
@@ -130,6 +157,12 @@ Bytes random_row(DType type, std::int64_t n, std::uint64_t seed) {
       finite(109);
     else if (type == DType::q6_k)
       finite(209);
+    else if (type == DType::tq1_0)
+      finite(53);
+    else if (type == DType::tq2_0)
+      finite(65);
+    else if (type == DType::mxfp4)
+      row[at] = std::uint8_t(row[at] % 252);  // of any exponent, with which the largest number is finite
     else if (type == DType::q4_1 || type == DType::q5_1 || type == DType::q4_k || type == DType::q5_k)
       finite(1), finite(3);
     else
@@ -138,20 +171,35 @@ Bytes random_row(DType type, std::int64_t n, std::uint64_t seed) {
   return row;
 }
 
-// Rows of what a model holds, in any type: K-quants of random bits with scales of about 0.01.
+// Rows of what a model holds, in any type: K-quants and others of random bits with scales of about 0.01.
 struct Stored {
   Bytes bytes;
   ops::WeightView view;
   Stored(DType type, std::int64_t rows, std::int64_t cols, std::uint64_t seed = 1) : view(nullptr, type, rows, cols) {
+    if (type == DType::nf4) {
+      const ops::OwnedWeight q = ops::quantized(ops::WeightView(random_normal<float>({rows, cols}, seed).view()), type);
+      bytes.resize(std::size_t(q.view.bytes())), std::memcpy(bytes.data(), q.view.data, bytes.size());
+      view = q.view, view.data = bytes.data();
+      return;
+    }
     for (std::int64_t r = 0; r < rows; r++) {
       Bytes row = random_row(type, cols, seed + std::uint64_t(r));
       if (info(type).block == 256) {
         for (std::size_t at = 0; at < row.size(); at += std::size_t(info(type).bytes))
-          for (std::size_t offset : type == DType::q2_k   ? std::vector<std::size_t>{80, 82}
-                                    : type == DType::q3_k ? std::vector<std::size_t>{108}
-                                    : type == DType::q6_k ? std::vector<std::size_t>{208}
-                                                          : std::vector<std::size_t>{0, 2})
+          for (std::size_t offset : type == DType::q2_k     ? std::vector<std::size_t>{80, 82}
+                                    : type == DType::q3_k   ? std::vector<std::size_t>{108}
+                                    : type == DType::q6_k   ? std::vector<std::size_t>{208}
+                                    : type == DType::tq1_0  ? std::vector<std::size_t>{52}
+                                    : type == DType::tq2_0  ? std::vector<std::size_t>{64}
+                                    : type == DType::iq4_xs ? std::vector<std::size_t>{0}
+                                                            : std::vector<std::size_t>{0, 2})
             row[at + offset] = 0x1f, row[at + offset + 1] = 0x21;
+      } else if (type == DType::iq4_nl || type == DType::mxfp4) {
+        for (std::size_t at = 0; at < row.size(); at += std::size_t(info(type).bytes))
+          if (type == DType::mxfp4)
+            row[at] = 120;
+          else
+            row[at] = 0x1f, row[at + 1] = 0x21;
       } else {
         const Tensor<double> values = random_normal<double>({cols}, seed + std::uint64_t(r));
         if (type == DType::f64)
@@ -301,7 +349,9 @@ TEST_CASE("what is quantised comes back within half a step", "[ops]") {
 
 TEMPLATE_TEST_CASE("products with stored weights are products with the widened ones", "[ops]", float, double) {
   using T = TestType;
-  for (const DType type : all_types())
+  std::vector<DType> types = all_types();
+  types.push_back(DType::nf4);
+  for (const DType type : types)
     for (const std::int64_t n : {1, 3, 19}) {
       const Stored w(type, 37, 256);
       const Tensor<T> wide({37, 256}), x = random_normal<T>({n, 256}, 5), dy = random_normal<T>({n, 37}, 6);
@@ -325,6 +375,123 @@ TEMPLATE_TEST_CASE("products with stored weights are products with the widened o
       };
       CHECK(same_bits(backward(w.view), backward(ops::WeightView(wide.view()))));
     }
+}
+
+namespace {
+
+// NormalFloat4: quantiles of a normal distribution between 1 − 0.9677083 and 0.9677083, eight steps above zero and seven below, the largest being 1.
+std::vector<double> normal_float_4() {
+  const auto quantile = [](double p) {
+    double low = -9, high = 9;
+    for (int i = 0; i < 200; i++) {
+      const double middle = (low + high) / 2;
+      (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
+    }
+    return low;
+  };
+  const double end = 0.9677083, largest = quantile(end);
+  std::vector<double> values;
+  for (int i = 0; i < 7; i++) values.push_back(-quantile(end + (0.5 - end) * i / 7) / largest);
+  for (int i = 8; i >= 0; i--) values.push_back(i == 8 ? 0 : quantile(end + (0.5 - end) * i / 8) / largest);
+  return values;
+}
+// The dynamic tree of eight bits: a sign, leading zeros that are an exponent, and a fraction of the bits that are left.
+std::vector<double> dynamic_tree() {
+  std::vector<double> values = {0, 1};
+  for (int zeros = 0; zeros < 7; zeros++) {
+    const int fractions = 1 << (6 - zeros);
+    for (int k = 0; k < fractions; k++) {
+      const double value = std::pow(10, -zeros) * (0.1 + 0.9 * (k + 0.5) / fractions);
+      values.push_back(value), values.push_back(-value);
+    }
+  }
+  return values;
+}
+double nearest(const std::vector<double>& values, double x) {
+  return *std::min_element(values.begin(), values.end(), [&](double a, double b) { return std::abs(a - x) < std::abs(b - x); });
+}
+Tensor<double> nf4_by_definition(const Tensor<float>& w) {
+  const std::vector<double> nf4 = normal_float_4(), tree = dynamic_tree();
+  const std::int64_t blocks = w.size() / 64;
+  std::vector<double> scales(std::size_t(blocks), 0.0), rounded(std::size_t(blocks), 0.0);
+  double mean = 0;
+  for (std::int64_t i = 0; i < w.size(); i++) scales[std::size_t(i / 64)] = std::max(scales[std::size_t(i / 64)], std::abs(double(w[i])));
+  for (double c : scales) mean += c / double(blocks);
+  for (std::size_t first = 0; first < scales.size(); first += 256) {
+    double second = 0;
+    const std::size_t last = std::min(scales.size(), first + 256);
+    for (std::size_t b = first; b < last; b++) second = std::max(second, std::abs(scales[b] - mean));
+    for (std::size_t b = first; b < last; b++) rounded[b] = nearest(tree, (scales[b] - mean) / second) * second + mean;
+  }
+  Tensor<double> values(w.shape());
+  for (std::int64_t i = 0; i < w.size(); i++) {
+    const auto b = std::size_t(i / 64);
+    values[i] = scales[b] > 0 ? nearest(nf4, double(w[i]) / scales[b]) * rounded[b] : 0;
+  }
+  return values;
+}
+
+}  // namespace
+
+TEMPLATE_TEST_CASE("NF4 with its double quantisation is what its definition says", "[ops]", float, double) {
+  using T = TestType;
+  const Tensor<float> w = random_normal<float>({61, 640}, 5, 0.02);  // 610 blocks: rows 25 and 51 lie in two groups of 256
+  for (std::int64_t i = 640; i < 704; i++) w[i] = 0;
+  const Tensor<double> expected = nf4_by_definition(w);
+  const ops::OwnedWeight q = ops::quantized(ops::WeightView(w.view()), DType::nf4);
+  CHECK(q.view.bytes() == 61 * 11 * 33);
+  const Tensor<T> wide = poisoned<T>({61, 640});
+  ops::widen<T>(wide.view(), q.view);
+  double worst = 0, error = 0, size = 0;
+  for (std::int64_t i = 0; i < w.size(); i++) {
+    worst = std::max(worst, std::abs(double(wide[i]) - expected[i]));
+    error += std::pow(double(wide[i]) - double(w[i]), 2), size += std::pow(double(w[i]), 2);
+  }
+  CHECK(worst < 3e-8);                                            // the table and the sums in float32; another code would be 1e-3 away
+  CHECK(std::sqrt(error / size) == Approx(0.095).epsilon(0.05));  // of normal numbers
+  Random random(5);
+  for (int k = 0; k < 200; k++) {
+    const std::int64_t row = std::int64_t(random.below(61)), first = std::int64_t(random.below(640)),
+                       n = std::int64_t(random.below(std::uint64_t(641 - first)));
+    std::vector<T> part(std::size_t(n) + 1, T(-77));
+    ops::widen<T>(part.data(), q.view.row(row), DType::nf4, first, n);
+    CAPTURE(row, first, n);
+    CHECK(std::equal(part.begin(), part.end() - 1, wide.view().row(row) + first));
+    CHECK(part.back() == T(-77));
+  }
+}
+
+TEST_CASE("a weight of any storage is quantised in Hugging Face's order, on any number of threads", "[ops]") {
+  const Tensor<float> w = random_normal<float>({48, 128}, 6), columns({128, 48}), rotary({48, 128});
+  ops::WeightView by_columns(columns.data(), DType::f32, 48, 128), by_pairs(rotary.data(), DType::f32, 48, 128);
+  by_columns.transposed = true, by_columns.stride = 48, by_pairs.rope_head_dim = 8;
+  for (std::int64_t r = 0; r < 48; r++)
+    for (std::int64_t c = 0; c < 128; c++) columns(c, r) = w(r, c), rotary(by_pairs.stored_row(r), c) = w(r, c);
+  for (const DType type : {DType::nf4, DType::q8_0, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1}) {
+    CAPTURE(name(type));
+    const ops::OwnedWeight q = ops::quantized(ops::WeightView(w.view()), type);
+    const auto bytes = [](const ops::OwnedWeight& of) {
+      const auto* start = static_cast<const std::uint8_t*>(of.view.data);
+      return Bytes(start, start + of.view.bytes());
+    };
+    CHECK(q.view.rope_head_dim == 0);
+    CHECK_FALSE(q.view.transposed);
+    if (type != DType::nf4) {
+      Bytes row(std::size_t(bytes_of(type, 128)));
+      ops::quantize(row.data(), type, w.view().row(47), 128);
+      CHECK(std::memcmp(row.data(), q.view.row(47), row.size()) == 0);
+    }
+    for (const int n : {1, 2, 7}) {
+      const Threads guard(n);
+      CHECK(bytes(ops::quantized(by_columns, type)) == bytes(q));
+      CHECK(bytes(ops::quantized(by_pairs, type)) == bytes(q));
+    }
+  }
+  CHECK(ops::quantizable_named("x", "type", "nf4") == DType::nf4);
+  CHECK_THROWS_WITH(ops::quantizable_named("load_model", "quantize", "nf5"), Catch::Contains("[load_model] quantize \"nf5\"") && Catch::Contains("\"nf4\"?"));
+  CHECK_THROWS_WITH(ops::quantized(ops::WeightView(w.view()), DType::q4_k), "[quantized] Q4_K; allowed are NF4, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
+  CHECK_THROWS_WITH(ops::quantized(ops::WeightView(rotary.data(), DType::f32, 48, 96), DType::nf4),
+                    Catch::Contains("rows of 96 values are not whole blocks of 64 (NF4)"));
 }
 
 TEST_CASE("what cannot be widened or written is refused", "[ops]") {

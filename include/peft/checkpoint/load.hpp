@@ -13,6 +13,7 @@ struct StoredTensor {
   ops::WeightView view;  // (out, in), whatever the file does
   Shape shape;
   std::shared_ptr<const void> keep;
+  bool mapped = false;  // in a mapped file
 };
 
 /// What a model is to do, where that is not what its file says: another of PEFT's task types. A head that the file lacks is drawn by `seed`, as
@@ -23,6 +24,13 @@ struct ModelTask {
   std::optional<ProblemType> problem = {};
   std::uint64_t seed = 0;
   bool without_prefix = false;  // the base of a file that has a prefix of its own (ChatGLM's pre_seq_len), which load_adapter takes from there
+};
+
+/// How a model is to lie in memory, where that is not as in its file.
+struct LoadOptions {
+  /// NF4 (QLoRA), Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1: the Linears of the layers are written in this type while they are read, one at a time, and the file's own
+  /// are given back. Embeddings, head, norms and biases stay as they are, and so does a Linear whose rows are not whole blocks.
+  std::optional<DType> quantize = {};
 };
 
 /// What a model file offers: its configuration in our terms, and tensors by their Hugging Face name ("model.norm.weight").
@@ -48,14 +56,14 @@ ModelFile open_model(const std::string& path, const ModelTask& task = {});
 ModelFile fresh_model(const std::string& config, std::uint64_t seed = 0);
 
 /// Builds the model of such a file; frozen weights stay mapped, in their storage type. Throws CheckpointError with every missing and misshapen
-/// tensor.
+/// tensor, and ConfigError for a type to quantise to that is not one, or that no Linear can have; what is quantised already is not quantised again.
 template <Scalar T>
-Transformer<T> build_model(const ModelFile& file);
+Transformer<T> build_model(const ModelFile& file, const LoadOptions& options = {});
 
 /// open_model and build_model.
 template <Scalar T>
-Transformer<T> load_model(const std::string& path, const ModelTask& task = {}) {
-  return build_model<T>(open_model(path, task));
+Transformer<T> load_model(const std::string& path, const ModelTask& task = {}, const LoadOptions& options = {}) {
+  return build_model<T>(open_model(path, task), options);
 }
 
 }  // namespace peft

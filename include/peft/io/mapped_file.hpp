@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -27,6 +28,10 @@ class MappedFile {
   std::size_t size_ = 0;
   std::string path_;
 };
+
+/// Tells the system that these bytes of a mapped file are not needed soon: what has been read of them is no longer held for this process. They stay
+/// readable, from the disk again. Never for other memory, which this would clear.
+void give_back_pages(const void* data, std::int64_t bytes);
 
 }  // namespace peft
 

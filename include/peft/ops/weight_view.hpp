@@ -18,7 +18,7 @@ struct WeightView {
   const void* data = nullptr;
   DType dtype = DType::f32;
   std::int64_t rows = 0, cols = 0;  // (out, in)
-  std::int64_t stride = 0;          // elements from one stored row to the next
+  std::int64_t stride = 0;          // elements from one stored row to the next; of NF4 a block more than cols, which each row begins with
   bool transposed = false;          // stored (in, out): GPT-2's Conv1D. Never with a block type
   std::int64_t rope_head_dim = 0;   // > 0: rows of each head are stored as GGUF's llama has them, rotary pairs side by side
 
@@ -37,7 +37,7 @@ struct WeightView {
   }
   /// Where row r begins; not for a transposed one.
   const std::byte* row(std::int64_t r) const { return static_cast<const std::byte*>(data) + bytes_of(dtype, stored_row(r) * stride); }
-  std::int64_t bytes() const { return bytes_of(dtype, rows * cols); }
+  std::int64_t bytes() const { return bytes_of(dtype, (transposed ? cols : rows) * stride); }
   explicit operator bool() const { return data != nullptr; }
 };
 

@@ -18,7 +18,8 @@ LAYER = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
          "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down"}
 # Half-precision scales inside a block, by their byte; random bytes there would be infinities.
 SCALES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
-          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208]}
+          "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+          "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [], "TQ1_0": [52], "TQ2_0": [64]}
 
 
 def names(layers):
@@ -111,6 +112,8 @@ def write_blocks(root):
         blocks[3], blocks[4] = 0, 255
         for at in scales:  # negative, zero, subnormal
             blocks[:, at : at + 2] = np.array([0.07, -1.5, 0, 3e-7, 0.25], np.float16).view(np.uint8).reshape(5, 2)
+        if name == "MXFP4":  # powers of two: ordinary, the two least, the largest with which 12 is finite
+            blocks[:, 0] = [120, 1, 0, 130, 251]
         t[name + ".blocks"], t[name + ".values"] = blocks, dequantize(blocks, Type[name]).astype(np.float32)
     x = rng.standard_normal((4, 64)).astype(np.float32) * np.array([[1], [300], [1e-5], [1]], np.float32)
     x[3] = 0  # not -0, whose sign the reference carries into the scale and llama.cpp does not

@@ -95,7 +95,7 @@ PEFT_INLINE ModelFile open_huggingface(const std::filesystem::path& directory, c
     if (!tensor) return std::nullopt;
     if (!tensor->dtype || !info(*tensor->dtype).floating)
       throw FormatError(tensor->path, -1, "tensor " + tensor->name + " has the type " + tensor->dtype_name + "; a weight is F32, F64, F16 or BF16");
-    StoredTensor found{ops::WeightView(tensor->data, *tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, tensor->keep};
+    StoredTensor found{ops::WeightView(tensor->data, *tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, tensor->keep, true};
     const FoundName name = find_name(*architecture, wanted.substr(0, wanted.rfind('.')));
     if (name && name.name->layout == Layout::conv1d && tensor->shape.rank() == 2) {
       found.shape = {tensor->shape[1], tensor->shape[0]};
@@ -128,18 +128,45 @@ PEFT_INLINE ModelFile open_gguf_model(const std::string& path) {
     if (!name || !name.name->gguf) return std::nullopt;
     const auto* tensor = gguf->find_tensor(tensor_name(name.name->gguf, name.layer) + wanted.substr(dot));
     if (!tensor) return std::nullopt;
-    StoredTensor found{ops::WeightView(tensor->data, tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, gguf};
+    StoredTensor found{ops::WeightView(tensor->data, tensor->dtype, tensor->shape.rows(), tensor->shape.columns()), tensor->shape, gguf, true};
     if (name.name->layout == Layout::rotary_in_gguf && tensor->shape.rank() == 2) found.view.rope_head_dim = head_dim;
     if (name.name->layout == Layout::plus_one_in_gguf) {
       const auto values = std::make_shared<Tensor<float>>(tensor->shape);
       ops::widen<float>(values->view(), found.view);
       for (float& value : values->span()) value -= 1;
-      found.view = ops::WeightView(values->view()), found.keep = values;
+      found.view = ops::WeightView(values->view()), found.keep = values, found.mapped = false;
     }
     return found;
   };
   return file;
 }
+
+/// Turns what build_model takes into a block type.
+struct Quantizing {
+  std::string path;
+  std::optional<DType> type;
+  bool any = false;
+
+  Quantizing(const std::string& of, std::optional<DType> to) : path(of), type(to) {
+    if (type && !ops::quantizable(*type, 0))
+      throw ConfigError("load_model", "quantize is " + std::string(name(*type)) + "; allowed are NF4, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
+  }
+  void operator()(StoredTensor& tensor, const std::string& of) {
+    if (!type) return;
+    if (is_quantized(tensor.view.dtype))
+      throw ConfigError("load_model", of + " of " + path + " is " + std::string(name(tensor.view.dtype)) +
+                                          " already; quantize is for weights that are F32, F64, F16 or BF16");
+    if (!ops::quantizable(*type, tensor.view.cols)) return;
+    ops::OwnedWeight owned = ops::quantized(tensor.view, *type);
+    if (tensor.mapped) give_back_pages(tensor.view.data, tensor.view.bytes());
+    tensor.view = owned.view, tensor.keep = std::move(owned.keep), any = true;
+  }
+  void check() const {
+    if (type && !any)
+      throw ConfigError("load_model", "no Linear of " + path + " has rows of whole blocks of " + std::to_string(info(*type).block) + ", as " +
+                                          std::string(name(*type)) + " needs them");
+  }
+};
 
 PEFT_INLINE bool same_bytes(const StoredTensor& a, const StoredTensor& b) {
   return a.shape == b.shape && a.view.dtype == b.view.dtype && std::memcmp(a.view.data, b.view.data, std::size_t(bytes_of(a.view.dtype, a.shape.size()))) == 0;
@@ -169,10 +196,8 @@ PEFT_INLINE ModelFile open_model(const std::string& path, const ModelTask& task)
 
 PEFT_INLINE ModelFile fresh_model(const std::string& config, std::uint64_t seed) {
   const Json json = Json::parse(config, "config.json");
-  const Json* type = json.get("model_type");
-  if (!type) throw ConfigError("fresh_model", "model_type is missing");
   ModelFile file;
-  file.architecture = &architecture_of_model_type(type->string());
+  file.architecture = &architecture_of(json);
   file.config = file.architecture->from_json(json);
   validate(file.config);
   file.fresh = seed, file.initializer_range = detail::ConfigFields(json).number("initializer_range", 0.02);
@@ -181,8 +206,9 @@ PEFT_INLINE ModelFile fresh_model(const std::string& config, std::uint64_t seed)
 }
 
 template <Scalar T>
-Transformer<T> build_model(const ModelFile& file) {
+Transformer<T> build_model(const ModelFile& file, const LoadOptions& options) {
   const TransformerConfig& c = file.config;
+  detail::Quantizing quantizing{file.path, options.quantize};
   std::vector<std::string> missing, misshapen;
   const auto drawn = [&](std::uint64_t seed, const std::string& name, const Shape& shape, double vector) {
     Tensor<T> values(shape, T(vector));
@@ -191,7 +217,7 @@ Transformer<T> build_model(const ModelFile& file) {
       for (T& value : values.span()) value = T(file.initializer_range * random.normal());
     return Parameter<T>(std::move(values));
   };
-  const auto take = [&](const std::string& name, const Shape& shape, double fresh_vector = 0) -> Parameter<T> {
+  const auto take = [&](const std::string& name, const Shape& shape, bool to_quantize = false, double fresh_vector = 0) -> Parameter<T> {
     std::optional<StoredTensor> tensor = file.find(name);
     if (!tensor && file.fresh) return drawn(*file.fresh, name, shape, fresh_vector);
     if (!tensor) {
@@ -202,17 +228,18 @@ Transformer<T> build_model(const ModelFile& file) {
       misshapen.push_back(name + " is " + to_string(tensor->shape) + ", the configuration wants " + to_string(shape));
       return {};
     }
+    if (to_quantize && missing.empty() && misshapen.empty()) quantizing(*tensor, name);
     return Parameter<T>(tensor->view, shape, tensor->keep);
   };
   const auto path_of = [&](std::string_view ours, std::int64_t layer = 0) { return module_path(*file.architecture, c.head.task, ours, layer); };
   const auto linear = [&](std::string_view ours, std::int64_t layer, std::int64_t out, std::int64_t in, bool bias) {
     const std::string path = path_of(ours, layer);
-    return Linear<T>(take(path + ".weight", {out, in}), bias ? take(path + ".bias", {out}) : Parameter<T>(), path);
+    return Linear<T>(take(path + ".weight", {out, in}, true), bias ? take(path + ".bias", {out}) : Parameter<T>(), path);
   };
   const auto norm = [&](std::string_view ours, std::int64_t layer, std::int64_t size, NormConfig of) {
     Norm<T> n;
     n.path = path_of(ours, layer);
-    n.weight = take(n.path + ".weight", {size}, 1 - of.offset);
+    n.weight = take(n.path + ".weight", {size}, false, 1 - of.offset);
     if (of.kind == NormKind::layer) n.bias = take(n.path + ".bias", {size});
     n.kind = of.kind, n.eps = T(of.eps), n.offset = T(of.offset);
     return n;
@@ -361,6 +388,7 @@ Transformer<T> build_model(const ModelFile& file) {
     if (!misshapen.empty()) text += ")";
     throw CheckpointError("load_model", text + ". Nothing was loaded.");
   }
+  quantizing.check();
   return model;
 }
 

@@ -35,10 +35,10 @@ inline constexpr std::array<GgufType, 42> gguf_types = {{{0, "F32", DType::f32},
                                                          {17, "IQ2_XS", {}},
                                                          {18, "IQ3_XXS", {}},
                                                          {19, "IQ1_S", {}},
-                                                         {20, "IQ4_NL", {}},
+                                                         {20, "IQ4_NL", DType::iq4_nl},
                                                          {21, "IQ3_S", {}},
                                                          {22, "IQ2_S", {}},
-                                                         {23, "IQ4_XS", {}},
+                                                         {23, "IQ4_XS", DType::iq4_xs},
                                                          {24, "I8", DType::i8},
                                                          {25, "I16", DType::i16},
                                                          {26, "I32", DType::i32},
@@ -46,9 +46,9 @@ inline constexpr std::array<GgufType, 42> gguf_types = {{{0, "F32", DType::f32},
                                                          {28, "F64", DType::f64},
                                                          {29, "IQ1_M", {}},
                                                          {30, "BF16", DType::bf16},
-                                                         {34, "TQ1_0", {}},
-                                                         {35, "TQ2_0", {}},
-                                                         {39, "MXFP4", {}},
+                                                         {34, "TQ1_0", DType::tq1_0},
+                                                         {35, "TQ2_0", DType::tq2_0},
+                                                         {39, "MXFP4", DType::mxfp4},
                                                          {40, "NVFP4", {}},
                                                          {41, "Q1_0", {}},
                                                          {42, "Q2_0", {}},
@@ -189,7 +189,9 @@ PEFT_INLINE GgufTensor gguf_tensor(GgufCursor& c, std::uint64_t& offset) {
   const auto type = c.read<std::int32_t>("tensor table");
   const auto known = std::ranges::find_if(gguf_types, [&](const GgufType& g) { return g.id == type; });
   if (known == gguf_types.end()) fail("type number " + std::to_string(type) + " is not known");
-  if (!known->dtype) fail(std::string("type ") + known->name + " is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K");
+  if (!known->dtype)
+    fail(std::string("type ") + known->name +
+         " is not supported; supported are F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K … Q6_K, IQ4_NL, IQ4_XS, MXFP4, TQ1_0, TQ2_0");
   t.dtype = *known->dtype;
   if (ne[0] % info(t.dtype).block)
     fail("rows of " + std::to_string(ne[0]) + " elements are not whole blocks of " + std::to_string(info(t.dtype).block) + " (" + known->name + ")");

@@ -42,4 +42,10 @@ PEFT_INLINE MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
 }
 
+PEFT_INLINE void give_back_pages(const void* data, std::int64_t bytes) {
+  const auto page = std::uintptr_t(::sysconf(_SC_PAGESIZE)), start = reinterpret_cast<std::uintptr_t>(data);
+  const std::uintptr_t first = (start + page - 1) / page * page, last = (start + std::uintptr_t(bytes)) / page * page;  // whole pages: neighbours keep theirs
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+}
+
 }  // namespace peft

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "peft/core/bfloat16.hpp"
 #include "peft/core/error.hpp"
@@ -106,6 +108,135 @@ PEFT_INLINE void quantize(void* row, DType type, const float* values, std::int64
       break;
   }
   throw Error("quantize", std::string(name(type)) + " cannot be written; allowed are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
+}
+
+namespace detail {
+
+// f(r, values) for each row r of w in Hugging Face's order, on all threads. A matrix that is stored transposed is read in strips.
+template <class F>
+void for_each_row_widened(const WeightView& w, const F& f) {
+  constexpr std::int64_t strip = 16;
+  parallel_ranges(w.rows, strip, [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> rows(std::size_t((w.transposed ? strip : 1) * w.cols)), line(std::size_t{strip});
+    for (std::int64_t first = begin; first < end; first += strip) {
+      const std::int64_t last = std::min(end, first + strip);
+      if (w.transposed)
+        for (std::int64_t c = 0; c < w.cols; c++) {
+          widen(line.data(), w.data, w.dtype, c * w.stride + first, last - first);
+          for (std::int64_t r = first; r < last; r++) rows[std::size_t((r - first) * w.cols + c)] = line[std::size_t(r - first)];
+        }
+      for (std::int64_t r = first; r < last; r++) {
+        if (!w.transposed) widen(rows.data(), w.row(r), w.dtype, 0, w.cols);
+        f(r, static_cast<const float*>(rows.data() + (w.transposed ? (r - first) * w.cols : 0)));
+      }
+    }
+  });
+}
+
+// The place of the value nearest to x among ascending ones; midway, the lower.
+template <std::size_t n>
+int nearest_code(const std::array<float, n>& midpoints, float x) {
+  return int(std::lower_bound(midpoints.begin(), midpoints.end(), x) - midpoints.begin());
+}
+template <std::size_t n, class Values>
+constexpr std::array<float, n> midpoints_of(const Values& values) {
+  std::array<float, n> middles{};
+  for (std::size_t i = 0; i < n; i++) middles[i] = (values[i] + values[i + 1]) / 2;
+  return middles;
+}
+inline constexpr std::array<float, 15> nf4_midpoints = midpoints_of<15>(nf4_values);
+inline constexpr std::array<float, 255> dynamic_midpoints = midpoints_of<255>(dynamic_values);
+
+// Behind the code of its scale, which is not known yet.
+inline float put_nf4_block(std::uint8_t* out, const float* x) {
+  float largest = 0;
+  for (int i = 0; i < 64; i++) largest = std::max(largest, std::fabs(x[i]));
+  const float inverse = 1 / std::max(largest, 1e-38f);
+  for (int u = 0; u < 2; u++)
+    for (int l = 0; l < 16; l++) {
+      const int low = nearest_code(nf4_midpoints, x[32 * u + l] * inverse), high = nearest_code(nf4_midpoints, x[32 * u + l + 16] * inverse);
+      out[1 + 16 * u + l] = std::uint8_t(low | high << 4);
+    }
+  return largest;
+}
+
+inline void put_nf4(std::byte* out, const WeightView& w) {
+  const std::int64_t blocks = w.cols / Nf4::block, row_bytes = (blocks + 1) * Nf4::bytes, all = w.rows * blocks;
+  const auto row_at = [&](std::int64_t r) { return reinterpret_cast<std::uint8_t*>(out) + r * row_bytes; };
+  std::vector<float> scales(static_cast<std::size_t>(all));
+  for_each_row_widened(w, [&](std::int64_t r, const float* x) {
+    for (std::int64_t b = 0; b < blocks; b++) scales[std::size_t(r * blocks + b)] = put_nf4_block(row_at(r) + (b + 1) * Nf4::bytes, x + b * Nf4::block);
+  });
+  double sum = 0;
+  for (float c : scales) sum += double(c);
+  const float mean = all > 0 ? float(sum / double(all)) : 0;
+  std::vector<float> seconds(std::size_t((all + Nf4::group - 1) / Nf4::group));
+  for (std::size_t i = 0; i < scales.size(); i++) {
+    float& second = seconds[i / Nf4::group];
+    scales[i] -= mean, second = std::max(second, std::fabs(scales[i]));
+  }
+  for (std::int64_t r = 0; r < w.rows; r++) {
+    std::uint8_t* row = row_at(r);
+    const std::int64_t first = r * blocks, group = first / Nf4::group;
+    std::memset(row, 0, Nf4::bytes);
+    std::memcpy(row, &mean, 4);
+    row[Nf4::place_at] = std::uint8_t(first % Nf4::group);
+    for (std::int64_t b = 0; b < blocks; b++) {
+      const std::int64_t of = (first + b) / Nf4::group;
+      std::memcpy(row + Nf4::scales_at + 4 * (of - group), &seconds[std::size_t(of)], 4);
+      const float inverse = 1 / std::max(seconds[std::size_t(of)], 1e-38f);
+      row[(b + 1) * Nf4::bytes] = std::uint8_t(nearest_code(dynamic_midpoints, scales[std::size_t(first + b)] * inverse));
+    }
+  }
+}
+
+}  // namespace detail
+
+PEFT_INLINE bool quantizable(DType type, std::int64_t cols) {
+  switch (type) {
+    case DType::q8_0:
+    case DType::q4_0:
+    case DType::q4_1:
+    case DType::q5_0:
+    case DType::q5_1:
+      return cols % info(type).block == 0;
+    case DType::nf4:
+      return cols % info(type).block == 0 && cols <= detail::Nf4::longest_row;
+    default:
+      return false;
+  }
+}
+
+PEFT_INLINE std::string lower_name(DType type) {
+  std::string text(name(type));
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+  return text;
+}
+PEFT_INLINE DType quantizable_named(std::string_view operation, const std::string& what, std::string_view name) {
+  std::vector<std::string> names;
+  for (std::size_t i = 0; i < dtype_infos.size(); i++) {
+    if (!quantizable(DType(i), 0)) continue;
+    names.push_back(lower_name(DType(i)));
+    if (names.back() == name) return DType(i);
+  }
+  throw ConfigError(std::string(operation), what + " \"" + std::string(name) + "\"" + did_you_mean(name, names, "allowed are"));
+}
+
+PEFT_INLINE OwnedWeight quantized(const WeightView& w, DType type) {
+  if (!quantizable(type, 0)) throw ConfigError("quantized", std::string(name(type)) + "; allowed are NF4, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
+  if (!quantizable(type, w.cols))
+    throw ShapeError("quantized", "rows of " + std::to_string(w.cols) + " values are not whole blocks of " + std::to_string(info(type).block) + " (" +
+                                      std::string(name(type)) + ")" + (type == DType::nf4 ? ", or longer than 98304" : ""));
+  OwnedWeight owned{WeightView(nullptr, type, w.rows, w.cols), nullptr};
+  if (type == DType::nf4) owned.view.stride += detail::Nf4::block;
+  const std::int64_t row_bytes = bytes_of(type, owned.view.stride);
+  const std::shared_ptr<std::byte[]> memory(new std::byte[std::size_t(w.rows * row_bytes)]);
+  if (type == DType::nf4)
+    detail::put_nf4(memory.get(), w);
+  else
+    detail::for_each_row_widened(w, [&](std::int64_t r, const float* x) { quantize(memory.get() + r * row_bytes, type, x, w.cols); });
+  owned.view.data = memory.get(), owned.keep = memory;
+  return owned;
 }
 
 }  // namespace peft::ops

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 #include "peft/core/dtype.hpp"
+#include "peft/ops/impl/code_books.hpp"
 #include "peft/ops/impl/simd.hpp"
 
 namespace peft::ops::detail {

@@ -140,10 +140,26 @@ PEFT_SIMD Floats pick(Floats table, Ints i) {
 #endif
 }
 #endif
+// The same with the table in memory, whatever the width of a register.
+PEFT_SIMD Floats pick(const float* table, Ints i) {
+#if defined(__x86_64__) && PEFT_BYTES == 64
+  return pick(load(table), i);
+#elif defined(__x86_64__) && PEFT_BYTES == 32
+  typedef float Values __attribute__((vector_size(32)));
+  typedef int Places __attribute__((vector_size(32)));
+  const Floats low = Floats(__builtin_ia32_permvarsf256(Values(load(table)), Places(i)));  // looks at three bits
+  const Floats high = Floats(__builtin_ia32_permvarsf256(Values(load(table + 8)), Places(i)));
+  return (i & 8) != 0 ? high : low;
+#else
+  Floats r;
+  for (int l = 0; l < L<float>; l++) r[l] = table[i[l] & 15];
+  return r;
+#endif
+}
 
 /// Blocks of 32: d, and m or what else follows, as binary16 at the beginning.
 template <DType type>
-inline constexpr bool simple = info(type).block == 32;
+inline constexpr bool simple = info(type).block == 32 && type != DType::iq4_nl&& type != DType::mxfp4;
 
 // r: the 32 elements of a simple block whose d and m are known already, L to a vector.
 template <DType type>
@@ -183,6 +199,42 @@ PEFT_SIMD void unit(Floats* r, Bytes b, float d, [[maybe_unused]] float m) {
         r[i] = floats(low - 16) * d, r[i + n / 2] = floats(top - 16) * d;
     }
   }
+}
+
+// Sixteen bytes of two codes each, elements 0 … 15 in the low halves, that stand for table[code] · scale.
+PEFT_SIMD void coded_unit(Floats* r, Bytes q, const float* table, float scale) {
+  constexpr int W = L<float>, n = unit_vectors;
+  _Pragma("GCC unroll 8") for (int i = 0; i < n / 2; i++) {
+    const Ints codes = bytes(q + W * i);
+    r[i] = pick(table, codes) * scale, r[i + n / 2] = pick(table, codes >> 4) * scale;
+  }
+}
+// TQ1_0: a byte has five digits of base 3 behind the point, in 256ths. Elements 32 t + l are digit t of byte l < 32, elements 160 + 16 t + l of byte
+// 32 + l < 48, elements 240 + 4 t + l of byte 48 + l < 52.
+PEFT_SIMD void ternary_unit(Floats* r, Bytes b, int u) {
+  constexpr int W = L<float>, powers[5] = {1, 3, 9, 27, 81};
+  const float d = half(b + 52);
+  std::uint8_t last[16];
+  for (int i = 0; i < 16; i++) last[i] = std::uint8_t(b[48 + i % 4] * powers[i / 4]);
+  _Pragma("GCC unroll 8") for (int i = 0; i < unit_vectors; i++) {
+    const int e = 32 * u + W * i, t = (e - 160) / 16;
+    const Bytes from = u < 5 ? b + W * i : e < 240 ? b + 32 + e % 16 : last + e % 16;
+    const Ints shifted = bytes(from) * (u < 5 ? powers[u] : e < 240 ? powers[t] : 1) & 255;
+    r[i] = floats((shifted * 3 >> 8) - 1) * d;
+  }
+}
+
+// NF4's unit of 32 in a row of such. The scale's product is rounded before the mean is added, as the definition has it.
+PEFT_SIMD void nf4_unit(Floats* r, Bytes row, std::int64_t at) {
+  constexpr std::int64_t size = detail::Nf4::bytes;
+  const std::int64_t block = at / 2;
+  Bytes b = row + size * (1 + block);
+  float mean, second;
+  __builtin_memcpy(&mean, row, 4);
+  __builtin_memcpy(&second, row + detail::Nf4::scales_at + 4 * ((row[detail::Nf4::place_at] + block) / detail::Nf4::group), 4);
+  float scale = detail::dynamic_values[*b] * second;
+  asm("" : "+m"(scale));
+  coded_unit(r, b + 1 + 16 * (at % 2), detail::nf4_values, scale + mean);
 }
 
 // d and m of a row's blocks, as float: four blocks at once, because one by one their conversions cost as much as the products. What
@@ -239,6 +291,22 @@ PEFT_SIMD void unit(Floats* r, Bytes b, int u) {
       if constexpr (five) q |= (bytes(b + 16 + W * i) >> u & 1) << 4;
       r[i] = floats(q) * scale - shift;
     }
+  } else if constexpr (type == DType::iq4_nl) {
+    coded_unit(r, b + 2, detail::iq4_values, half(b));
+  } else if constexpr (type == DType::iq4_xs) {
+    const int low = b[4 + u / 2] >> 4 * (u % 2) & 15, high = b[2 + u / 4] >> 2 * (u % 4) & 3;
+    coded_unit(r, b + 8 + 16 * u, detail::iq4_values, half(b) * float((low | high << 4) - 32));
+  } else if constexpr (type == DType::mxfp4) {
+    // 2^(e - 128), the scale E8M0 halved; below 2⁻¹²⁶ it is subnormal.
+    const std::uint32_t e = b[0], bits = e < 2 ? 0x00200000u << e : (e - 1) << 23;
+    float d;
+    __builtin_memcpy(&d, &bits, 4);
+    coded_unit(r, b + 1, detail::mxfp4_values, d);
+  } else if constexpr (type == DType::tq1_0) {
+    ternary_unit(r, b, u);
+  } else if constexpr (type == DType::tq2_0) {
+    const float d = half(b + 64);
+    _Pragma("GCC unroll 8") for (int i = 0; i < n; i++) r[i] = floats((bytes(b + 32 * (u / 4) + W * i) >> 2 * (u % 4) & 3) - 1) * d;
   } else {
     static_assert(type == DType::q6_k);
     const float d = half(b + 208);
@@ -295,7 +363,10 @@ PEFT_TARGET void widen_row(float* out, const std::byte* row, std::int64_t first,
       const std::int64_t at = first / 32;
       const int begin = int(first % 32), end = begin + n < 32 ? int(begin + n) : 32;
       Floats r[unit_vectors];
-      unit<type>(r, b + at / units * size, int(at % units));
+      if constexpr (type == DType::nf4)
+        nf4_unit(r, b, at);
+      else
+        unit<type>(r, b + at / units * size, int(at % units));
       if (end - begin == 32) {
         _Pragma("GCC unroll 8") for (int i = 0; i < unit_vectors; i++) store(out + W * i, r[i]);
       } else {
@@ -358,6 +429,18 @@ PEFT_TARGET detail::Widen<T> widener(DType type) {
       return widen_row<DType::q5_k>;
     case DType::q6_k:
       return widen_row<DType::q6_k>;
+    case DType::iq4_nl:
+      return widen_row<DType::iq4_nl>;
+    case DType::iq4_xs:
+      return widen_row<DType::iq4_xs>;
+    case DType::mxfp4:
+      return widen_row<DType::mxfp4>;
+    case DType::tq1_0:
+      return widen_row<DType::tq1_0>;
+    case DType::tq2_0:
+      return widen_row<DType::tq2_0>;
+    case DType::nf4:
+      return widen_row<DType::nf4>;
     default:
       return nullptr;
   }
