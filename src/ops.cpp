@@ -48,6 +48,7 @@ namespace peft::ops {
   template void adamw_update<T>(std::span<const AdamwTensor<T>>);                                                                                            \
   template void split_by_svd<T>(View<T>, View<T>, View<const T>, double);                                                                                    \
   template void split_by_qr<T>(View<T>, View<T>, View<const T>);                                                                                             \
+  template void inverse_gram<T>(View<T>, View<const T>, double);                                                                                             \
   template void sgd_update<T>(View<T>, View<T>, View<const T>, double, double, double);
 PEFT_INSTANTIATE(float)
 PEFT_INSTANTIATE(double)
