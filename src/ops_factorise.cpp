@@ -9,7 +9,8 @@ namespace peft::ops {
   template void low_rank_gradients<T>(View<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, T);                   \
   template void low_rank_backward<T>(GradSink<T>, GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, View<const T>, View<const T>, T); \
   template void split_by_svd<T>(View<T>, View<T>, View<const T>, double);                                                                                  \
-  template void split_by_qr<T>(View<T>, View<T>, View<const T>);
+  template void split_by_qr<T>(View<T>, View<T>, View<const T>);                                                                                           \
+  template void inverse_gram<T>(View<T>, View<const T>, double);
 PEFT_INSTANTIATE(float)
 PEFT_INSTANTIATE(double)
 #undef PEFT_INSTANTIATE

@@ -113,6 +113,21 @@ TEST_CASE("rates scale by parameter", "[optim]") {
   for (std::size_t i = 0; i < all.size(); i++) CHECK_THAT(array(all[i].parameter.value()), is_near<double>(oracles[i].p));
 }
 
+TEST_CASE("as transformers had it, eps is beside the root of v itself, and decay comes behind the step", "[optim]") {
+  auto all = some_parameters<double>();
+  AdamW<double> optimizer(all, {.eps = 0.3, .weight_decay = 0.1, .as_transformers = true});
+  Array p = array(all[0].parameter.value()), m = xt::zeros_like(p), v = xt::zeros_like(p);
+  for (int step = 1; step <= 5; step++) {
+    give_gradients(all, step);
+    optimizer.step(0.02);
+    const Array g = array(gradient<double>(0, step));
+    m = 0.9 * m + 0.1 * g, v = 0.999 * v + 0.001 * g * g;
+    p = p - 0.02 * std::sqrt(1 - std::pow(0.999, step)) / (1 - std::pow(0.9, step)) * m / (xt::sqrt(v) + 0.3);
+    p = p * (1 - 0.02 * 0.1);
+  }
+  CHECK_THAT(array(all[0].parameter.value()), is_near<double>(p));
+}
+
 TEST_CASE("a parameter without a gradient stays, decay included", "[optim]") {
   auto all = some_parameters<float>();
   AdamW<float> optimizer(all, {.weight_decay = 0.1});

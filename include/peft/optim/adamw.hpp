@@ -9,10 +9,12 @@ namespace peft {
 struct AdamWConfig {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   double weight_decay = 0.01;
+  bool as_transformers = false;  // ε beside √v instead of √v̂, and decay behind the step: the AdamW that transformers had
 };
 
 /// AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101), with PyTorch's semantics: weights decay by lr · weight_decay before the step, both
-/// moments are corrected for their start. A parameter without a gradient is passed over. State exists for what trains alone.
+/// moments are corrected for their start; or with those that transformers' AdamW had. A parameter without a gradient is passed over. State exists for what
+/// trains alone.
 template <Scalar T>
 class AdamW {
  public:
@@ -35,6 +37,8 @@ class AdamW {
       if (!g) continue;
       const double rate = lr * t.lr_scale;
       s.step_size = rate / (1 - std::pow(config_.beta1, double(steps_))), s.decay = 1 - rate * config_.weight_decay * t.decay_scale;
+      // √v/√(1 − β₂^t) + ε/√(1 − β₂^t) is √v + ε as a factor, and (p − d) · decay = decay · p − decay · d.
+      if (config_.as_transformers) s.eps = config_.eps / s.root_bias2, s.step_size *= s.decay;
       all.push_back({t.parameter.value().view(), states_[i].m.view(), states_[i].v.view(), g.view(), s});
     }
     ops::adamw_update<T>(all);

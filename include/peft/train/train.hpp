@@ -3,4 +3,5 @@
 
 #include "peft/train/frozen_states.hpp"
 #include "peft/train/objective.hpp"
+#include "peft/train/trainables.hpp"
 #include "peft/train/trainer.hpp"

@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "peft/adapters/lora/lora_fa.hpp"
 #include "peft/checkpoint/training_state.hpp"
 #include "peft/data/dataloader.hpp"
 #include "peft/freeze/policy.hpp"
 #include "peft/optim/optim.hpp"
 #include "peft/train/objective.hpp"
+#include "peft/train/trainables.hpp"
 
 namespace peft {
 
@@ -28,7 +30,10 @@ struct TrainingArguments {
   double warmup_ratio = 0;  // of all steps, where warmup_steps is 0
   double weight_decay = 0;
   double adam_beta1 = 0.9, adam_beta2 = 0.999, adam_epsilon = 1e-8;
-  double max_grad_norm = 1;  // 0: no clipping
+  double max_grad_norm = 1;             // 0: no clipping
+  double loraplus_lr_ratio = 0;         // > 0: LoRA+, which trains B at so many times the learning rate
+  double loraplus_lr_embedding = 1e-6;  // LoRA+'s rate for LoRAs on embeddings
+  bool lorafa = false;                  // LoRA-FA: A stays as it is; adam_epsilon is 1e-6, unless it is set
   std::uint64_t seed = 42;
   bool shuffle = true;
   bool group_by_length = false;
@@ -97,13 +102,19 @@ class Trainer {
   }
 
   TrainingResult fit(const Dataset& train, const Dataset& eval = Dataset()) {
-    std::vector<Trainable<T>> trainables;
-    detail::visit_parameters(model_, [&](const ParameterInfo& info, auto& parameter) {
-      if (parameter.requires_grad()) trainables.push_back({info.adapter.empty() ? info.path : info.adapter + ":" + info.path, parameter});
-    });
+    std::optional<LoraFa<T>> lora_fa;
+    if (args_.lorafa) {
+      if constexpr (std::constructible_from<LoraFa<T>, M&>)
+        lora_fa.emplace(model_);
+      else
+        throw ConfigError("lorafa", "a model without adapters; LoRA-FA trains the B of LoRAs");
+    }
+    std::vector<Trainable<T>> trainables =
+        trainables_of<T>(model_, {.ratio = args_.loraplus_lr_ratio, .embedding = args_.loraplus_lr_embedding / args_.learning_rate});
     if (trainables.empty()) throw ConfigError("trainer", "nothing requires a gradient: add an adapter, or choose with freeze() what trains");
+    const double eps = args_.lorafa && args_.adam_epsilon == TrainingArguments().adam_epsilon ? 1e-6 : args_.adam_epsilon;
     AdamW<T> optimizer(std::move(trainables),
-                       {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = args_.adam_epsilon, .weight_decay = args_.weight_decay});
+                       {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = eps, .weight_decay = args_.weight_decay, .as_transformers = args_.lorafa});
     std::optional<FrozenStates<T>> frozen;
     if (args_.cache_frozen) {
       const std::int64_t layer = first_trained_layer(model_);
@@ -166,6 +177,7 @@ class Trainer {
       progress.grad_norm = args_.max_grad_norm > 0 ? clip_grad_norm(optimizer.trainables(), args_.max_grad_norm) : grad_norm(optimizer.trainables());
       if (!std::isfinite(progress.grad_norm)) refuse("gradient's norm", progress.grad_norm);
       progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
+      if (lora_fa) lora_fa->turn_gradients();
       optimizer.step(progress.learning_rate);
       if constexpr (requires { model_.after_step(step); }) model_.after_step(step);
       zero_grad(optimizer.trainables());

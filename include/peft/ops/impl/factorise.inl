@@ -3,6 +3,7 @@
 
 #include <Eigen/Dense>
 #include <cmath>
+#include <limits>
 
 #include "peft/ops/factorise.hpp"
 
@@ -40,6 +41,19 @@ void split_by_qr(View<T> B, View<T> A, View<const T> W) {
   const Eigen::MatrixXd q = qr.householderQ() * Eigen::MatrixXd::Identity(W.rows, r);
   const Eigen::MatrixXd upper = qr.matrixQR().topRows(std::min(W.rows, W.cols)).template triangularView<Eigen::Upper>();
   detail::store(B, q), detail::store(A, upper.topRows(r).eval());
+}
+
+template <Scalar T>
+void inverse_gram(View<T> P, View<const T> A, double delta) {
+  if (P.rows != A.rows || P.cols != A.rows)
+    throw ShapeError("inverse_gram", "P (" + std::to_string(P.rows) + ", " + std::to_string(P.cols) + ") for A of " + std::to_string(A.rows) + " rows");
+  const detail::RowMajor a = detail::in_double(A);
+  const Eigen::MatrixXd gram = a * a.transpose() + delta * Eigen::MatrixXd::Identity(A.rows, A.rows);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> solver(gram);
+  const Eigen::VectorXd& values = solver.eigenvalues();
+  const double least = double(A.rows) * double(std::numeric_limits<T>::epsilon()) * values.cwiseAbs().maxCoeff();
+  const Eigen::VectorXd inverse = values.unaryExpr([&](double v) { return std::abs(v) > least ? 1 / v : 0.0; });
+  detail::store(P, (solver.eigenvectors() * inverse.asDiagonal() * solver.eigenvectors().transpose()).eval());
 }
 
 }  // namespace peft::ops

@@ -27,6 +27,12 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   at_least("max_grad_norm", a.max_grad_norm, 0);
   if (!(a.warmup_ratio >= 0 && a.warmup_ratio <= 1))
     throw ConfigError("TrainingArguments", fmt::format("warmup_ratio is {:g}; allowed is 0 … 1", a.warmup_ratio));
+  if (a.loraplus_lr_ratio != 0) {
+    at_least("loraplus_lr_ratio", a.loraplus_lr_ratio, 1);
+    at_least("loraplus_lr_embedding", a.loraplus_lr_embedding, 0);
+    if (a.learning_rate == 0) throw ConfigError("TrainingArguments", "learning_rate is 0; LoRA+ wants a positive one");
+    if (a.lorafa) throw ConfigError("TrainingArguments", "lorafa with loraplus_lr_ratio; LoRA-FA trains no A that B could be faster than");
+  }
   schedule_named(a.lr_scheduler);
   if (!a.cache_frozen && !a.cache_dir.empty()) throw ConfigError("TrainingArguments", "cache_dir is \"" + a.cache_dir + "\" without cache_frozen");
   if (a.output_dir.empty() && (a.resume || a.save_steps > 0)) throw ConfigError("TrainingArguments", "resume and save_steps need an output_dir");
