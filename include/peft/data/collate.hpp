@@ -15,12 +15,14 @@ struct Batch {
     std::int64_t begin, end;  // tokens [begin, end) of the batch
     std::int64_t length() const { return end - begin; }
   };
-  std::vector<std::int32_t> input_ids;  // (tokens)
-  std::vector<std::int32_t> labels;     // (tokens), aligned with input_ids, ignore_index where nothing is learnt
-  std::vector<Range> offsets;           // one a sequence
-  std::vector<std::uint64_t> example;   // index of each sequence in its dataset: names it wherever it is packed
-  std::int64_t num_labels = 0;          // labels that count
-  std::int64_t num_shifted_labels = 0;  // of these, the ones that have a token before them: the targets of next-token prediction
+  std::vector<std::int32_t> input_ids;         // (tokens)
+  std::vector<std::int32_t> labels;            // (tokens), aligned with input_ids, ignore_index where nothing is learnt
+  std::vector<Range> offsets;                  // one a sequence
+  std::vector<std::uint64_t> example;          // index of each sequence in its dataset: names it wherever it is packed
+  std::vector<std::int32_t> token_types = {};  // (tokens), or none: all 0
+  std::vector<float> targets = {};             // of whole sequences, as many of each
+  std::int64_t num_labels = 0;                 // labels that count
+  std::int64_t num_shifted_labels = 0;         // of these, the ones that have a token before them: the targets of next-token prediction
 
   std::int64_t tokens() const { return static_cast<std::int64_t>(input_ids.size()); }
   std::size_t size() const { return offsets.size(); }
