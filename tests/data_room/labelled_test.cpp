@@ -9,10 +9,10 @@
 
 namespace {
 
+using Catch::Contains;
 using peft::LabelledColumns;
 using peft::LabelledOptions;
 using peft::LabelledRow;
-using Catch::Contains;
 
 const peft::Tokenizer& bert() {
   static const peft::Tokenizer made = small::from_json(peft::testing::tiny_bert_tokenizer());
@@ -29,6 +29,14 @@ peft::Dataset classes_in(const std::string& name, const std::string& text, const
 peft::Dataset words_in(const std::string& text, const LabelledOptions& options = {}) {
   const small::Folder folder;
   return peft::load_token_classification(folder.write("rows.jsonl", text), bert(), options);
+}
+using Texts = std::vector<std::string>;
+/// Text, its partner, its labels.
+Texts parts(const LabelledRow& row) {
+  Texts all = {row.text};
+  if (row.text_pair) all.push_back(*row.text_pair);
+  all.insert(all.end(), row.labels.begin(), row.labels.end());
+  return all;
 }
 std::vector<float> targets_of(const peft::Dataset& data) {
   std::vector<float> all;
@@ -55,9 +63,9 @@ TEST_CASE("tables of labelled rows: GLUE's columns, tabs without quotes, commas 
   CHECK(mrpc[0].labels[0] == "1");
 
   const auto rte = rows_in("dev.tsv", "index\tsentence1\tsentence2\tlabel\n0\tone\ttwo\tnot_entailment\n");
-  CHECK(rte[0].text + "|" + *rte[0].text_pair + "|" + rte[0].labels[0] == "one|two|not_entailment");
+  CHECK(parts(rte[0]) == Texts{"one", "two", "not_entailment"});
   const auto qnli = rows_in("dev.tsv", "index\tquestion\tsentence\tlabel\n0\twho\tshe\tentailment\n");
-  CHECK(qnli[0].text + "|" + *qnli[0].text_pair == "who|she");
+  CHECK(parts(qnli[0]) == Texts{"who", "she", "entailment"});
 
   const auto csv = rows_in("rows.csv", "label,text\r\nyes,\"two,\nlines, \"\"quoted\"\"\"\r\nno,plain \"inner\"\n");
   REQUIRE(csv.size() == 2);
@@ -74,10 +82,10 @@ TEST_CASE("tables of labelled rows: GLUE's columns, tabs without quotes, commas 
 
 TEST_CASE("rows of JSON, and columns that are named", "[data]") {
   const auto rows = rows_in("a.jsonl", R"({"sentence1":"a","sentence2":"b","label":1,"idx":0})");
-  CHECK(rows[0].text + "|" + *rows[0].text_pair + "|" + rows[0].labels[0] == "a|b|1");
+  CHECK(parts(rows[0]) == Texts{"a", "b", "1"});
   CHECK(rows_in("a.json", R"([{"text":"a"},{"text":"b"}])")[1].labels.empty());
   const auto named = rows_in("a.tsv", "body\tstars\tother\nx\t5\ty\n", false, {.text = "body", .text_pair = "other", .label = "stars"});
-  CHECK(named[0].text + "|" + *named[0].text_pair + "|" + named[0].labels[0] == "x|y|5");
+  CHECK(parts(named[0]) == Texts{"x", "y", "5"});
   CHECK_THROWS_WITH(rows_in("a.tsv", "text\tstars\nx\t5\n", false, {.label = "star"}), Contains("line 2 has no field \"star\"; did you mean \"stars\"?"));
   CHECK_THROWS_WITH(rows_in("a.jsonl", "{\"text\":\"a\",\"label\":0}\n{\"text\":\"b\"}"), Contains("line 2 has no field \"label\""));
   CHECK_THROWS_WITH(rows_in("a.jsonl", R"({"text":["a"],"label":0})"), Contains("\"text\" that is neither a text nor a number"));
@@ -94,6 +102,7 @@ TEST_CASE("labels become numbers: numbers in their order, names by the alphabet,
   CHECK(targets_of(classes_in("a.tsv", "text\tlabel\na\t1\nfilm\t0\n", {.label_names = {"bad", "good"}})) == std::vector<float>{1, 0});
   CHECK_THROWS_WITH(classes_in("a.tsv", named, {.label_names = {"goood", "bad"}}), Contains("line 2 has the label \"good\"; did you mean \"goood\"?"));
   CHECK_THROWS_WITH(classes_in("a.tsv", "text\tlabel\na\t2\n", {.label_names = {"bad", "good"}}), Contains("line 2 has the label \"2\""));
+  CHECK_THROWS_WITH(classes_in("a.tsv", "text\tlabel\na\t0\n", {.label_names = {"1", "2"}}), Contains("line 2 has the label \"0\""));
   CHECK_THROWS_WITH(classes_in("a.tsv", "text\tlabel\na\tx\nb\tx\n"), Contains("one label alone, \"x\""));
   CHECK_THROWS_WITH(classes_in("a.tsv", "text\tlabel\na\t0.5\nb\t1\n"), Contains("labels like 0.5") && Contains("regression"));
   CHECK_THROWS_WITH(classes_in("a.jsonl", R"({"text":"a"})"), Contains("line 1 has no label"));

@@ -22,6 +22,7 @@ struct ModelTask {
   std::int64_t num_labels = 2;  // of seq_cls and token_cls
   std::optional<ProblemType> problem = {};
   std::uint64_t seed = 0;
+  std::vector<std::string> label_names = {};  // of classes, and so their number; none: as the file has them
 };
 
 /// What a model file offers: its configuration in our terms, and tensors by their Hugging Face name ("model.norm.weight").

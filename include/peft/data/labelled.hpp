@@ -44,8 +44,8 @@ struct LabelledOptions {
   LabelledColumns columns = {};
 };
 
-/// Sequences with one label each, for a head that classifies sequences: Example::targets. A label is a class's name or its number. Throws FormatError
-/// for a row without a label, or with one that is not known.
+/// Sequences with one label each, for a head that classifies sequences: Example::targets. A label is a class's name, or its number where names are
+/// no numbers. Throws FormatError for a row without a label, or with one that is not known.
 Dataset load_classification(const std::string& path, const Tokenizer& tokenizer, const LabelledOptions& options = {});
 
 /// Rows of words with one label each, for a head that classifies tokens: the label of a word is that of its first token, and its other tokens have none.
@@ -56,8 +56,8 @@ Example encode_sequence(std::string_view text, const std::optional<std::string>&
 
 /// Words, put together by blanks; labels (words) go to each word's first token. `first_tokens` (words), if wanted: where these are, −1 where a word has none
 /// or was cut away.
-Example encode_words(const std::vector<std::string>& words, const std::vector<std::int32_t>& labels, const Tokenizer& tokenizer,
-                     std::int64_t max_length = 512, std::vector<std::int64_t>* first_tokens = nullptr);
+Example encode_words(const std::vector<std::string>& words, const std::vector<std::int32_t>& labels, const Tokenizer& tokenizer, std::int64_t max_length = 512,
+                     std::vector<std::int64_t>* first_tokens = nullptr);
 
 }  // namespace peft
 

@@ -26,7 +26,8 @@ class LabelNumbers {
   LabelNumbers(const std::vector<std::string>& names, const std::string& path) : names_(names), path_(path) {}
   std::int32_t operator()(const std::string& label, const std::string& place) const {
     if (const auto found = std::ranges::find(names_, label); found != names_.end()) return std::int32_t(found - names_.begin());
-    if (const auto number = number_of(label); number && *number >= 0 && *number < double(names_.size()) && *number == std::floor(*number))
+    const bool named_by_numbers = std::ranges::any_of(names_, [](const std::string& name) { return number_of(name).has_value(); });
+    if (const auto number = number_of(label); number && !named_by_numbers && *number >= 0 && *number < double(names_.size()) && *number == std::floor(*number))
       return std::int32_t(*number);
     throw FormatError(path_, -1, place + " has the label \"" + label + "\"" + did_you_mean(label, names_, "the labels are"));
   }

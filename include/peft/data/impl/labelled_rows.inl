@@ -119,7 +119,8 @@ class LabelledReader {
     require(columns_.label), require(columns_.text), require(columns_.text_pair), require(columns_.words);
     if (of_words_) {
       if (columns_.words.empty()) columns_.words = first_of(word_columns);
-      if (columns_.words.empty()) throw FormatError(path_, -1, place + " has no list of words; a row has \"tokens\" (or \"words\") and \"labels\" (or \"tags\")");
+      if (columns_.words.empty())
+        throw FormatError(path_, -1, place + " has no list of words; a row has \"tokens\" (or \"words\") and \"labels\" (or \"tags\")");
       if (columns_.label.empty()) columns_.label = first_of(word_label_columns);
       return;
     }
