@@ -29,7 +29,10 @@ void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
 namespace {
 peft::ModelFile open_with(const ModelOptions& options) {
   if (options.threads > 0) peft::set_num_threads(options.threads);
-  return peft::open_model(options.model);
+  peft::ModelTask task = options.task;
+  for (const std::string& adapter : options.adapters)
+    if (!task.task) task = peft::adapter_task(adapter);
+  return peft::open_model(options.model, task);
 }
 
 // A folder's name as a name for its adapter, different from those that are taken.
