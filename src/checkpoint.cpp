@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/checkpoint/impl/adapter_file.inl"
+#include "peft/checkpoint/impl/adapter_task.inl"
 #include "peft/checkpoint/impl/gguf_adapter.inl"
 #include "peft/checkpoint/impl/load.inl"
 #include "peft/checkpoint/impl/prefix_file.inl"

@@ -4,4 +4,6 @@
 #include "peft/data/impl/encode_examples.inl"
 #include "peft/data/impl/example.inl"
 #include "peft/data/impl/formats.inl"
+#include "peft/data/impl/labelled.inl"
+#include "peft/data/impl/labelled_rows.inl"
 #include "peft/data/impl/prompt_template.inl"

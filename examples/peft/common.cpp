@@ -36,7 +36,14 @@ peft::ModelFile open_with(const ModelOptions& options) {
   const auto is_the_model = [&](const std::string& adapter) {
     return peft::has_prefix_encoder(adapter) && std::filesystem::equivalent(adapter, options.model);
   };
-  return peft::open_model(options.model, {.without_prefix = std::ranges::any_of(options.adapters, is_the_model)});
+  peft::ModelTask task = options.task;
+  task.without_prefix = std::ranges::any_of(options.adapters, is_the_model);
+  for (const std::string& adapter : options.adapters)
+    if (!task.task && !is_the_model(adapter)) {
+      const bool without_prefix = task.without_prefix;
+      task = peft::adapter_task(adapter), task.without_prefix = without_prefix;
+    }
+  return peft::open_model(options.model, task);
 }
 
 peft::LoadOptions load_options(const ModelOptions& options) {

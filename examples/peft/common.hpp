@@ -21,6 +21,7 @@ struct ModelOptions {
   std::vector<std::string> adapters;
   std::string quantize;  // a type's name; "": as the file has it
   int threads = 0;
+  peft::ModelTask task = {};  // no option of its own; where none is set, that of the adapters
   void add_to(CLI::App& command, bool with_adapter = true);
 };
 
@@ -90,6 +91,8 @@ void add_info(CLI::App& app);
 void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
+void add_classify(CLI::App& app);
+void add_embed(CLI::App& app);
 void add_score(CLI::App& app);
 void add_perplexity(CLI::App& app);
 void add_merge(CLI::App& app);

@@ -10,6 +10,7 @@
 #include <span>
 
 #include "common.hpp"
+#include "labelled.hpp"
 
 namespace tool {
 
@@ -97,14 +98,25 @@ std::string one_line(const std::string& text, std::size_t limit) {
 
 struct Options {
   ModelOptions model;
+  TaskOptions task;
   std::string data;
   std::int64_t show = 0, max_new_tokens = 48;
   bool loss_only = false;
 };
 
+// A head that classifies, or gives numbers: how many of its answers are right.
+void eval_head(const Options& o, const Opened& opened, const peft::Tokenizer& tokenizer) {
+  const auto data = load_for_head(o.data, tokenizer, opened, o.task, longest_text(opened));
+  fmt::print("{}\n", describe(opened));
+  std::fflush(stdout);
+  const peft::Evaluation result = peft::evaluate(opened.tuned, data);
+  fmt::print("eval   loss {:.3f}   {}\n", result.loss, scores_text(result));
+}
+
 void eval(const Options& o) {
   Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
+  if (has_own_head(opened)) return eval_head(o, opened, tokenizer);
   const auto& c = opened.base.config;
   const bool pairs = c.num_encoder_layers > 0;  // whose relative positions have no end
   const auto data =
@@ -135,13 +147,14 @@ void eval(const Options& o) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  auto* command = app.add_subcommand("eval", "Measure loss, perplexity and right answers on a file of questions");
+  auto* command = app.add_subcommand("eval", "Measure loss and right answers on a file of questions, or of labelled rows");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
   command
       ->add_option("--data,-d", o->data, "rows as train takes them; an answer is right if it holds the row's \"fact\", or the whole answer where there is none")
       ->required()
       ->check(CLI::ExistingFile);
+  o->task.add_to(*command, false);
   command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_flag("--loss-only", o->loss_only, "do not generate answers");

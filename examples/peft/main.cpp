@@ -55,6 +55,8 @@ int main(int argc, char** argv) {
   tool::add_train(app);
   tool::add_eval(app);
   tool::add_generate(app);
+  tool::add_classify(app);
+  tool::add_embed(app);
   tool::add_score(app);
   tool::add_perplexity(app);
   tool::add_merge(app);

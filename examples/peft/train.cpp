@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "common.hpp"
+#include "labelled.hpp"
 #include "method_options.hpp"
 #include "progress.hpp"
 
@@ -24,6 +25,7 @@ namespace fs = std::filesystem;
 
 struct Options {
   ModelOptions model;
+  TaskOptions task;
   std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32", cache_dir;
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
@@ -97,12 +99,14 @@ struct Extent {
   }
 };
 
-void train(const Options& o) {
+void train(Options o) {
   peft::AnyAdapterConfig config = adapter_config(o);
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
-  Opened opened(o.model);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
+  o.model.task = task_of(o.task, o.model.model, o.data);
+  Opened opened(o.model);
+  config = std::visit([&](const auto& c) { return peft::AnyAdapterConfig(peft::with_head(c, opened.base)); }, config);
   const bool pairs = opened.base.config.num_encoder_layers > 0;
   std::visit(
       [&](auto& c) {
@@ -111,9 +115,12 @@ void train(const Options& o) {
       },
       config);
   peft::add_adapter(opened.tuned, "default", config, o.seed);
-  const peft::DatasetOptions rows{.max_length = o.max_length, .pairs = pairs};
-  const peft::Dataset data = peft::load_dataset(o.data, tokenizer, rows);
-  const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : peft::load_dataset(o.eval_data, tokenizer, rows);
+  const auto rows_of = [&](const std::string& path) {
+    if (has_own_head(opened)) return load_for_head(path, tokenizer, opened, o.task, o.max_length);
+    return peft::load_dataset(path, tokenizer, {.max_length = o.max_length, .pairs = pairs});
+  };
+  const peft::Dataset data = rows_of(o.data);
+  const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
 
   const auto count = opened.tuned.count_parameters();
@@ -139,17 +146,17 @@ void train(const Options& o) {
     fmt::print("       products are computed in {}\n", peft::ops::has_bf16_products() ? "bfloat16" : "float32: this processor has no instruction for bfloat16");
   std::fflush(stdout);
 
-  double loss_before = 0;
+  peft::Evaluation before;
   if (!eval.empty()) {
     const auto quiet = opened.tuned.disable_adapters();
-    loss_before = peft::evaluate(opened.tuned, eval).loss;
+    before = peft::evaluate(opened.tuned, eval);
   }
   ProgressBar bar(extent.epochs);
   const InterruptWatch watch{SIGINT, SIGTERM};
   peft::TrainingCallbacks callbacks;
   callbacks.on_step = [&](const peft::TrainingProgress& p) { bar.show(p); };
   callbacks.on_evaluate = [&](const peft::TrainingProgress& p, const peft::Evaluation& e) {
-    bar.line(fmt::format("eval   step {}   loss {:.3f}   perplexity {:.2f}", p.step, e.loss, e.perplexity()));
+    bar.line(fmt::format("eval   step {}   loss {:.3f}   {}", p.step, e.loss, scores_text(e)));
   };
   callbacks.should_stop = InterruptWatch::interrupted;
   const auto result = peft::Trainer{opened.tuned, args, callbacks}.fit(data, eval);
@@ -162,13 +169,15 @@ void train(const Options& o) {
   }
   if (!eval.empty()) {
     const auto after = peft::evaluate(opened.tuned, eval);
-    fmt::print("eval   loss {:.3f} → {:.3f}   perplexity {:.2f} → {:.2f}\n", loss_before, after.loss, std::exp(loss_before), after.perplexity());
+    fmt::print("eval   loss {:.3f} → {:.3f}   {}\n", before.loss, after.loss, scores_text(before, after));
   }
   const std::string model = model_words(o.model), out = shell_word(o.out);
   fmt::print("saved  {} (adapter_config.json, adapter_model.safetensors {}; training state to resume from in {})\n", o.out,
              bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "adapter_model.safetensors"))), (fs::path(o.out) / "state").string());
-  fmt::print("next   {} generate {} --adapter {} --prompt \"…\"\n", program(), model, out);
-  if (!eval.empty()) fmt::print("       {} eval {} --adapter {} --data {} --show 4\n", program(), model, out, shell_word(o.eval_data));
+  const bool own_head = has_own_head(opened);
+  fmt::print("next   {} {} {} --adapter {} {} \"…\"\n", program(), own_head ? "classify" : "generate", model, out, own_head ? "--text" : "--prompt");
+  if (!eval.empty())
+    fmt::print("       {} eval --model {} --adapter {} --data {}{}\n", program(), model, out, shell_word(o.eval_data), own_head ? "" : " --show 4");
 }
 
 }  // namespace
@@ -184,6 +193,7 @@ void add_train(CLI::App& app) {
           "{\"text\"}")
       ->required()
       ->check(CLI::ExistingFile);
+  o->task.add_to(*command, true);
   command->add_option("--eval-data", o->eval_data, "the same for held-out rows: loss before and after")->check(CLI::ExistingFile);
   command->add_option("--out,-o", o->out, "where the adapter goes")->capture_default_str();
   std::string methods;
@@ -226,6 +236,7 @@ void add_train(CLI::App& app) {
       "Examples:\n"
       "  peft train --model SmolLM2.gguf --data service.jsonl --r 16 --epochs 6 --out service-desk\n"
       "  peft train --model SmolLM2.gguf --data service.jsonl --method prefix_tuning --set num_virtual_tokens=20 --lr 1e-2\n"
+      "  peft train --model all-MiniLM-L6-v2/ --task seq_cls --data sst2/train.tsv --eval-data sst2/dev.tsv --targets query,value\n"
       "  peft train --model llama/ --data chats.jsonl --targets all-linear --lr 2e-4 --checkpointing\n"
       "Ctrl-C ends a run in good order and says how to go on with it.");
   command->callback([=] { train(*o); });

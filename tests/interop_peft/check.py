@@ -8,6 +8,7 @@ Needs the programs peft and write_logits. PEFT_PYTHON in the environment names a
 """
 import argparse
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ if missing:
 import torch  # noqa: E402
 from peft import PeftModel, get_peft_model_state_dict  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 
@@ -51,6 +52,7 @@ class Check:
         done = subprocess.run([self.programs / program, *map(str, arguments)], capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError(f"{program} {' '.join(map(str, arguments))}\n{done.stdout}{done.stderr}")
+        return done.stdout
 
     def ours(self, ids, model, *adapter):
         """Logits of this library."""
@@ -121,6 +123,40 @@ def check_gguf(check):
     check.near("gguf/merged", theirs(base(merged), ids), check.ours(ids, GGUF, ADAPTER))
 
 
+def check_classifiers(check):
+    """Heads that `peft train` trained on a BERT without one, in PEFT: the same answers, and back again."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "the", "film", "plot", "was", "good", "bad", "great", "dull", "##ly"]
+    folder = check.folder / "bert"
+    (check.folder / "vocab.txt").write_text("\n".join(words) + "\n")
+    tokenizer = BertTokenizerFast(str(check.folder / "vocab.txt"))
+    tokenizer.save_pretrained(folder)
+    config = BertConfig(vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48)
+    BertModel(config).eval().save_pretrained(folder)
+    rows = [("the film was good", "a great plot", 1), ("the plot was bad", "dull", 0), ("a great film", "good", 1), ("a dull plot", "badly", 0)]
+    table = check.folder / "rows.tsv"
+    table.write_text("sentence1\tsentence2\tlabel\n" + "".join(f"{a}\t{b}\t{label}\n" for a, b, label in rows))
+    for name, options, labels in (("classes", [], 2), ("numbers", ["--regression"], 1)):
+        adapter = check.folder / name
+        check.run("peft", "train", "--model", folder, "--task", "seq_cls", "--data", table, "--out", adapter, "--max-steps", 120, "--lr", 0.01, *options)
+        said = check.run("peft", "classify", "--model", folder, "--adapter", adapter, "--data", table, "--all").splitlines()
+        ours = [json.loads(line) for line in said]
+        ours = torch.tensor([[row["value"]] if labels == 1 else list(row["probabilities"].values()) for row in ours])
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=labels, dtype=torch.float32)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            warnings.filterwarnings("error", message=".*adapter keys")
+            tuned = PeftModel.from_pretrained(model, adapter).eval()
+        with torch.no_grad():
+            logits = torch.cat([tuned(**tokenizer(a, b, return_tensors="pt")).logits for a, b, _ in rows])
+        check.near(f"{name}/answers", logits if labels == 1 else logits.softmax(-1), ours)
+        check.say(f"{name}/learnt", (ours[:, -1] - torch.tensor([float(label) for *_, label in rows])).abs().max().item() < 0.4, f"{ours[:, -1].tolist()}")
+        tuned.save_pretrained(check.folder / (name + "-again"))
+        again = check.run("peft", "classify", "--model", folder, "--adapter", check.folder / (name + "-again"), "--data", table, "--all").splitlines()
+        values = [json.loads(line) for line in again]
+        values = torch.tensor([[row["value"]] if "value" in row else list(row["probabilities"].values()) for row in values])
+        check.near(f"{name}/again", values, ours, 0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=Path, default=ROOT / "build/bin", help="where peft and write_logits are")
@@ -134,6 +170,7 @@ def main():
         for name, options in TRAINED.items():
             check_adapter(check, name, ids, options)
         check_gguf(check)
+        check_classifiers(check)
     sys.exit(1 if check.failed else 0)
 
 

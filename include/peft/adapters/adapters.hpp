@@ -2,6 +2,7 @@
 #pragma once
 
 #include "peft/adapters/adapter.hpp"
+#include "peft/adapters/head.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/lora/weighted.hpp"
 #include "peft/adapters/peft_model.hpp"

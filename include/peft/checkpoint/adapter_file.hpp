@@ -5,6 +5,7 @@
 
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
+#include "peft/checkpoint/adapter_task.hpp"
 #include "peft/checkpoint/gguf_adapter.hpp"
 #include "peft/checkpoint/prefix_file.hpp"
 #include "peft/nn/transformer.hpp"
@@ -60,7 +61,7 @@ AdapterTensors adapter_tensors(const PeftModel<M>& model, const std::string& nam
 }  // namespace detail
 
 /// Writes DIR/adapter_config.json and DIR/adapter_model.safetensors as PEFT's save_pretrained does (float32, sorted keys); each file appears
-/// whole or not at all. `base_model`: what the config names as the base.
+/// whole or not at all; beside them DIR/labels.json for a model that classifies. `base_model`: what the config names as the base.
 template <class M>
 void save_adapter(const PeftModel<M>& model, const std::string& name, const std::string& directory, std::string base_model = "") {
   const auto& entry = model.entry(name);
@@ -80,6 +81,7 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
       },
       *config);
   detail::write_adapter(directory, *config, base_model, entry.extra, tensors);
+  if constexpr (requires { model.model().config.head.label_names; }) save_labels(model.model().config.head, directory);
 }
 
 /// Adds the adapter at `path` under `name`, exactly as it was saved, by this library or by PEFT: a directory, or a GGUF file with a LoRA (of a

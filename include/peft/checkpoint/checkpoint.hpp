@@ -2,6 +2,7 @@
 #pragma once
 
 #include "peft/checkpoint/adapter_file.hpp"
+#include "peft/checkpoint/adapter_task.hpp"
 #include "peft/checkpoint/gguf_adapter.hpp"
 #include "peft/checkpoint/load.hpp"
 #include "peft/checkpoint/prefix_file.hpp"

@@ -23,7 +23,8 @@ struct ModelTask {
   std::int64_t num_labels = 2;  // of seq_cls and token_cls
   std::optional<ProblemType> problem = {};
   std::uint64_t seed = 0;
-  bool without_prefix = false;  // the base of a file that has a prefix of its own (ChatGLM's pre_seq_len), which load_adapter takes from there
+  std::vector<std::string> label_names = {};  // of classes, and so their number; none: as the file has them
+  bool without_prefix = false;                // the base of a file that has a prefix of its own (ChatGLM's pre_seq_len), which load_adapter takes from there
 };
 
 /// How a model is to lie in memory, where that is not as in its file.

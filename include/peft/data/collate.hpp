@@ -15,14 +15,16 @@ struct Batch {
     std::int64_t begin, end;  // tokens [begin, end) of the batch
     std::int64_t length() const { return end - begin; }
   };
-  std::vector<std::int32_t> input_ids;   // (tokens)
-  std::vector<std::int32_t> labels;      // (tokens), aligned with input_ids, ignore_index where nothing is learnt
-  std::vector<Range> offsets;            // one a sequence
-  std::vector<std::int32_t> source_ids;  // of pairs: what the encoder reads,
-  std::vector<Range> source_offsets;     // one a sequence; none where there are no sources
-  std::vector<std::uint64_t> example;    // index of each sequence in its dataset: names it wherever it is packed
-  std::int64_t num_labels = 0;           // labels that count
-  std::int64_t num_shifted_labels = 0;   // of these, the ones that are predicted: all of a pair, else those that have a token before them
+  std::vector<std::int32_t> input_ids;         // (tokens)
+  std::vector<std::int32_t> labels;            // (tokens), aligned with input_ids, ignore_index where nothing is learnt
+  std::vector<Range> offsets;                  // one a sequence
+  std::vector<std::int32_t> source_ids;        // of pairs: what the encoder reads,
+  std::vector<Range> source_offsets;           // one a sequence; none where there are no sources
+  std::vector<std::uint64_t> example;          // index of each sequence in its dataset: names it wherever it is packed
+  std::vector<std::int32_t> token_types = {};  // (tokens), or none: all 0
+  std::vector<float> targets = {};             // of whole sequences, as many of each
+  std::int64_t num_labels = 0;                 // labels that count
+  std::int64_t num_shifted_labels = 0;         // of these, the ones that are predicted: all of a pair, else those that have a token before them
 
   bool has_sources() const { return !source_offsets.empty(); }
   /// Those of sources included.

@@ -5,4 +5,5 @@
 #include "peft/data/dataloader.hpp"
 #include "peft/data/example.hpp"
 #include "peft/data/formats.hpp"
+#include "peft/data/labelled.hpp"
 #include "peft/data/prompt_template.hpp"

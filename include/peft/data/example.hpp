@@ -19,6 +19,8 @@ struct Example {
   std::vector<std::int32_t> input_ids;
   std::vector<std::int32_t> labels;
   std::vector<std::int32_t> source_ids = {};
+  std::vector<std::int32_t> token_types = {};  // segment of each token, for models that know segments; none: all 0
+  std::vector<float> targets = {};             // of the whole sequence: the number of its class, or what regression is to give
 
   std::int64_t tokens() const { return static_cast<std::int64_t>(input_ids.size() + source_ids.size()); }
 };
@@ -29,17 +31,19 @@ Example pair_example(std::vector<std::int32_t> source_ids, std::vector<std::int3
 
 /// What happened while a file became a dataset.
 struct DatasetReport {
-  std::string format;          // which of the row formats
-  std::int64_t rows = 0;       // rows of the file
-  std::int64_t truncated = 0;  // examples cut at max_length
-  std::int64_t dropped = 0;    // rows of which nothing to learn was left
+  std::string format;                         // which of the row formats
+  std::int64_t rows = 0;                      // rows of the file
+  std::int64_t truncated = 0;                 // examples cut at max_length
+  std::int64_t dropped = 0;                   // rows of which nothing to learn was left
+  std::vector<std::string> label_names = {};  // of classes, by their numbers
 };
 
 /// Examples. A cheap handle of shared, immutable data.
 class Dataset {
  public:
   Dataset() : Dataset(std::vector<Example>{}) {}
-  /// Throws Error if an example is empty, if its labels are not as many as its tokens, or if some examples have sources and others none.
+  /// Throws Error if an example is empty, if its labels are not as many as its tokens, if some examples have sources and others none, or if examples differ
+  /// in how many targets they have.
   explicit Dataset(std::vector<Example> examples, DatasetReport report = {});
 
   std::size_t size() const { return data_->examples.size(); }

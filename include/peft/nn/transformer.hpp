@@ -95,11 +95,15 @@ struct HeadConfig {
   TaskType task = TaskType::causal_lm;
   std::int64_t num_labels = 0;  // of classification; question answering has 2
   ProblemType problem = ProblemType::single_label_classification;
-  bool problem_is_named = false;  // else transformers guesses it from the labels
+  bool problem_is_named = false;              // else transformers guesses it from the labels
+  std::vector<std::string> label_names = {};  // num_labels of them; none: "LABEL_0", …
   Pooling pooling = Pooling::none;
   std::optional<Activation> dense = {};  // a square Linear and this function in front of the last Linear,
   bool norm = false;                     // and a norm between these two
   bool bias = false;
+  std::vector<std::string> drawn = {};  // paths of its modules that the file did not have, and that begin at random
+  /// What this class is called.
+  std::string label_name(std::int64_t label) const { return label_names.empty() ? "LABEL_" + std::to_string(label) : label_names.at(std::size_t(label)); }
   bool is_language_model() const { return task == TaskType::causal_lm || task == TaskType::masked_lm || task == TaskType::seq_2_seq_lm; }
 };
 

@@ -3,12 +3,15 @@
 
 #include <cmath>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "peft/adapters/peft_model.hpp"
 #include "peft/data/collate.hpp"
 #include "peft/data/example.hpp"
 #include "peft/nn/transformer.hpp"
 #include "peft/train/frozen_states.hpp"
+#include "peft/train/scores.hpp"
 
 namespace peft {
 
@@ -71,6 +74,12 @@ struct ForwardOptions {
 };
 
 namespace detail {
+/// Segments, for a model that knows them.
+template <Scalar T>
+std::span<const std::int32_t> types_for(const Transformer<T>& transformer, const std::vector<std::int32_t>& token_types) {
+  return transformer.embed_token_types ? std::span<const std::int32_t>(token_types) : std::span<const std::int32_t>();
+}
+
 /// The states that enter frozen.layer(), one row a token of the batch; of examples that are new they are computed.
 template <class M, class T>
 Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& frozen) {
@@ -80,10 +89,13 @@ Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& froze
     Batch one;
     one.input_ids.assign(batch.input_ids.begin() + batch.offsets[i].begin, batch.input_ids.begin() + batch.offsets[i].end);
     one.labels.assign(one.input_ids.size(), ignore_index), one.offsets = {{0, one.tokens()}}, one.example = {batch.example[i]};
+    const std::span<const std::int32_t> types = types_for(transformer, batch.token_types);
     const NoGrad guard;
     const Pass<T> pass = pass_of(model, rows_of(one, false).sequences);
     const PassScope<T> scope(pass);
-    frozen.put(batch.example[i], transformer.entering(frozen.layer(), one.input_ids).value().view());
+    const auto rows = std::size_t(batch.offsets[i].begin);
+    frozen.put(batch.example[i],
+               transformer.entering(frozen.layer(), one.input_ids, types.empty() ? types : types.subspan(rows, one.input_ids.size())).value().view());
   }
   Tensor<T> rows({batch.tokens(), transformer.config.hidden_size});
   for (std::size_t i = 0; i < batch.size(); i++) frozen.get(batch.example[i], rows.view().row_range(batch.offsets[i].begin, batch.offsets[i].end));
@@ -122,6 +134,18 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
   return transformer.loss(hidden, rows.targets, denominator);
 }
 
+/// The loss that the model's head is for: lm_loss of a language model, else head_loss. `denominator`: num_targets if 0.
+template <class M>
+Variable<scalar_of<M>> task_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {},
+                                 FrozenStates<scalar_of<M>>* frozen = nullptr);
+
+/// What a loss is the mean over: labelled tokens, or sequences.
+template <class M>
+std::int64_t num_targets(const M& model, const Batch& batch) {
+  const HeadConfig& head = transformer_of(model).config.head;
+  return head.is_language_model() ? batch.num_shifted_labels : head.task == TaskType::token_cls ? batch.num_labels : std::int64_t(batch.size());
+}
+
 /// Forward and backward over a batch in parts of about `tokens_per_forward` tokens (0: in one): the activations of one part are there at
 /// a time. Gradients add up in the parameters; returns the loss. Whatever the parts are, the result is that of the whole batch. `penalty_share`: how
 /// much of what methods add to the loss of a step belongs to this batch. `frozen`: begin behind the layers that nothing changes.
@@ -133,7 +157,7 @@ double accumulate_gradients(const M& model, const Batch& batch, double denominat
   const std::vector<Batch> parts = split(batch, tokens_per_forward);
   for (const Batch& part : parts) {
     Tape tape;
-    auto value = lm_loss(model, part, denominator, options, frozen);
+    auto value = task_loss(model, part, denominator, options, frozen);
     loss += double(value.value()[0]);
     if constexpr (requires { model.penalty(); })  // of a method; once a batch, and no part of the loss that is reported
       if (penalty_share > 0 && &part == &parts.front())
@@ -143,17 +167,25 @@ double accumulate_gradients(const M& model, const Batch& batch, double denominat
   return loss;
 }
 
-/// A model on a dataset: loss is the mean over labelled tokens.
+struct Evaluation;
+namespace detail {
+template <class M>
+Evaluation evaluate_head(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch);
+}
+
+/// A model on a dataset: loss is the mean over labelled tokens, or over sequences where these have the labels.
 struct Evaluation {
   double loss = 0;
   std::int64_t tokens = 0;  // labelled ones
   double perplexity() const { return std::exp(loss); }
+  std::optional<Scores> scores = {};  // of a head that classifies, or gives numbers
 };
 
 /// Evaluates without recording, in batches of about `tokens_per_batch` tokens, in the order of the dataset.
 template <class M>
 Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch = 1024) {
   const NoGrad guard;
+  if (!transformer_of(model).config.head.is_language_model()) return detail::evaluate_head(model, dataset, tokens_per_batch);
   Evaluation result;
   double sum = 0;
   for (std::size_t i = 0; i < dataset.size();) {
@@ -170,6 +202,8 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
 }
 
 }  // namespace peft
+
+#include "peft/train/classification.hpp"
 
 #if !defined(PEFT_COMPILED)
 #include "peft/train/impl/objective.inl"

@@ -154,7 +154,7 @@ class Trainer {
       const double epoch_begun = double(loader.position().epoch);
       do {
         batches.push_back(loader.next());
-        labels += batches.back().num_shifted_labels;
+        labels += num_targets(model_, batches.back());
       } while (std::int64_t(batches.size()) < accumulate && loader.position().step != 0);
       double loss = 0;
       for (const Batch& batch : batches) {

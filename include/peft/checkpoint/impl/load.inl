@@ -43,7 +43,12 @@ PEFT_INLINE void set_task(Json& json, const ModelTask& task) {
   Json classes = Json::make_array();
   classes.push_back(Json(class_ending(*task.task)));
   json.set("architectures", std::move(classes));
-  json.set("num_labels", Json(task.num_labels));
+  json.set("num_labels", Json(task.label_names.empty() ? task.num_labels : std::int64_t(task.label_names.size())));
+  if (!task.label_names.empty()) {
+    Json names = Json::make_object();
+    for (std::size_t i = 0; i < task.label_names.size(); i++) names.set(std::to_string(i), Json(task.label_names[i]));
+    json.set("id2label", std::move(names));
+  }
   json.set("problem_type", task.problem ? Json(name_of(*task.problem)) : Json());
 }
 
@@ -356,6 +361,7 @@ Transformer<T> build_model(const ModelFile& file, const LoadOptions& options) {
   const std::string head = name(c.head.task);
   const auto take_head = [&](const std::string& tensor, const Shape& shape) {
     if (!file.fresh_head || file.find(tensor)) return take(tensor, shape);
+    if (tensor.ends_with(".weight")) model.config.head.drawn.push_back(tensor.substr(0, tensor.size() - 7));
     return drawn(*file.fresh_head, tensor, shape, 0);
   };
   // A base model may have been saved without its pooler.

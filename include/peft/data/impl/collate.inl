@@ -39,8 +39,14 @@ PEFT_INLINE Batch collate(const Dataset& dataset, std::span<const std::size_t> i
   for (std::size_t i : indices) {
     const Example& example = dataset[i];
     data::detail::append(batch, example.input_ids, example.labels, example.source_ids);
+    if (!example.token_types.empty()) {
+      batch.token_types.resize(batch.input_ids.size() - example.input_ids.size(), 0);
+      batch.token_types.insert(batch.token_types.end(), example.token_types.begin(), example.token_types.end());
+    }
+    batch.targets.insert(batch.targets.end(), example.targets.begin(), example.targets.end());
     batch.example.push_back(i);
   }
+  if (!batch.token_types.empty()) batch.token_types.resize(batch.input_ids.size(), 0);
   return batch;
 }
 
@@ -58,6 +64,9 @@ PEFT_INLINE std::vector<Batch> split(const Batch& batch, std::int64_t tokens) {
     if (made.empty() || (begin + end) * parts > 2 * all * std::int64_t(made.size())) made.emplace_back();
     Batch& part = made.back();
     data::detail::append(part, of(batch.input_ids, own), of(batch.labels, own), of(batch.source_ids, source));
+    if (!batch.token_types.empty()) part.token_types.insert(part.token_types.end(), batch.token_types.begin() + own.begin, batch.token_types.begin() + own.end);
+    const auto targets = static_cast<std::ptrdiff_t>(batch.targets.size() / batch.size()), target = static_cast<std::ptrdiff_t>(i) * targets;
+    part.targets.insert(part.targets.end(), batch.targets.begin() + target, batch.targets.begin() + target + targets);
     if (i < batch.example.size()) part.example.push_back(batch.example[i]);
   }
   return made;

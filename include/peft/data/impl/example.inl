@@ -38,6 +38,12 @@ PEFT_INLINE Dataset::Dataset(std::vector<Example> examples, DatasetReport report
     if (example.input_ids.empty() || example.input_ids.size() != example.labels.size())
       throw Error("dataset", "example " + std::to_string(i) + " has " + std::to_string(example.input_ids.size()) + " tokens and " +
                                  std::to_string(example.labels.size()) + " labels; there must be as many of both, at least one");
+    if (!example.token_types.empty() && example.token_types.size() != example.input_ids.size())
+      throw Error("dataset", "example " + std::to_string(i) + " has " + std::to_string(example.token_types.size()) + " token types for " +
+                                 std::to_string(example.input_ids.size()) + " tokens");
+    if (example.targets.size() != examples[0].targets.size())
+      throw Error("dataset", "example " + std::to_string(i) + " has " + std::to_string(example.targets.size()) + " targets and example 0 " +
+                                 std::to_string(examples[0].targets.size()) + "; all must have as many");
     if (example.source_ids.empty() != examples[0].source_ids.empty())
       throw Error("dataset", "example " + std::to_string(i) + " has " + (example.source_ids.empty() ? "no source" : "a source") +
                                  ", unlike the first; pairs for an encoder-decoder are apart from sequences");
@@ -53,8 +59,11 @@ PEFT_INLINE Dataset::Dataset(std::vector<Example> examples, DatasetReport report
 
 PEFT_INLINE std::string Dataset::summary() const {
   using data::detail::grouped;
-  std::string text = grouped(static_cast<std::int64_t>(size())) + " examples, " + grouped(tokens()) + " tokens (" + grouped(trained_tokens()) +
-                     " trained on), longest " + grouped(longest());
+  std::string text = grouped(static_cast<std::int64_t>(size())) + " examples";
+  if (!report().label_names.empty()) text += " of " + grouped(static_cast<std::int64_t>(report().label_names.size())) + " classes";
+  text += ", " + grouped(tokens()) + " tokens";
+  if (trained_tokens() > 0) text += " (" + grouped(trained_tokens()) + " trained on)";
+  text += ", longest " + grouped(longest());
   if (report().truncated > 0) text += ", " + grouped(report().truncated) + " truncated";
   if (report().dropped > 0) text += ", " + grouped(report().dropped) + " rows dropped (nothing to train on within max_length)";
   return text;
@@ -68,7 +77,7 @@ PEFT_INLINE Dataset Dataset::subset(const std::vector<std::size_t>& indices) con
     examples.push_back((*this)[i]);
   }
   DatasetReport report;
-  report.format = data_->report.format, report.rows = static_cast<std::int64_t>(indices.size());
+  report.format = data_->report.format, report.label_names = data_->report.label_names, report.rows = static_cast<std::int64_t>(indices.size());
   return Dataset(std::move(examples), std::move(report));
 }
 

@@ -209,6 +209,12 @@ inline void read_labels(const Json& json, HeadConfig& head) {
   head.tied = false;
   const Json* names = f.find("id2label");
   head.num_labels = f.integer("num_labels", names && names->is_object() ? std::int64_t(names->object().size()) : 2);
+  if (names && names->is_object() && std::int64_t(names->object().size()) == head.num_labels)
+    for (std::int64_t i = 0; i < head.num_labels; i++) {
+      const Json* name = names->get(std::to_string(i));
+      if (!name || !name->is_string()) throw ConfigError("config", "id2label has no name for the label " + std::to_string(i));
+      head.label_names.push_back(name->string());
+    }
   head.problem = head.num_labels == 1 && head.task == TaskType::seq_cls ? ProblemType::regression : ProblemType::single_label_classification;
   const std::string problem = f.string("problem_type", "");
   if (problem.empty()) return;
@@ -221,6 +227,17 @@ inline void read_labels(const Json& json, HeadConfig& head) {
 }
 
 // Writing, what all have.
+
+/// The names of labels, and the kind of problem where it is named.
+inline void set_labels(Json& j, const HeadConfig& head) {
+  Json names = Json::make_object(), ids = Json::make_object();
+  for (std::int64_t i = 0; i < head.num_labels; i++) {
+    const std::string name = head.label_name(i);
+    names.set(std::to_string(i), Json(name)), ids.set(name, Json(i));
+  }
+  j.set("id2label", std::move(names)), j.set("label2id", std::move(ids));
+  if (head.problem_is_named) j.set("problem_type", Json(name_of(head.problem)));
+}
 
 inline Json ids_json(const std::vector<std::int32_t>& ids) {
   if (ids.empty()) return Json();
@@ -255,13 +272,7 @@ inline Json common_json(const TransformerConfig& c, const std::string& class_nam
   j.set("bos_token_id", ids_json(c.bos_token_ids)), j.set("eos_token_id", ids_json(c.eos_token_ids));
   j.set("pad_token_id", c.pad_token_id >= 0 ? Json(c.pad_token_id) : Json());
   if (c.head.is_language_model()) j.set("tie_word_embeddings", Json(c.head.tied));
-  if (c.head.task == TaskType::seq_cls || c.head.task == TaskType::token_cls) {
-    Json names = Json::make_object(), ids = Json::make_object();
-    for (std::int64_t i = 0; i < c.head.num_labels; i++)
-      names.set(std::to_string(i), Json("LABEL_" + std::to_string(i))), ids.set("LABEL_" + std::to_string(i), Json(i));
-    j.set("id2label", std::move(names)), j.set("label2id", std::move(ids));
-    if (c.head.problem_is_named) j.set("problem_type", Json(name_of(c.head.problem)));
-  }
+  if (c.head.task == TaskType::seq_cls || c.head.task == TaskType::token_cls) set_labels(j, c.head);
   return j;
 }
 

@@ -61,6 +61,8 @@ PEFT_INLINE void TrainingLog::step(const TrainingProgress& p) const {
 PEFT_INLINE void TrainingLog::evaluation(const TrainingProgress& p, const Evaluation& e) const {
   Json j = Json::make_object();
   j.set("step", Json(p.step)), j.set("epoch", Json(p.epoch)), j.set("eval_loss", Json(e.loss)), j.set("eval_perplexity", Json(e.perplexity()));
+  if (e.scores)
+    for (const auto& [name, value] : e.scores->named()) j.set("eval_" + name, Json(value));
   line(j.dump());
 }
 

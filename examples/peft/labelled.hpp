@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <peft/data/labelled.hpp>
+#include <peft/train/objective.hpp>
+
+#include <string>
+
+#include "common.hpp"
+
+namespace tool {
+
+/// What is said of rows with labels, and in training of the head that learns them.
+struct TaskOptions {
+  std::string task, label_names;
+  bool regression = false;
+  peft::LabelledColumns columns;
+  void add_to(CLI::App& command, bool for_training);
+};
+
+/// What the model at `model` is to be opened as for training: with --task a head for the labels of `data`, unless the file has one for them; nothing in
+/// particular without.
+peft::ModelTask task_of(const TaskOptions& options, const std::string& model, const std::string& data);
+
+/// True if a model classifies, or gives numbers; false if it predicts tokens. Throws ConfigError if it does neither.
+bool has_own_head(const Opened& opened);
+
+/// Tokens that a model has positions for.
+std::int64_t longest_text(const Opened& opened);
+
+/// Rows as such a head learns them.
+peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options,
+                            std::int64_t max_length);
+
+/// "accuracy 0.871   f1 0.880   matthews 0.742   of 872", or "perplexity 3.21"; and the same before and after.
+std::string scores_text(const peft::Evaluation& evaluation);
+std::string scores_text(const peft::Evaluation& before, const peft::Evaluation& after);
+
+}  // namespace tool
