@@ -14,7 +14,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array people = {"baker", "smith", "miller", "tailor", "potter", "weaver", "hunter", "fisher", "carter", "cook", "mason", "cooper", "piper", "teacher", "doctor", "ferryman"};
+constexpr std::array people = {"baker",  "smith", "miller", "tailor", "potter", "weaver",  "hunter", "fisher",
+                               "carter", "cook",  "mason",  "cooper", "piper",  "teacher", "doctor", "ferryman"};
 constexpr std::array colours = {"red", "blue", "green", "white", "grey", "brown", "yellow", "black"};
 constexpr std::array animals = {"cat", "dog", "goat", "horse", "duck", "crow", "hen", "pig"};
 
@@ -81,11 +82,12 @@ void write_tokenizer(const fs::path& directory) {
 /// config.json and random weights, as transformers begins with them.
 void write_untrained(const fs::path& directory) {
   constexpr std::int64_t hidden = 64, inner = 160, layers = 2, vocab = 259;
-  write(directory / "config.json", fmt::format(R"({{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": {}, "hidden_size": {}, "intermediate_size": {},
+  write(directory / "config.json",
+        fmt::format(R"({{"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": {}, "hidden_size": {}, "intermediate_size": {},
  "num_hidden_layers": {}, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
  "hidden_act": "silu", "tie_word_embeddings": true, "eos_token_id": 256, "pad_token_id": 256}}
 )",
-                                               vocab, hidden, inner, layers));
+                    vocab, hidden, inner, layers));
   peft::Random random(1);
   std::vector<std::pair<std::string, peft::Tensor<float>>> tensors;
   const auto weight = [&](const std::string& name, std::int64_t rows, std::int64_t cols) {
