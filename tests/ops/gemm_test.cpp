@@ -405,6 +405,25 @@ TEMPLATE_TEST_CASE("a row has the same bits alone and in a batch, with one threa
   CHECK(kernel() == Kernel::panel);
 }
 
+TEMPLATE_TEST_CASE("a scaled product that is added has the same bits alone and in a batch", "[gemm]", float, double) {
+  using T = TestType;
+  constexpr std::int64_t rows = 11;
+  for (std::int64_t out : {1, 4, 5, 16})
+    for (std::int64_t in : {3, 16, 20}) {
+      const Matrix<T> x = Matrix<T>(rows, in).random(), w = Matrix<T>(out, in).random(), y = Matrix<T>(rows, out).random();
+      Matrix<T> together = y;
+      gemm<T>(T(0.7), x.view(), false, w.view(), true, T(1), together.view());
+      for (std::int64_t n : {1, 2, 3, 7}) {
+        Matrix<T> parts = y;
+        for (std::int64_t i = 0; i < rows; i += n) {
+          const std::int64_t end = std::min(rows, i + n);
+          gemm<T>(T(0.7), x.view().row_range(i, end), false, w.view(), true, T(1), parts.view().row_range(i, end));
+        }
+        CHECK(same_bits(together, parts));
+      }
+    }
+}
+
 TEMPLATE_TEST_CASE("gradients and general products have the same bits for any number of threads", "[gemm]", float, double) {
   const Matrix<TestType> x = Matrix<TestType>(600, 200).random(), dy = Matrix<TestType>(600, 150).random(), g = Matrix<TestType>(600, 8).random();
   std::vector<Matrix<TestType>> first;

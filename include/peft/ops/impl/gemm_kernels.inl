@@ -121,13 +121,15 @@ PEFT_SIMD void put(const detail::Dots<T>& d, std::int64_t first, std::int64_t ro
   constexpr int all = XB * WB, n = (all & (all - 1)) == 0 ? all : WB, step = n < L<T> ? L<T> / n : 1;
   T products[all * step + L<T>];
   _Pragma("GCC unroll 4") for (int i = 0; i < all; i += n) sums_of<T, n>(products + i * step, sums + i);
-  const T alpha = d.alpha;
+  _Pragma("GCC unroll 16") for (int i = 0; i < all * step; i += L<T>) store(products + i, load(products + i) * d.alpha);
+  // Rounded products are added: if the compiler fused a product with its sum here and not there, a row's bits would depend on the rows beside it.
+  __asm__("" : "+m"(products));
   _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) {
     T* const y = d.y + (first + i) * d.ldy;
     _Pragma("GCC unroll 4") for (int r = 0; r < WB; r++) {
       const std::int64_t out = d.out[row + r];
-      T value = d.add ? y[out] : T(0);
-      value += alpha * products[(i * WB + r) * step];
+      T value = products[(i * WB + r) * step];
+      if (d.add) value += y[out];
       y[out] = d.bias ? value + d.bias[out] : value;
     }
   }
