@@ -172,8 +172,9 @@ TEST_CASE("the three ways to begin have the statistics that they promise", "[ada
     check_draws(array(lora.B.value()), 1 / std::sqrt(3.0 * double(r)));
     CHECK(largest(array(lora.B.value())) <= 1 / std::sqrt(double(r)));
   }
-  CHECK_THROWS_WITH(InitLoraWeights("gausian"),
-                    "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora");
+  CHECK_THROWS_WITH(
+      InitLoraWeights("gausian"),
+      "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora, loftq_nf4");
 }
 
 TEST_CASE("an adapter's numbers follow from seed and path", "[adapters]") {

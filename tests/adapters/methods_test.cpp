@@ -133,6 +133,68 @@ TEST_CASE("PiSSA and OLoRA begin as the base, and train its leading part", "[ada
   CHECK_THROWS_AS(InitLoraWeights("corda"), NotSupported);
 }
 
+TEST_CASE("LoftQ begins as a quantised base and the leading part of what that lost, by turns", "[adapters][gradcheck]") {
+  const auto dequantised = [](const Array& W, DType type) {
+    Tensor<double> values({std::int64_t(W.shape()[0]), std::int64_t(W.shape()[1])});
+    std::copy(W.begin(), W.end(), values.data());
+    const ops::OwnedWeight q = ops::quantized(ops::WeightView(values.view()), type);
+    ops::widen<double>(values.view(), q.view);
+    return array(values);
+  };
+  const OneLinear base(64, 8);
+  const Array W0 = array(base.map.weight.value());
+  for (const DType type : {DType::nf4, DType::q4_0, DType::q8_0}) {
+    CAPTURE(name(type));
+    check_method(
+        LoraConfig{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = "loftq_" + ops::lower_name(type)},
+        [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+          return Array(map_of(x, dequantised(W, type), bias) + 2.0 * times(times(x, transposed(t["lora_A.weight"])), transposed(t["lora_B.weight"])));
+        },
+        base);
+  }
+  const auto norm = [](const Array& a) { return double(xt::sum(a * a)()); };
+  std::vector<double> errors = {norm(W0 - dequantised(W0, DType::nf4))};
+  Array change = xt::zeros<double>({8, 64});  // s B A of the turn before
+  for (const int turns : {1, 2, 3}) {
+    CAPTURE(turns);
+    OneLinear model = base;
+    PeftModel tuned{model};
+    tuned.add_adapter("a", LoraConfig{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = "loftq_nf4_niter_" + std::to_string(turns)});
+    const auto* adapter = tuned.model().map.adapters.get<LoraOnQuantized<double>>(tuned.entry("a").id);
+    REQUIRE(adapter);
+    const Array Q = array(adapter->own.weight.dense());
+    CHECK_THAT(Q, is_near<double>(dequantised(W0 - change, DType::nf4), 50));
+    change = 2.0 * times(array(adapter->lora.B.value()), array(adapter->lora.A.value()));
+    const Array rest = W0 - Q - change;  // orthogonal to the leading part, from both sides
+    CHECK_THAT(times(change, transposed(rest)), is_near<double>(Array(xt::zeros<double>({8, 8})), 1e4, 1));
+    CHECK_THAT(times(transposed(change), rest), is_near<double>(Array(xt::zeros<double>({64, 64})), 1e4, 1));
+    CHECK(norm(rest) < errors.back());
+    errors.push_back(norm(rest));
+    CHECK(tuned.model().map.weight.identity() == model.map.weight.identity());  // the base has no part in it
+  }
+  const auto refused = [&](const OneLinear& on, const InitLoraWeights& init) {
+    OneLinear model = on;
+    PeftModel tuned{model};
+    try {
+      tuned.add_adapter("a", LoraConfig{.r = 3, .target_modules = map_name, .init_lora_weights = init});
+    } catch (const ConfigError& error) {
+      return std::string(error.what());
+    }
+    return std::string("attached");
+  };
+  CHECK_THAT(refused(OneLinear(12, 8), "loftq_q4_0"), Contains("layers.0.map has 12 inputs") && Contains("blocks of 32 (Q4_0)"));
+  const ops::OwnedWeight q = ops::quantized(base.map.weight.view(), DType::q8_0);
+  OneLinear packed = base;
+  packed.map.weight = Parameter<double>(q.view, {8, 64}, q.keep);
+  CHECK_THAT(refused(packed, "loftq_nf4"), Contains("layers.0.map is Q8_0 already"));
+  CHECK_THROWS_WITH(InitLoraWeights("loftq_nf5"), Contains("\"nf5\"") && Contains("\"nf4\"?"));
+  CHECK_THROWS_WITH(InitLoraWeights("loftq_nf4_niter_0"), Contains("from 1 to 999"));
+  CHECK_THROWS_WITH(InitLoraWeights("loftq"), Contains("say loftq_nf4"));  // PEFT's quantises otherwise
+  CHECK(InitLoraWeights("loftq_q8_0_niter_4").toggle() == Toggle("loftq_q8_0_niter_4"));
+  CHECK(InitLoraWeights("loftq_nf4_niter_1").toggle() == Toggle("loftq_nf4"));
+  CHECK_THROWS_AS(validate(LoraConfig{.init_lora_weights = "loftq_nf4", .use_dora = true}), ConfigError);
+}
+
 TEST_CASE("VeRA scales two frozen projections that all sites share", "[adapters][gradcheck]") {
   check_method(VeraConfig{.r = 4, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     const Array h = times(x, transposed(t["vera_A"])) * t["vera_lambda_d"];

@@ -120,10 +120,10 @@ TEST_CASE("a prompt's file names saved modules of the base without \"model.\"", 
   CHECK(names == std::set<std::string>{"base_model.lm_head.weight", "prompt_embeddings"});
 }
 
-TEST_CASE("PiSSA's and OLoRA's files have A and B alone; the rest is taken off the base again", "[checkpoint]") {
-  for (const char* init : {"pissa", "olora"}) {
+TEST_CASE("files of PiSSA, OLoRA and LoftQ have A and B alone; what they began with is made of the base again", "[checkpoint]") {
+  for (const char* init : {"pissa", "olora", "loftq_q4_0_niter_2"}) {
     const Folder folder;
-    auto base = tiny_transformer<float>();
+    auto base = tiny_transformer<float>({.hidden = 32});
     PeftModel model{base};
     model.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj"}, .init_lora_weights = init});
     std::size_t tensors = 0;

@@ -50,6 +50,24 @@ TEST_CASE("what a method prepares for a step of training drops as the step does"
   CHECK(losses_of(config, 2e-2, 3, true) == dropped);
 }
 
+TEST_CASE("a LoRA learns over NF4, and over the base that LoftQ quantises", "[train]") {
+  for (const bool loftq : {false, true}) {
+    auto base = tiny_transformer<float>({.hidden = 64, .layers = 2, .heads = 4, .kv_heads = 2, .inner = 64});
+    if (!loftq)
+      for_each_parameter(base, [](const std::string& path, Parameter<float>& p) {
+        if (!path.starts_with("model.layers") || p.shape().rank() < 2) return;
+        const ops::OwnedWeight q = ops::quantized(p.view(), DType::nf4);
+        p = Parameter<float>(q.view, p.shape(), q.keep);
+      });
+    PeftModel tuned{base};
+    tuned.add_adapter("a", LoraConfig{.r = 4, .target_modules = "all-linear", .init_lora_weights = loftq ? InitLoraWeights("loftq_nf4") : true}, 3);
+    Trainer trainer{tuned, TrainingArguments{.max_steps = 40, .learning_rate = 1e-2, .batch_size = 8}};
+    const auto losses = trainer.fit(tiny_task(32)).losses;
+    CAPTURE(loftq, losses);
+    CHECK(losses.back() < 0.5 * losses.front());
+  }
+}
+
 TEST_CASE("what is in front of sequences does not share a beginning with what is in them", "[train]") {
   auto base = tiny_transformer<float>();
   PeftModel tuned{base};

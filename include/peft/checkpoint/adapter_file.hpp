@@ -147,7 +147,7 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
 }
 
 /// Writes a LoRA as a GGUF adapter, which llama.cpp loads: float32, the names and the order of rows of GGUF. Other methods, and what GGUF has no place
-/// for (DoRA, biases, saved modules, trained tokens, PiSSA, OLoRA), are refused (NotSupported).
+/// for (DoRA, biases, saved modules, trained tokens, PiSSA, OLoRA, LoftQ), are refused (NotSupported).
 template <class M>
 void save_gguf_adapter(const PeftModel<M>& model, const std::string& name, const std::string& path) {
   const auto& entry = model.entry(name);

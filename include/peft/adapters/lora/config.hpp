@@ -7,25 +7,35 @@
 #include <vector>
 
 #include "peft/adapters/config_fields.hpp"
+#include "peft/core/dtype.hpp"
 
 namespace peft {
 
 /// How a fresh LoRA begins. true: A uniform in ±1/√in, B zero. gaussian: A ~ N(0, 1/r²), B zero. false: both uniform, so that the adapter
 /// changes the model at once (for tests). pissa (arXiv:2404.02948), olora (arXiv:2406.01775): A and B begin as the base's leading part, by its
-/// singular values or its QR, which is taken off the base.
+/// singular values or its QR, which is taken off the base. loftq_nf4 (arXiv:2310.08659), or any type that ops::quantized writes in its place: the base is
+/// quantised, and A and B begin as the leading part of what that loses; loftq_nf4_niter_5 alternates the two five times.
 class InitLoraWeights {
  public:
-  enum Kind { zero_b, random, gaussian, pissa, olora };
+  enum Kind { zero_b, random, gaussian, pissa, olora, loftq };
   InitLoraWeights(bool on) : kind_(on ? zero_b : random) {}
   InitLoraWeights(const char* name) : InitLoraWeights(std::string(name)) {}
   InitLoraWeights(const std::string& name);
   InitLoraWeights(const Toggle& value) : InitLoraWeights(value.name.empty() ? InitLoraWeights(value.on) : InitLoraWeights(value.name)) {}
   Kind kind() const { return kind_; }
+  /// A and B belong to a base whose weights are others than the model's.
+  bool changes_base() const { return kind_ == pissa || kind_ == olora || kind_ == loftq; }
+  /// LoftQ's.
+  DType quantize() const { return quantize_; }
+  std::int64_t iterations() const { return iterations_; }
   Toggle toggle() const;
   bool operator==(const InitLoraWeights&) const = default;
 
  private:
+  void set_loftq(const std::string& name);
   Kind kind_;
+  DType quantize_ = DType::nf4;
+  std::int64_t iterations_ = 1;
 };
 
 /// LoRA's options, named and defaulted as PEFT's LoraConfig.

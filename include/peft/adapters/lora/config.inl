@@ -6,29 +6,44 @@
 #include <cmath>
 
 #include "peft/adapters/lora/config.hpp"
+#include "peft/ops/quantized.hpp"
 
 namespace peft {
 
 PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(zero_b) {
-  const std::array<std::string, 5> known = {"true", "false", "gaussian", "pissa", "olora"};
+  const std::array<std::string, 6> known = {"true", "false", "gaussian", "pissa", "olora", "loftq_nf4"};
   // Those below begin elsewhere and leave an ordinary LoRA; corda, lora_ga and loftq change the base in a way that a loader cannot repeat.
   const std::array<std::string_view, 4> changes_base = {"corda", "lora_ga", "loftq", "kasa"};
   if (std::ranges::find(changes_base, name) != changes_base.end() || name.starts_with("pissa_niter"))
     throw NotSupported("LoraConfig", "init_lora_weights \"" + name +
                                          "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the "
-                                         "adapter with PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it");
+                                         "adapter with PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it" +
+                                         (name == "loftq" ? "; to begin one here, say loftq_nf4" : ""));
   if (name == "gaussian")
     kind_ = gaussian;
   else if (name == "pissa")
     kind_ = pissa;
   else if (name == "olora")
     kind_ = olora;
+  else if (name.starts_with("loftq_"))
+    set_loftq(name);
   else if (name == "eva" || name == "orthogonal")
     kind_ = zero_b;
   else if (name == "false")
     kind_ = random;
   else if (name != "true")
     throw ConfigError("LoraConfig", "init_lora_weights \"" + name + "\" is not known" + did_you_mean(name, known, "known here"));
+}
+
+PEFT_INLINE void InitLoraWeights::set_loftq(const std::string& name) {
+  const std::string rest = name.substr(6), marker = "_niter_";
+  const std::size_t at = rest.find(marker);
+  kind_ = loftq, quantize_ = ops::quantizable_named("LoraConfig", "init_lora_weights loftq_ with the type", rest.substr(0, at));
+  if (at == rest.npos) return;
+  const std::string count = rest.substr(at + marker.size());
+  if (count.empty() || count.size() > 3 || count.find_first_not_of("0123456789") != count.npos || std::stoi(count) < 1)
+    throw ConfigError("LoraConfig", "init_lora_weights \"" + name + "\"; behind _niter_ stands a number from 1 to 999");
+  iterations_ = std::stoi(count);
 }
 
 PEFT_INLINE Toggle InitLoraWeights::toggle() const {
@@ -39,6 +54,8 @@ PEFT_INLINE Toggle InitLoraWeights::toggle() const {
       return "pissa";
     case olora:
       return "olora";
+    case loftq:
+      return "loftq_" + ops::lower_name(quantize_) + (iterations_ > 1 ? "_niter_" + std::to_string(iterations_) : "");
     case random:
       return false;
     default:
@@ -63,12 +80,12 @@ PEFT_INLINE void validate(const LoraConfig& c) {
   if (!c.layers_to_transform.empty() && !c.target_modules.empty() && !c.target_modules.is_list())
     refuse("layers_to_transform goes with a list of target_modules, not with the pattern \"" + c.target_modules.pattern() + "\"");
   if (!c.layers_pattern.empty() && c.layers_to_transform.empty()) refuse("layers_pattern without layers_to_transform");
-  const bool on_residual = c.init_lora_weights.kind() == InitLoraWeights::pissa || c.init_lora_weights.kind() == InitLoraWeights::olora;
+  const bool on_residual = c.init_lora_weights.changes_base();
   if (c.lora_bias && c.use_dora) refuse("lora_bias = true does not go with use_dora = true");
   if (on_residual && (c.lora_bias || c.use_dora))
     refuse("init_lora_weights \"" + c.init_lora_weights.toggle().name + "\" goes with neither lora_bias nor use_dora");
   if (c.bias != "none" && (c.lora_bias || c.use_dora || on_residual))
-    throw NotSupported("LoraConfig", "bias \"" + c.bias + "\" together with lora_bias, use_dora, pissa or olora");
+    throw NotSupported("LoraConfig", "bias \"" + c.bias + "\" together with lora_bias, use_dora, pissa, olora or loftq");
   for (const auto& [module, ids] : c.trainable_token_indices)
     if (ids.empty()) refuse("trainable_token_indices names no token" + (module.empty() ? "" : " for \"" + module + "\""));
 }

@@ -170,6 +170,18 @@ struct LoraOnResidual {
   static void describe(auto& self, auto&& visit) { Lora<T>::describe(self.lora, visit); }
 };
 
+/// LoRA on a quantised copy Q of the base (LoftQ):  y = Q x + b + s B A x. The base stays as it is; Q follows from W, so that a file has A and B alone.
+template <Scalar T>
+struct LoraOnQuantized {
+  Lora<T> lora;
+  Linear<T> own;  // Q, frozen, and the base's bias
+  const Linear<T>& stand_in(const Linear<T>&) const { return own; }
+  Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, Variable<T> y) const { return lora(base, x, std::move(y)); }
+  Variable<T> with_map(const Linear<T>& base, const Variable<T>& x) const { return lora.with_map(base, x); }
+  void merge_into(Linear<T>& fused, const Linear<T>& base) const { lora.merge_into(fused, base); }
+  static void describe(auto& self, auto&& visit) { Lora<T>::describe(self.lora, visit); }
+};
+
 /// LoRA on an embedding:  y row n += s · scale · B A[:, ids[n]]. A begins at zero. As in torch, the padding id leaves no gradient. A file has the
 /// base's table, too.
 template <Scalar T>
@@ -219,12 +231,19 @@ Dora<T> make_dora(Lora<T> lora, const Linear<T>& site) {
   return dora;
 }
 
+namespace detail {
+template <Scalar T>
+void check_rank_at(const Lora<T>& lora, const Linear<T>& site) {
+  const std::int64_t r = lora.A.shape()[0], most = std::min(site.out_features(), site.in_features());
+  if (r > most) throw ConfigError("lora.attach", "r is " + std::to_string(r) + "; " + site.path + " has a rank of at most " + std::to_string(most));
+}
+}  // namespace detail
+
 /// PiSSA and OLoRA begin with the leading part of the base: s B₀ A₀ by its r largest singular values, or by the first r columns of its QR.
 template <Scalar T>
 LoraOnResidual<T> on_residual(Lora<T> lora, const Linear<T>& site, InitLoraWeights::Kind init) {
+  detail::check_rank_at(lora, site);
   const std::int64_t r = lora.A.shape()[0], out = site.out_features(), in = site.in_features();
-  if (r > std::min(out, in))
-    throw ConfigError("lora.attach", "r is " + std::to_string(r) + "; " + site.path + " has a rank of at most " + std::to_string(std::min(out, in)));
   Tensor<T> A({r, in}), B({out, r});
   const Tensor<T> W = site.weight.dense();
   if (init == InitLoraWeights::pissa)
@@ -234,6 +253,36 @@ LoraOnResidual<T> on_residual(Lora<T> lora, const Linear<T>& site, InitLoraWeigh
   LoraOnResidual<T> all{std::move(lora), Parameter<T>(A.clone()), Parameter<T>(B.clone())};
   all.lora.A.assign(std::move(A)), all.lora.B.assign(std::move(B));
   return all;
+}
+
+/// LoftQ (Li et al. 2023, arXiv:2310.08659), algorithm 1: from B A = 0, by turns Q = quantise(W − s B A) and s B A = the r largest singular values of W − Q.
+template <Scalar T>
+LoraOnQuantized<T> on_quantized(Lora<T> lora, const Linear<T>& site, const InitLoraWeights& init) {
+  detail::check_rank_at(lora, site);
+  const std::string type(name(init.quantize()));
+  if (is_quantized(site.weight.dtype()))
+    throw ConfigError("lora.attach",
+                      site.path + " is " + std::string(name(site.weight.dtype())) + " already; LoftQ begins with weights that are not quantised");
+  const std::int64_t r = lora.A.shape()[0], out = site.out_features(), in = site.in_features();
+  if (!ops::quantizable(init.quantize(), in))
+    throw ConfigError("lora.attach", site.path + " has " + std::to_string(in) + " inputs, which are not whole blocks of " +
+                                         std::to_string(info(init.quantize()).block) + " (" + type + "); leave it out of target_modules");
+  Tensor<T> A({r, in}), B({out, r});
+  const Tensor<T> W = site.weight.dense();
+  ops::OwnedWeight Q = ops::quantized(site.weight.view(), init.quantize());
+  for (std::int64_t i = 0; i < init.iterations(); i++) {
+    if (i > 0) {
+      const Tensor<T> rest = W.clone();
+      ops::gemm<T>(-lora.scaling, B.view(), false, A.view(), false, T(1), rest.view());
+      Q = ops::quantized(ops::WeightView(rest.view()), init.quantize());
+    }
+    Tensor<T> lost({out, in});
+    ops::widen<T>(lost.view(), Q.view);
+    ops::scale<T>(lost.view(), T(-1), lost.view()), ops::add_into<T>(lost.view(), W.view());
+    ops::split_by_svd<T>(B.view(), A.view(), lost.view(), double(lora.scaling));
+  }
+  lora.A.assign(std::move(A)), lora.B.assign(std::move(B));
+  return {std::move(lora), Linear<T>(Parameter<T>(Q.view, site.weight.shape(), Q.keep), site.bias, site.path)};
 }
 
 // The method's part in add_adapter: what it puts on each kind of site.
@@ -259,6 +308,8 @@ bool attach_adapter(const LoraConfig& config, Linear<T>& site, const AttachConte
     const auto init = config.init_lora_weights.kind();
     if (init == InitLoraWeights::pissa || init == InitLoraWeights::olora)
       site.adapters.attach(context.id, on_residual(std::move(lora), site, init));
+    else if (init == InitLoraWeights::loftq)
+      site.adapters.attach(context.id, on_quantized(std::move(lora), site, config.init_lora_weights));
     else if (config.use_dora)
       site.adapters.attach(context.id, make_dora(std::move(lora), site));
     else if (config.lora_bias)

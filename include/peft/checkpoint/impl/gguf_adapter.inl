@@ -160,8 +160,7 @@ PEFT_INLINE GgufAdapter read_gguf_adapter(const std::string& path, const Transfo
 PEFT_INLINE void write_gguf_adapter(const std::string& path, const TransformerConfig& base, const LoraConfig& config, const AdapterTensors& tensors) {
   const Architecture& architecture = architecture_of(base);
   const auto refuse = [](const std::string& what) { throw NotSupported("save_gguf_adapter", what + " has no form in GGUF; merge the adapter instead"); };
-  if (const auto init = config.init_lora_weights.kind(); init == InitLoraWeights::pissa || init == InitLoraWeights::olora)
-    refuse("init_lora_weights \"" + config.init_lora_weights.toggle().name + "\", a LoRA on a changed base,");
+  if (config.init_lora_weights.changes_base()) refuse("init_lora_weights \"" + config.init_lora_weights.toggle().name + "\", a LoRA on a changed base,");
   struct Site {
     const AdapterTensor *A = nullptr, *B = nullptr;
     bool embedding = false;
