@@ -30,10 +30,11 @@ struct Options {
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
   double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
+  double loraplus_lr_ratio = 0, loraplus_lr_embedding = peft::TrainingArguments().loraplus_lr_embedding;
   std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   std::uint64_t seed = 42;
   std::vector<std::string> set;
-  bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false, cache_frozen = false;
+  bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false, cache_frozen = false, lorafa = false;
 };
 
 // The method's config: the options of LoRA's names where they were given, then --set.
@@ -60,6 +61,7 @@ peft::TrainingArguments training_arguments(const Options& o) {
   args.gradient_accumulation_steps = o.accumulation;
   args.compute_dtype = o.compute_dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32, args.lr_scheduler = o.scheduler, args.warmup_steps = o.warmup_steps,
   args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
+  args.loraplus_lr_ratio = o.loraplus_lr_ratio, args.loraplus_lr_embedding = o.loraplus_lr_embedding, args.lorafa = o.lorafa;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
   args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
   args.resume = o.resume, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
@@ -115,6 +117,7 @@ void train(Options o) {
       },
       config);
   peft::add_adapter(opened.tuned, "default", config, o.seed);
+  if (o.lorafa) peft::LoraFa<float>(opened.tuned);  // the trainer would; but what is counted below is what trains
   const auto rows_of = [&](const std::string& path) {
     if (has_own_head(opened)) return load_for_head(path, tokenizer, opened, o.task, o.max_length);
     return peft::load_dataset(path, tokenizer, {.max_length = o.max_length, .pairs = pairs});
@@ -206,6 +209,9 @@ void add_train(CLI::App& app) {
   command->add_option("--dropout", o->dropout, "lora_dropout")->capture_default_str()->group("LoRA");
   command->add_option("--bias", o->bias, "none, all or lora_only")->capture_default_str()->group("LoRA");
   command->add_flag("--rslora", o->rslora, "scale by alpha / √r")->group("LoRA");
+  command->add_option("--loraplus-lr-ratio", o->loraplus_lr_ratio, "LoRA+: B learns so many times faster than A; 16, with half the --lr")->group("LoRA");
+  command->add_option("--loraplus-lr-embedding", o->loraplus_lr_embedding, "LoRA+: the rate of LoRAs on embeddings")->capture_default_str()->group("LoRA");
+  command->add_flag("--lorafa", o->lorafa, "LoRA-FA: A stays as it is, B takes the step nearest to full fine-tuning's")->group("LoRA");
   command->add_option("--epochs", o->epochs, "times through the data")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--max-steps", o->max_steps, "steps, instead of --epochs")->check(CLI::PositiveNumber);
   command->add_option("--lr", o->lr, "learning rate; 1e-3 suits LoRA on small models, 2e-4 those of 7B and more")->capture_default_str();

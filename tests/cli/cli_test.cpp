@@ -134,6 +134,36 @@ TEST_CASE("training writes an adapter, a log and the way on, and the loss falls"
   CHECK_THAT(said, Contains("next   " + std::string(PEFT_PROGRAM) + " generate --model " + bench().model + " --adapter " + out.string()));
 }
 
+TEST_CASE("any method of the registry trains by its name, and LoRA by LoRA+ and LoRA-FA", "[cli]") {
+  const small::Folder folder;
+  const auto train = [&](const std::string& name, const Words& more) {
+    Words call = {"train", "--model", bench().model, "--data", bench().data, "--out", folder.path() + "/" + name, "--max-steps", "20"};
+    call.insert(call.end(), more.begin(), more.end());
+    const Outcome outcome = run(call);
+    CAPTURE(outcome.err);
+    CHECK(outcome.code == 0);
+    const auto log = cli::lines(cli::read(fs::path(folder.path()) / name / "log.jsonl"));
+    REQUIRE(log.size() == 20);
+    CHECK(peft::Json::parse(log[19], "log").at("loss").number() < 0.9 * peft::Json::parse(log[0], "log").at("loss").number());
+    return outcome.out;
+  };
+  train("bottleneck", {"--method", "bottleneck", "--set", "variant=houlsby", "--set", "bottleneck_size=4", "--set", "learned_scaling=true", "--lr", "1e-2"});
+  const peft::Json config = peft::Json::read(folder.path() + "/bottleneck/adapter_config.json");
+  CHECK(config.at("peft_type").string() == "BOTTLENECK");
+  CHECK(config.at("variant").string() == "houlsby");
+  CHECK(config.at("non_linearity").string() == "swish");
+  CHECK(run({"eval", "--model", bench().model, "--data", bench().data, "--adapter", folder.path() + "/bottleneck"}).code == 0);
+  const Outcome merged = run({"merge", "--model", bench().model, "--adapter", folder.path() + "/bottleneck", "--out", folder.path() + "/merged"});
+  CHECK(merged.code != 0);
+  CHECK_THAT(merged.err, Contains("(BOTTLENECK)") && Contains("cannot be merged"));
+  const std::string plus = train("plus", {"--r", "4", "--lr", "2e-3", "--loraplus-lr-ratio", "8"}), fa = train("fa", {"--r", "4", "--lr", "1e-2", "--lorafa"});
+  std::smatch all, b;
+  const std::regex count("trainable params: ([0-9,]+) ");
+  REQUIRE(std::regex_search(plus, all, count));
+  REQUIRE(std::regex_search(fa, b, count));
+  CHECK(b[1] != all[1]);  // A is frozen
+}
+
 TEST_CASE("eval measures loss and right answers, and shows some", "[cli]") {
   const Outcome before = run({"eval", "--model", bench().model, "--data", bench().data});
   CHECK(before.code == 0);
