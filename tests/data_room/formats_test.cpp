@@ -191,6 +191,10 @@ TEST_CASE("prompt templates", "[data]") {
   CHECK(own.render("why", "", "so").answer == "  so");
   CHECK(own.render("why", "here", "").prompt == "Ask: why\nhere");
   CHECK(peft::PromptTemplate("plain").render("ends in space ", "", "x").prompt == "ends in space ");
+  CHECK(peft::PromptTemplate("chatglm").render("a", "b", "c").prompt == "[Round 1]\n问：ab\n答：[gMASK]<sop>");
+  CHECK(peft::PromptTemplate("chatglm2").render("a", "b", "c").prompt == "[Round 1]\n\n问：ab\n\n答：");
+  CHECK(peft::PromptTemplate("chatglm3").render("a", "b", "c").prompt == "<|user|>\n ab<|assistant|>\n");
+  CHECK(peft::PromptTemplate("chatglm3").render("a", "b", "c").answer == " c");
   CHECK(peft::PromptTemplate("plain").render("{input}", "", "x").prompt == "{input}");  // what is filled in is not read again
   CHECK_THROWS_AS(peft::PromptTemplate("{instruction} {output} more"), peft::ConfigError);
 }

@@ -32,6 +32,7 @@ struct Message {
 
 struct Settings {
   bool bpe = false, byte_fallback = false, remove_extra_whitespaces = true, add_dummy_prefix = true, suffix = false;
+  std::vector<std::string> user_defined = {};  // behind the others
 };
 
 std::string model_bytes(Settings settings) {
@@ -44,6 +45,7 @@ std::string model_bytes(Settings settings) {
   const std::vector<Piece> unigram = {{"▁", -2, 1}, {"a", -1.5f, 1}, {"b", -1.5f, 1}, {"ab", -2, 1}, {"▁a", -2.5f, 1}, {"abb", -0.5f, 5}};
   const std::vector<Piece> bpe = {{"▁", -9, 1}, {"a", -9, 1}, {"b", -9, 1}, {"ab", -1, 5}, {"▁a", -3, 1}, {"abb", -2, 1}, {"bb", -2.5f, 1}};
   pieces.insert(pieces.end(), (settings.bpe ? bpe : unigram).begin(), (settings.bpe ? bpe : unigram).end());
+  for (const std::string& text : settings.user_defined) pieces.push_back({text, 0, 4});
   for (unsigned byte = 0; settings.byte_fallback && byte < 256; byte++) {
     char name[8];
     std::snprintf(name, sizeof name, "<0x%02X>", byte);
@@ -117,6 +119,70 @@ TEST_CASE("who reads a sentencepiece file says what stands around a text", "[tok
   CHECK(peft::load_tokenizer(folder.path()).encode("a") == PieceIds{8, 2});
   folder.write("tokenizer_config.json", R"({"tokenizer_class":"LlamaTokenizer","add_eos_token":true})");
   CHECK(peft::load_tokenizer(folder.path()).encode("a") == PieceIds{1, 8, 2});
+}
+
+TEST_CASE("ChatGLM2's and 3's special tokens stand behind the vocabulary", "[tokenizer]") {
+  const small::Folder folder;
+  folder.write("tokenizer.model", model_bytes({.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false}));
+  const auto config = [&](const std::string& more) { folder.write("tokenizer_config.json", R"({"tokenizer_class":"ChatGLMTokenizer")" + more + "}"); };
+  const std::int32_t n = 4 + 7 + 256, gmask = n + 1, sop = n + 3, user = n + 6, assistant = n + 7, observation = n + 8, line = 11 + '\n';
+  const std::vector<peft::ChatMessage> chat = {{"user", "a"}, {"assistant", "b"}, {"user", "ab"}}, answered = {{"user", "a"}, {"assistant", "b"}};
+
+  config(R"(,"name_or_path":"THUDM/chatglm3-6b")");
+  const peft::Tokenizer three = peft::load_tokenizer(folder.path());
+  CHECK(three.encode("a") == PieceIds{gmask, sop, 8});
+  CHECK(three.encode("sop", {.add_special_tokens = false}).size() == 4);  // three letters behind a space: no token
+  const std::string text = three.apply_chat(std::span(chat).first(1));
+  CHECK(text == "[gMASK]<sop><|user|>\n a<|assistant|>");
+  CHECK(three.encode(text, {.add_special_tokens = false}) == PieceIds{gmask, sop, user, 4, line, 8, assistant});
+  CHECK(three.apply_chat(chat) == "[gMASK]<sop><|user|>\n a<|assistant|>\n b<|user|>\n ab<|assistant|>");
+  CHECK(three.apply_chat(answered, false) == "[gMASK]<sop><|user|>\n a<|assistant|>\n b</s>");
+  CHECK(three.encode("</s>", {.add_special_tokens = false}) == PieceIds{2});
+  CHECK(three.eos_ids() == std::vector<std::int32_t>{2, user, observation});
+  CHECK(three.pad_id() == 0);
+  CHECK(three.decode(PieceIds{gmask, sop, user, 8, 2}) == "a");
+
+  config(R"(,"name_or_path":"THUDM/chatglm2-6b")");
+  const peft::Tokenizer two = peft::load_tokenizer(folder.path());
+  CHECK(two.apply_chat(chat) == "[gMASK]<sop>[Round 1]\n\n问：a\n\n答：b\n\n[Round 2]\n\n问：ab\n\n答：");
+  CHECK(two.apply_chat(answered, false) == "[gMASK]<sop>[Round 1]\n\n问：a\n\n答：b</s>");
+  CHECK(two.eos_ids() == std::vector<std::int32_t>{2});
+  CHECK_THROWS_WITH(two.apply_chat(std::vector<peft::ChatMessage>{{"system", "b"}}), Catch::Contains("knows user and assistant, not system"));
+
+  config("");
+  CHECK_FALSE(peft::load_tokenizer(folder.path()).chat_template().usable());
+  config(R"(,"chat_template":"chatglm2")");
+  CHECK(peft::load_tokenizer(folder.path()).apply_chat(chat) == two.apply_chat(chat));
+  config(R"(,"chat_template":"[gMASK]sop{{ messages[0]['content'] }}")");
+  CHECK(peft::load_tokenizer(folder.path()).apply_chat(chat) == "[gMASK]<sop>a");
+}
+
+TEST_CASE("ChatGLM-6B's vocabulary: white space has its own pieces, images may come first", "[tokenizer]") {
+  const small::Folder folder;
+  const std::vector<std::string> own = {"[MASK]", "[gMASK]", "<sop>", "<eop>", "<n>", "<|tab|>", "<|blank_2|>", "<|blank_80|>"};
+  folder.write("ice_text.model", model_bytes({.bpe = true, .user_defined = own}));
+  for (const std::int32_t images : {0, 5, 20000}) {
+    folder.write("tokenizer_config.json",
+                 R"({"tokenizer_class":"ChatGLMTokenizer")" + (images == 20000 ? "" : ",\"num_image_tokens\":" + std::to_string(images)) + "}");
+    const peft::Tokenizer t = peft::load_tokenizer(folder.path());
+    const auto ids = [&](PieceIds of) {
+      for (auto& id : of) id += images;
+      return of;
+    };
+    check_both_ways(t, "a\n  b\tab", ids({8, 15, 17, 6, 16, 5, 6}), "a\n  b\tab");
+    CHECK(t.encode("a" + std::string(82, ' ') + "b") == ids({8, 18, 17, 6}));
+    CHECK(t.encode("a[gMASK]<sop>") == ids({8, 12, 13}));
+    CHECK(t.encode_full("a\nb").offsets == std::vector<peft::Offsets>{{0, 1}, {1, 2}, {2, 3}});
+    CHECK(t.eos_id() == 14 + images);
+    CHECK(t.bos_id() == 13 + images);
+    CHECK(t.decode(ids({8, 12, 13, 6, 14})) == "ab");
+    const std::vector<peft::ChatMessage> chat = {{"user", "a"}, {"assistant", "b"}, {"user", "ab"}};
+    CHECK(t.apply_chat(std::span(chat).first(1)) == "a[gMASK]<sop>");
+    CHECK(t.apply_chat(std::span(chat).first(2), false) == "a[gMASK]<sop>b<eop>");
+    CHECK(t.apply_chat(chat) == "[Round 0]\n问：a\n答：b\n[Round 1]\n问：ab\n答：[gMASK]<sop>");
+  }
+  folder.write("ice_text.model", model_bytes({.bpe = true}));
+  CHECK_THROWS_WITH(peft::load_tokenizer(folder.path()), Catch::Contains("a ChatGLMTokenizer without the piece [MASK]"));
 }
 
 TEST_CASE("what is no sentencepiece model is refused", "[tokenizer]") {

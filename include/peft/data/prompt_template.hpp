@@ -18,7 +18,8 @@ class PromptTemplate {
   };
 
   /// "plain" (the instruction, then the answer, nothing around them), "alpaca" (Taori et al. 2023: ### Instruction, ### Input, ### Response),
-  /// "question" (Question: …, Answer: …), or such a text. Throws ConfigError for a text without {instruction}, or with something behind {output}.
+  /// "question" (Question: …, Answer: …), "chatglm", "chatglm2" and "chatglm3" (one round as these were fine-tuned, special tokens and all), or such a text.
+  /// Throws ConfigError for a text without {instruction}, or with something behind {output}.
   explicit PromptTemplate(std::string_view name_or_text);
 
   /// Spaces that stand in front of {output} go to the answer: " 42" is a word of most vocabularies, a space alone is not. An input that has no place in

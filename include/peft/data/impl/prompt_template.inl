@@ -19,10 +19,17 @@ PEFT_INLINE PromptTemplate::PromptTemplate(std::string_view name_or_text) {
     with_input_ =
         "Below is an instruction that describes a task, paired with an input that provides further context. Write a response that appropriately completes the "
         "request.\n\n### Instruction:\n{instruction}\n\n### Input:\n{input}\n\n### Response:\n{output}";
+  } else if (name_or_text == "chatglm") {
+    without_input_ = with_input_ = "[Round 1]\n问：{instruction}{input}\n答：[gMASK]<sop>{output}";
+  } else if (name_or_text == "chatglm2") {
+    without_input_ = with_input_ = "[Round 1]\n\n问：{instruction}{input}\n\n答：{output}";
+  } else if (name_or_text == "chatglm3") {
+    without_input_ = with_input_ = "<|user|>\n {instruction}{input}<|assistant|>\n {output}";
   } else {
     without_input_ = with_input_ = std::string(name_or_text);
     if (name_or_text.find("{instruction}") == name_or_text.npos)
-      throw ConfigError("prompt_template", "\"" + std::string(name_or_text) + "\" is neither plain, alpaca or question nor a text with {instruction}");
+      throw ConfigError("prompt_template", "\"" + std::string(name_or_text) +
+                                               "\" is neither plain, alpaca, question, chatglm, chatglm2 or chatglm3 nor a text with {instruction}");
     const std::size_t output = name_or_text.find("{output}");
     if (output != name_or_text.npos && output + std::string_view("{output}").size() != name_or_text.size())
       throw ConfigError("prompt_template", "\"" + std::string(name_or_text) + "\" has text behind {output}; the answer must end it");

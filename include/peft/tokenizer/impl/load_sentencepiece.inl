@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "peft/io/mapped_file.hpp"
+#include "peft/tokenizer/impl/chatglm_tokens.inl"
 #include "peft/tokenizer/impl/component_json.inl"
 #include "peft/tokenizer/impl/load_huggingface.inl"
 #include "peft/tokenizer/pipeline.hpp"
@@ -79,15 +80,20 @@ inline Pipeline read_sentencepiece_file(const std::filesystem::path& file) {
   const std::string path = file.string();
   const auto mapped = MappedFile::open(path);
   const std::string_view bytes(reinterpret_cast<const char*>(mapped->data()), mapped->size());
-  Pipeline pipeline = sentencepiece_pipeline(SentencepieceModel::parse(bytes, path), path);
+  SentencepieceModel model = SentencepieceModel::parse(bytes, path);
+  const Json chatglm = chatglm_config(file);
+  const bool first = is_chatglm_6b(file);
+  if (first && !chatglm.is_null()) add_image_tokens(model, chatglm, path);
+  Pipeline pipeline = sentencepiece_pipeline(model, path);
   read_sentencepiece_companions(file.parent_path(), pipeline);
+  if (!chatglm.is_null()) first ? finish_chatglm_6b(pipeline, path) : finish_chatglm(pipeline, file.parent_path(), path);
   return pipeline;
 }
 
-/// tokenizer.model or spiece.model in a folder without tokenizer.json; empty if there is none.
+/// tokenizer.model, spiece.model or ice_text.model in a folder without tokenizer.json; empty if there is none.
 inline std::filesystem::path sentencepiece_within(const std::filesystem::path& folder) {
   if (std::filesystem::is_directory(folder) && !std::filesystem::exists(folder / "tokenizer.json"))
-    for (const char* name : {"tokenizer.model", "spiece.model"})
+    for (const char* name : {"tokenizer.model", "spiece.model", "ice_text.model"})
       if (std::filesystem::exists(folder / name)) return folder / name;
   return {};
 }

@@ -109,8 +109,8 @@ PEFT_INLINE void save_tokenizer(const std::string& model, const std::string& dir
   if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
   if (const std::string path = tokenizer::detail::gguf_within(model); !fs::is_directory(path)) return tokenizer::detail::save_gguf_tokenizer(path, directory);
   std::size_t copied = 0;
-  for (const char* name :
-       {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt", "tokenizer.model"})
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "vocab.json", "merges.txt",
+                           "tokenizer.model", "ice_text.model"})
     if (fs::exists(fs::path(model) / name)) {
       fs::copy_file(fs::path(model) / name, fs::path(directory) / name, fs::copy_options::overwrite_existing, failure);
       if (failure) throw FormatError((fs::path(directory) / name).string(), -1, "cannot be written: " + failure.message());
