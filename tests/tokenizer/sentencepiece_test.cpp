@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "peft/core/error.hpp"
+#include "peft/tokenizer/builtin_templates.hpp"
 #include "small_tokenizer.hpp"
 
 namespace {
@@ -126,7 +127,7 @@ TEST_CASE("ChatGLM2's and 3's special tokens stand behind the vocabulary", "[tok
   folder.write("tokenizer.model", model_bytes({.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false}));
   const auto config = [&](const std::string& more) { folder.write("tokenizer_config.json", R"({"tokenizer_class":"ChatGLMTokenizer")" + more + "}"); };
   const std::int32_t n = 4 + 7 + 256, gmask = n + 1, sop = n + 3, user = n + 6, assistant = n + 7, observation = n + 8, line = 11 + '\n';
-  const std::vector<peft::ChatMessage> chat = {{"user", "a"}, {"assistant", "b"}, {"user", "ab"}}, answered = {{"user", "a"}, {"assistant", "b"}};
+  const std::vector<peft::ChatMessage> chat = {{"user", "a"}, {"assistant", "b"}, {"user", "ab"}}, answered = {{"user", "a"}, {"assistant", "\n b"}};
 
   config(R"(,"name_or_path":"THUDM/chatglm3-6b")");
   const peft::Tokenizer three = peft::load_tokenizer(folder.path());
@@ -145,7 +146,7 @@ TEST_CASE("ChatGLM2's and 3's special tokens stand behind the vocabulary", "[tok
   config(R"(,"name_or_path":"THUDM/chatglm2-6b")");
   const peft::Tokenizer two = peft::load_tokenizer(folder.path());
   CHECK(two.apply_chat(chat) == "[gMASK]<sop>[Round 1]\n\n问：a\n\n答：b\n\n[Round 2]\n\n问：ab\n\n答：");
-  CHECK(two.apply_chat(answered, false) == "[gMASK]<sop>[Round 1]\n\n问：a\n\n答：b</s>");
+  CHECK(two.apply_chat(std::span(chat).first(2), false) == "[gMASK]<sop>[Round 1]\n\n问：a\n\n答：b</s>");
   CHECK(two.eos_ids() == std::vector<std::int32_t>{2});
   CHECK_THROWS_WITH(two.apply_chat(std::vector<peft::ChatMessage>{{"system", "b"}}), Catch::Contains("knows user and assistant, not system"));
 
@@ -155,6 +156,12 @@ TEST_CASE("ChatGLM2's and 3's special tokens stand behind the vocabulary", "[tok
   CHECK(peft::load_tokenizer(folder.path()).apply_chat(chat) == two.apply_chat(chat));
   config(R"(,"chat_template":"[gMASK]sop{{ messages[0]['content'] }}")");
   CHECK(peft::load_tokenizer(folder.path()).apply_chat(chat) == "[gMASK]<sop>a");
+}
+
+TEST_CASE("marks beside Chinese characters become full-width", "[tokenizer]") {
+  CHECK(peft::full_width_punctuation("你好,世界!a,b:中;x 1,2?") == "你好，世界！a,b：中；x 1,2?");
+  CHECK(peft::full_width_punctuation("中,,?国") == "中，,？国");
+  CHECK(peft::full_width_punctuation("") == "");
 }
 
 TEST_CASE("ChatGLM-6B's vocabulary: white space has its own pieces, images may come first", "[tokenizer]") {
