@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "peft/core/config.hpp"
+
 namespace peft {
 
 /// How right answers are. Of classes: the counts of each class where each was wanted. Of regression: the moments of what was given and wanted.
