@@ -510,6 +510,11 @@ TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit,
     if (!model.encoder_layers.empty()) model.encode(source, Sequences::of_lengths(std::vector<std::int64_t>{7}), case_ids(7));
     const Tensor<float> whole = hidden_states(model, ids, pass_over<float>({12}, source));
     KvCache<float> cache(2, a.num_key_value_heads * a.head_dim, 2);
+    if (source.source) {
+      const auto known = std::make_shared<KvCache<float>>(2, a.num_key_value_heads * a.head_dim);
+      model.remember_source(source, std::span(known.get(), 1));
+      cache.source = known;
+    }
     std::int64_t row = 0;
     for (const std::int64_t n : {5, 1, 1, 4, 1}) {
       Pass<float> pass = source;

@@ -45,6 +45,9 @@ std::vector<Base> bases() {
       R"("padded_vocab_size": 24, "hidden_size": 16, "num_layers": 2, "num_attention_heads": 4, "multi_query_attention": true,
          "multi_query_group_num": 2, "kv_channels": 4, "ffn_hidden_size": 24, "add_qkv_bias": true, "add_bias_linear": false, "seq_length": 32,
          "initializer_range": 0.3)";
+  const std::string chatglm_6b =
+      R"("vocab_size": 24, "hidden_size": 16, "num_layers": 2, "num_attention_heads": 4, "inner_hidden_size": 24, "max_sequence_length": 32,
+         "bos_token_id": 22, "eos_token_id": 23, "gmask_token_id": 21, "mask_token_id": 20, "initializer_range": 0.3)";
   std::vector<Base> all;
   const auto add = [&](const std::string& type, const std::string& architecture, const std::string& keys, const std::string& title = "",
                        const std::string& task = "CAUSAL_LM") {
@@ -58,6 +61,7 @@ std::vector<Base> bases() {
   add("glm", "GlmForCausalLM", grouped);
   add("glm4", "Glm4ForCausalLM", grouped);
   add("chatglm", "ChatGLMForConditionalGeneration", chatglm);
+  add("chatglm", "ChatGLMForConditionalGeneration", chatglm_6b, "chatglm, 6B");
   add("phi3", "Phi3ForCausalLM", grouped);
   add("gpt2", "GPT2LMHeadModel", gpt2);
   add("opt", "OPTForCausalLM", heads + R"(, "ffn_dim": 24)");
@@ -91,6 +95,7 @@ const std::map<std::string, std::string> options = {
     {"ADALORA", R"("init_r": 3, "target_r": 2, "tinit": 3, "tfinal": 2, "total_step": 12)"},
     {"ADAPTION_PROMPT", R"("adapter_len": 3, "adapter_layers": 2)"},
     {"BOFT", R"("boft_block_size": 4)"},
+    {"BOTTLENECK", R"("bottleneck_size": 4, "non_linearity": "tanh")"},
     {"C3A", R"("block_size": 4)"},
     {"DELORA", R"("r": 2)"},
     {"FOURIERFT", R"("n_frequency": 9)"},
@@ -131,7 +136,9 @@ template <class F>
 auto forward(const Tuned& tuned, F f) {
   const Transformer<float>& model = tuned.model();
   Pass<float> pass = tuned.pass();
-  const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), ids_of(9), random_labels(9, 12));
+  std::vector<std::int32_t> ids = ids_of(9);
+  if (const auto& blank = model.config.blank_tokens) ids[0] = ids[5] = blank->gmask, ids[1] = ids[6] = blank->start;
+  const FrontedRows rows = with_fronts(pass.fronts, *Sequences::of_lengths(std::vector<std::int64_t>{5, 4}), ids, random_labels(9, 12));
   pass.sequences = rows.sequences;
   if (!model.encoder_layers.empty()) model.encode(pass, Sequences::of_lengths(std::vector<std::int64_t>{3, 6}), ids_of(9));
   const PassScope<float> scope(pass);
