@@ -109,7 +109,7 @@ class E2E:
         row = {"loss": number(r"loss ([\d.,]+)", tool("eval", *common, "--data", self.work / "test.jsonl", "--loss-only"))}
         answers = self.work / "answers.jsonl"
         tool("generate", *common, "--prompts", self.work / "ask.jsonl", "--out", answers, "--max-new-tokens", 64)
-        texts = [json.loads(line)["answer"] for line in answers.read_text(encoding="utf-8").splitlines()]
+        texts = [json.loads(line)["generated"] for line in answers.read_text(encoding="utf-8").splitlines()]
         wanted = said = 0
         for (attributes, _), text in zip(self.meanings, texts):
             for slot, value in re.findall(r"([\w ]+?) : ([^|]+?)(?: \||$)", attributes):
