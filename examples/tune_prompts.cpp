@@ -11,11 +11,7 @@ int main(int argc, char** argv) {
     const peft::Dataset brief = place.data("short");
     fmt::print("before         {}\n", place.ask(place.model, village::question));
     const auto teach = [&](const char* title, const auto& config, double learning_rate) {
-      peft::PeftModel tuned{place.model};
-      tuned.add_adapter("short", config);
-      peft::Trainer{tuned, {.num_epochs = 60, .learning_rate = learning_rate, .batch_size = 8}}.fit(brief);
-      fmt::print("{:<14} {}\n", title, place.ask(tuned, village::question));
-      tuned.delete_adapter("short");
+      place.teach(config, brief, learning_rate, [&](const auto& tuned) { fmt::print("{:<14} {}\n", title, place.ask(tuned, village::question)); });
     };
     std::vector<std::int64_t> text;
     for (std::int32_t id : place.tokenizer.encode("Briefly: ")) text.push_back(id);

@@ -11,11 +11,8 @@ int main(int argc, char** argv) {
     const peft::Dataset brief = place.data("short");
     fmt::print("before        {}\n", place.ask(place.model, village::question));
     const auto teach = [&](const char* title, const auto& config) {
-      peft::PeftModel tuned{place.model};
-      tuned.add_adapter("short", config);
-      peft::Trainer{tuned, {.num_epochs = 60, .learning_rate = 2e-2, .batch_size = 8}}.fit(brief);
-      fmt::print("{:<10}{:>4}  {}\n", title, tuned.count_parameters().trainable, place.ask(tuned, village::question));
-      tuned.delete_adapter("short");
+      place.teach(config, brief, 2e-2,
+                  [&](auto& tuned) { fmt::print("{:<10}{:>4}  {}\n", title, tuned.count_parameters().trainable, place.ask(tuned, village::question)); });
     };
     teach("IA3", peft::IA3Config{});
     teach("LN tuning", peft::LNTuningConfig{});

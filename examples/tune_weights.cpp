@@ -11,12 +11,10 @@ int main(int argc, char** argv) {
     const peft::Dataset brief = place.data("short");
     fmt::print("before           {}\n", place.ask(place.model, village::question));
     const auto teach = [&](const char* title, const auto& config, double learning_rate) {
-      peft::PeftModel tuned{place.model};
-      tuned.add_adapter("short", config);
-      peft::Trainer{tuned, {.num_epochs = 60, .learning_rate = learning_rate, .batch_size = 8}}.fit(brief);
-      tuned.merge_adapter();
-      fmt::print("{:<9} {:>6} {}\n", title, tuned.count_parameters().trainable, place.ask(tuned, village::question));
-      tuned.delete_adapter("short");
+      place.teach(config, brief, learning_rate, [&](auto& tuned) {
+        tuned.merge_adapter();
+        fmt::print("{:<9} {:>6} {}\n", title, tuned.count_parameters().trainable, place.ask(tuned, village::question));
+      });
     };
     teach("OFT", peft::OFTConfig{.oft_block_size = 16}, 1e-2);
     teach("HRA", peft::HRAConfig{.r = 4}, 2e-2);

@@ -28,6 +28,15 @@ struct Place {
   std::string ask(const M& who, std::string_view question) const {
     return peft::generate(who, tokenizer, question, {.max_tokens = 48});
   }
+  /// Trains a fresh adapter on rows and calls f(tuned); afterwards the model is as it was.
+  template <class Config, class F>
+  void teach(const Config& config, const peft::Dataset& rows, double learning_rate, F f) {
+    peft::PeftModel tuned{model};
+    tuned.add_adapter("taught", config);
+    peft::Trainer{tuned, {.num_epochs = 60, .learning_rate = learning_rate, .batch_size = 8}}.fit(rows);
+    f(tuned);
+    tuned.delete_adapter("taught");
+  }
 };
 
 /// What the examples ask.
