@@ -66,13 +66,13 @@ struct Squares {  // no change of a weight
 
 Map linear_site(std::uint64_t seed = 1) { return Map(frozen({5, 6}, seed), frozen({5}, seed + 1), "q_proj"); }
 Lora<double> lora(std::uint64_t seed) { return {trained({2, 6}, seed), trained({5, 2}, seed + 1), 0.7}; }
-constexpr int a = 3, b = 1, scales_output = 4, scales_input = 7, own = 9;  // numbers need not be in order
+constexpr int id_a = 3, id_b = 1, scales_output = 4, scales_input = 7, lends = 9;  // numbers need not be in order
 void attach_all(Map& site) {
-  site.adapters.attach(a, lora(20));
-  site.adapters.attach(b, lora(30));
+  site.adapters.attach(id_a, lora(20));
+  site.adapters.attach(id_b, lora(30));
   site.adapters.attach(scales_output, ScalesOutput{frozen({5}, 40)});
   site.adapters.attach(scales_input, ScalesInput{frozen({6}, 50)});
-  site.adapters.attach(own, LendsTensors{linear_site(60)});
+  site.adapters.attach(lends, LendsTensors{linear_site(60)});
 }
 Pass<double> with_lists(std::vector<Active> lists, std::vector<Sequence> sequences = {}) {
   Pass<double> pass;
@@ -133,13 +133,13 @@ TEST_CASE("an empty slot is one pointer, and a copied module starts with one", "
   attach_all(site);
   CHECK_FALSE(site.adapters.empty());
   Map copy = site, assigned = linear_site(9);
-  assigned.adapters.attach(a, lora(20));
+  assigned.adapters.attach(id_a, lora(20));
   assigned = site;
   CHECK(copy.adapters.empty());
   CHECK(assigned.adapters.empty());
   CHECK(copy.weight.identity() == site.weight.identity());
   const Map moved = std::move(site);
-  CHECK(moved.adapters.has(own));
+  CHECK(moved.adapters.has(lends));
 }
 
 TEST_CASE("a chain of any three adapters is what merging them in order gives", "[adapters]") {
@@ -147,7 +147,7 @@ TEST_CASE("a chain of any three adapters is what merging them in order gives", "
   const Double x(normal({4, 6}, 70));
   const Tensor<double> before = site(x).value(), weight = site.weight.value().clone(), bias = site.bias.value().clone();
   attach_all(site);
-  const std::vector<int> all = {a, b, scales_output, scales_input, own};
+  const std::vector<int> all = {id_a, id_b, scales_output, scales_input, lends};
   int triples = 0;
   for (int first : all)
     for (int second : all)
@@ -180,17 +180,17 @@ TEST_CASE("the order of a list is the order of the chain, the first innermost", 
   attach_all(site);
   const Double x(normal({4, 6}, 70));
   const Tensor<double> l = site.adapters.get<ScalesOutput>(scales_output)->l.value();
-  const Array base = array(forward(site, x, {})), with_a = array(forward(site, x, {a}));
-  CHECK_THAT(array(forward(site, x, {a, scales_output})), is_near<double>(with_a * array(l), 4));
-  CHECK_THAT(array(forward(site, x, {scales_output, a})), is_near<double>(base * array(l) + with_a - base, 8));
+  const Array base = array(forward(site, x, {})), with_a = array(forward(site, x, {id_a}));
+  CHECK_THAT(array(forward(site, x, {id_a, scales_output})), is_near<double>(with_a * array(l), 4));
+  CHECK_THAT(array(forward(site, x, {scales_output, id_a})), is_near<double>(base * array(l) + with_a - base, 8));
 }
 
 TEST_CASE("every adapter of a chain gets its gradient", "[adapters][gradcheck]") {
-  for (const Active& active : {Active{a, b, scales_output}, Active{scales_input, a, scales_output, b}, Active{own, scales_input, b, a}}) {
+  for (const Active& active : {Active{id_a, id_b, scales_output}, Active{scales_input, id_a, scales_output, id_b}, Active{lends, scales_input, id_b, id_a}}) {
     Map site = linear_site();
     attach_all(site);
-    const auto& first = *site.adapters.get<Lora<double>>(a);
-    const auto& second = *site.adapters.get<Lora<double>>(b);
+    const auto& first = *site.adapters.get<Lora<double>>(id_a);
+    const auto& second = *site.adapters.get<Lora<double>>(id_b);
     const Pass<double> pass = with_lists({active});
     const PassScope<double> scope(pass);
     CHECK(gradcheck([&](const Variables& v) { return site(v[0]); }, {normal({4, 6}, 70)}, {first.A, first.B, second.A, second.B}));
@@ -202,8 +202,8 @@ TEST_CASE("every sequence of a batch gets its own adapters, to the bit", "[adapt
   attach_all(site);
   const Double x(normal({6, 6}, 70));
   // Lists that share the base's product, and lists that do not.
-  for (const auto& lists : {std::vector<Active>{{a}, {}, {b, a}}, std::vector<Active>{{a, scales_output}, {scales_output, b}, {b}},
-                            std::vector<Active>{{scales_input, a}, {own, b}, {}}, std::vector<Active>{{}, {}, {scales_input}}}) {
+  for (const auto& lists : {std::vector<Active>{{id_a}, {}, {id_b, id_a}}, std::vector<Active>{{id_a, scales_output}, {scales_output, id_b}, {id_b}},
+                            std::vector<Active>{{scales_input, id_a}, {lends, id_b}, {}}, std::vector<Active>{{}, {}, {scales_input}}}) {
     const Pass<double> pass = with_lists(lists, three_sequences());
     const PassScope<double> scope(pass);
     const Tensor<double> together = site(x).value();
@@ -218,9 +218,9 @@ TEST_CASE("every sequence of a batch gets its own adapters, to the bit", "[adapt
 TEST_CASE("gradients through a batch of different adapters", "[adapters][gradcheck]") {
   Map site = linear_site();
   attach_all(site);
-  const auto& first = *site.adapters.get<Lora<double>>(a);
-  const auto& second = *site.adapters.get<Lora<double>>(b);
-  for (const auto& lists : {std::vector<Active>{{a}, {}, {b, a}}, std::vector<Active>{{scales_input, a}, {own, b}, {}}}) {
+  const auto& first = *site.adapters.get<Lora<double>>(id_a);
+  const auto& second = *site.adapters.get<Lora<double>>(id_b);
+  for (const auto& lists : {std::vector<Active>{{id_a}, {}, {id_b, id_a}}, std::vector<Active>{{scales_input, id_a}, {lends, id_b}, {}}}) {
     const Pass<double> pass = with_lists(lists, three_sequences());
     const PassScope<double> scope(pass);
     CHECK(gradcheck([&](const Variables& v) { return site(v[0]); }, {normal({6, 6}, 70)}, {first.A, first.B, second.A, second.B}));
@@ -261,16 +261,16 @@ TEST_CASE("without a pass everything attached is active; with one, its list", "[
   const Double x(normal({4, 6}, 70));
   const Tensor<double> bare = site(x).value();
   CHECK_FALSE(site.adapters.engaged());
-  site.adapters.attach(a, lora(20));
+  site.adapters.attach(id_a, lora(20));
   CHECK(site.adapters.engaged());
   CHECK_FALSE(same_bits(site(x).value(), bare));
   for (const bool sequences : {false, true}) {
-    const Pass<double> pass = with_lists({{b}, {}, {}}, sequences ? three_sequences() : std::vector<Sequence>{});
+    const Pass<double> pass = with_lists({{id_b}, {}, {}}, sequences ? three_sequences() : std::vector<Sequence>{});
     const PassScope<double> scope(pass);
     CHECK_FALSE(site.adapters.engaged());
     CHECK(same_bits(site(Double(normal({6, 6}, 71))).value(), site.forward(Double(normal({6, 6}, 71))).value()));
   }
-  const Pass<double> pass = with_lists({{}, {a}, {}}, three_sequences());
+  const Pass<double> pass = with_lists({{}, {id_a}, {}}, three_sequences());
   const PassScope<double> scope(pass);
   CHECK(site.adapters.engaged());
 }
@@ -279,8 +279,8 @@ TEST_CASE("a dropout without sequences to draw by is refused", "[adapters]") {
   Map site = linear_site();
   Lora<double> drops = lora(20);
   drops.dropout = 0.5;
-  site.adapters.attach(a, std::move(drops));
-  Pass<double> pass = with_lists({{a}});
+  site.adapters.attach(id_a, std::move(drops));
+  Pass<double> pass = with_lists({{id_a}});
   const PassScope<double> scope(pass);
   const Double x(normal({4, 6}, 70));
   site(x);
@@ -292,15 +292,15 @@ TEST_CASE("what a slot cannot do is said", "[adapters]") {
   Map site = linear_site();
   attach_all(site);
   const Double x(normal({4, 6}, 70));
-  CHECK_THROWS_WITH(site.adapters.attach(a, lora(1)), "[attach] adapter number 3 sits on this site already");
+  CHECK_THROWS_WITH(site.adapters.attach(id_a, lora(1)), "[attach] adapter number 3 sits on this site already");
   site.adapters.attach(10, LendsTensors{linear_site(80)});
-  CHECK_THROWS_WITH(forward(site, x, {own, 10}), "[forward] two active adapters both replace the tensors of q_proj; deactivate one of them");
-  CHECK_NOTHROW(forward(site, x, {own, a}));
+  CHECK_THROWS_WITH(forward(site, x, {lends, 10}), "[forward] two active adapters both replace the tensors of q_proj; deactivate one of them");
+  CHECK_NOTHROW(forward(site, x, {lends, id_a}));
   site.adapters.attach(11, Squares{});
-  CHECK(site.adapters.mergeable(own));
+  CHECK(site.adapters.mergeable(lends));
   CHECK(site.adapters.mergeable(99));  // is not here
   CHECK_FALSE(site.adapters.mergeable(11));
-  CHECK_THROWS_WITH(site.adapters.merge(site, {a, 11}), "[merge] this kind of adapter cannot be merged into a weight");
+  CHECK_THROWS_WITH(site.adapters.merge(site, {id_a, 11}), "[merge] this kind of adapter cannot be merged into a weight");
   CHECK_FALSE(site.adapters.merged());
   Active many;
   for (int id = 100; id < 117; id++) site.adapters.attach(id, lora(std::uint64_t(id))), many.push_back(id);
@@ -311,27 +311,27 @@ TEST_CASE("what a slot cannot do is said", "[adapters]") {
 
 TEST_CASE("attaching or detaching drops a merged copy", "[adapters]") {
   Map site = linear_site();
-  site.adapters.attach(a, lora(20));
-  site.adapters.merge(site, {a});
+  site.adapters.attach(id_a, lora(20));
+  site.adapters.merge(site, {id_a});
   CHECK(site.adapters.merged());
-  site.adapters.attach(b, lora(30));
+  site.adapters.attach(id_b, lora(30));
   CHECK_FALSE(site.adapters.merged());
-  site.adapters.merge(site, {a, b});
-  site.adapters.detach(b);
+  site.adapters.merge(site, {id_a, id_b});
+  site.adapters.detach(id_b);
   CHECK_FALSE(site.adapters.merged());
-  site.adapters.merge(site, {b});  // is not here
+  site.adapters.merge(site, {id_b});  // is not here
   CHECK_FALSE(site.adapters.merged());
-  site.adapters.detach(b);
-  CHECK(site.adapters.has(a));
+  site.adapters.detach(id_b);
+  CHECK(site.adapters.has(id_a));
 }
 
 TEST_CASE("a slot gives out the adapter that it holds, if it is of that kind", "[adapters]") {
   Map site = linear_site();
   attach_all(site);
-  CHECK(site.adapters.get<Lora<double>>(a));
-  CHECK_FALSE(site.adapters.get<Lora<double>>(own));
+  CHECK(site.adapters.get<Lora<double>>(id_a));
+  CHECK_FALSE(site.adapters.get<Lora<double>>(lends));
   CHECK_FALSE(site.adapters.get<Lora<double>>(99));
   std::vector<std::string> names;
-  for (int id : {a, own, 99}) site.adapters.for_each_parameter(id, [&](const std::string& name, Parameter<double>&) { names.push_back(name); });
+  for (int id : {id_a, lends, 99}) site.adapters.for_each_parameter(id, [&](const std::string& name, Parameter<double>&) { names.push_back(name); });
   CHECK(names == std::vector<std::string>{"lora_A.weight", "lora_B.weight", "q_proj.weight", "q_proj.bias"});
 }
