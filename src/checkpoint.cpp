@@ -13,8 +13,8 @@ template void save_adapter(const PeftModel<Transformer<float>>&, const std::stri
 template void load_adapter(PeftModel<Transformer<float>>&, const std::string&, const std::string&, bool);
 template Transformer<float> build_model<float>(const ModelFile&, const LoadOptions&);
 template Transformer<double> build_model<double>(const ModelFile&, const LoadOptions&);
-template void save_model<float>(const Transformer<float>&, const std::string&, DType);
-template void save_model<double>(const Transformer<double>&, const std::string&, DType);
+template void save_model<float>(const Transformer<float>&, const std::string&, DType, std::int64_t);
+template void save_model<double>(const Transformer<double>&, const std::string&, DType, std::int64_t);
 template void save_gguf_model<float>(const Transformer<float>&, const std::string&, DType, const std::string&);
 template void save_gguf_model<double>(const Transformer<double>&, const std::string&, DType, const std::string&);
 }  // namespace peft

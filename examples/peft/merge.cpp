@@ -103,8 +103,11 @@ void merge(const Options& o) {
     without_tokenizer = error.what();
   }
   folder.commit();
-  fmt::print("saved  {} (config.json, model.safetensors {}{}): a Hugging Face directory\n", o.out,
-             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "model.safetensors"))), without_tokenizer.empty() ? ", the tokenizer" : "");
+  std::int64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(o.out))
+    if (entry.path().extension() == ".safetensors") bytes += std::int64_t(entry.file_size());
+  fmt::print("saved  {} (config.json, model.safetensors {}{}): a Hugging Face directory\n", o.out, bytes_text(bytes),
+             without_tokenizer.empty() ? ", the tokenizer" : "");
   if (!without_tokenizer.empty()) fmt::print(stderr, "peft: no tokenizer was written, put the base model's there: {}\n", without_tokenizer);
   fmt::print("next   {} generate --model {} --prompt \"…\"\n", program(), shell_word(o.out));
 }

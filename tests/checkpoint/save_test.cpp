@@ -37,6 +37,15 @@ TEST_CASE("a saved model computes the same bits when it is loaded", "[checkpoint
   }
 }
 
+TEST_CASE("a large model is saved in shards", "[checkpoint]") {
+  const Folder folder;
+  const auto model = tiny_transformer<float>();
+  save_model(model, folder / "out", DType::f32, 4000);
+  CHECK_FALSE(std::filesystem::exists(folder / "out/model.safetensors"));
+  CHECK(std::filesystem::exists(folder / "out/model.safetensors.index.json"));
+  CHECK(same_bits(logits(load_model<float>(folder / "out")), logits(model)));
+}
+
 TEST_CASE("the configuration is one that transformers reads, of either version", "[checkpoint]") {
   const Folder folder;
   write_huggingface(folder, tiny_transformer<float>());

@@ -219,6 +219,50 @@ TEST_CASE("a directory's shards are one set of tensors", "[io]") {
   CHECK(SafetensorsDirectory::open(folder.path()).tensors().size() == 1);
 }
 
+TEST_CASE("a directory is one file, or shards and their index", "[io]") {
+  const Folder folder;
+  const std::vector<float> f = {1, 2, 3, 4, 5};
+  const auto tensors = [&] {
+    return std::vector<TensorToWrite>{{"c", DType::f32, {2}, f.data()}, {"a", DType::f32, {1}, f.data() + 2}, {"b", DType::f32, {2}, f.data() + 3}};
+  };
+  write_safetensors_directory(folder.path(), tensors(), 20);
+  CHECK(SafetensorsFile::open(folder / "model.safetensors").tensors().size() == 3);
+  CHECK_FALSE(std::filesystem::exists(folder / "model.safetensors.index.json"));
+
+  write_safetensors_directory(folder.path(), tensors(), 12);  // in the order that they are given in, which need not be that of names
+  CHECK_FALSE(std::filesystem::exists(folder / "model.safetensors"));
+  CHECK(read_file(folder / "model.safetensors.index.json") == R"({
+  "metadata": {
+    "total_parameters": 5,
+    "total_size": 20
+  },
+  "weight_map": {
+    "a": "model-00001-of-00002.safetensors",
+    "b": "model-00002-of-00002.safetensors",
+    "c": "model-00001-of-00002.safetensors"
+  }
+}
+)");
+  const auto all = SafetensorsDirectory::open(folder.path());
+  CHECK(all.tensors().size() == 3);
+  CHECK(std::memcmp(all.find("b")->data, f.data() + 3, 8) == 0);
+  write_safetensors_directory(folder / "each", tensors(), 1);  // a tensor is never cut
+  CHECK(SafetensorsFile::open(folder / "each/model-00003-of-00003.safetensors").find("b") != nullptr);
+}
+
+TEST_CASE("a tensor may be written in pieces, and must then be whole", "[io]") {
+  const Folder folder;
+  const std::vector<float> f = {1, 2, 3};
+  const auto stream = [&](std::size_t second) {
+    return TensorToWrite{"a", DType::f32, {3}, nullptr, [&f, second](const auto& write) { write(f.data(), 4), write(f.data() + 1, second); }};
+  };
+  write_safetensors(folder / "pieces", {stream(8)});
+  write_safetensors(folder / "whole", {{"a", DType::f32, {3}, f.data()}});
+  CHECK(read_file(folder / "pieces") == read_file(folder / "whole"));
+  CHECK(format_error(folder / "short", [&] { write_safetensors(folder / "short", {stream(4)}); }).reason() == "tensor \"a\" takes 12 bytes, its stream gave 8");
+  CHECK_FALSE(std::filesystem::exists(folder / "short"));
+}
+
 TEST_CASE("a directory without weights says so", "[io]") {
   const Folder folder;
   CHECK(format_error(folder.path(), [&] { SafetensorsDirectory::open(folder.path()); }).reason() ==

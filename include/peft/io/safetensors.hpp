@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -62,11 +63,17 @@ struct TensorToWrite {
   DType dtype = DType::f32;
   Shape shape;
   const void* data = nullptr;
+  /// Instead of data, for what need not be in memory as a whole: gives its bytes to `write`, in order and in pieces, when it is this tensor's turn.
+  std::function<void(const std::function<void(const void* piece, std::size_t bytes)>& write)> stream = {};
 };
 
 /// Writes a file as the reference does, byte for byte: tensors by alignment of their type and then by name, the header padded to eight.
-/// Atomic. Throws FormatError for a name that occurs twice or a type that the format lacks.
+/// Atomic. Throws FormatError for a name that occurs twice, a type that the format lacks, or a stream of another length than its tensor.
 void write_safetensors(const std::string& path, std::vector<TensorToWrite> tensors, const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
+
+/// Writes DIR/model.safetensors; of more than `max_shard_bytes`, in the order of `tensors`, shards of at most so many (or of one tensor) and their index, as
+/// transformers does, and then removes a model.safetensors that would hide them.
+void write_safetensors_directory(const std::string& directory, std::vector<TensorToWrite> tensors, std::int64_t max_shard_bytes = 5'000'000'000);
 
 }  // namespace peft
 

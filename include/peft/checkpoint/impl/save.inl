@@ -16,8 +16,32 @@
 
 namespace peft {
 
+namespace detail {
+// The bytes of `values`, or of their transpose, as F32, F16 or BF16.
 template <Scalar T>
-void save_model(const Transformer<T>& model, const std::string& directory, DType dtype) {
+std::vector<std::byte> converted(Tensor<T> values, bool transposed, DType dtype) {
+  if (transposed) {
+    const Tensor<T> columns = values;
+    values = Tensor<T>(Shape{columns.cols(), columns.rows()});
+    for (std::int64_t i = 0; i < values.rows(); i++)
+      for (std::int64_t j = 0; j < values.cols(); j++) values(i, j) = columns(j, i);
+  }
+  std::vector<std::byte> bytes(std::size_t(bytes_of(dtype, values.size())));
+  for (std::int64_t i = 0; i < values.size(); i++) {
+    const float value = float(values[i]);
+    if (dtype == DType::f32) {
+      std::memcpy(bytes.data() + 4 * i, &value, 4);
+    } else {
+      const std::uint16_t half = dtype == DType::f16 ? to_float16(value).bits : to_bfloat16(value).bits;
+      std::memcpy(bytes.data() + 2 * i, &half, 2);
+    }
+  }
+  return bytes;
+}
+}  // namespace detail
+
+template <Scalar T>
+void save_model(const Transformer<T>& model, const std::string& directory, DType dtype, std::int64_t max_shard_bytes) {
   namespace fs = std::filesystem;
   const TransformerConfig& c = model.config;
   const char* torch_name = dtype == DType::f32 ? "float32" : dtype == DType::f16 ? "float16" : dtype == DType::bf16 ? "bfloat16" : nullptr;
@@ -27,7 +51,6 @@ void save_model(const Transformer<T>& model, const std::string& directory, DType
   config.set("dtype", Json(torch_name)), config.set("torch_dtype", Json(torch_name));
 
   std::vector<TensorToWrite> tensors;
-  std::vector<std::vector<std::byte>> held;
   std::vector<const void*> seen;
   for_each_parameter(model, [&](const std::string& path, const Parameter<T>& parameter) {
     if (std::find(seen.begin(), seen.end(), parameter.identity()) != seen.end()) return;  // a tied head
@@ -42,30 +65,13 @@ void save_model(const Transformer<T>& model, const std::string& directory, DType
       tensors.push_back({in_file, stored.dtype, shape, stored.data});
       return;
     }
-    Tensor<T> values = parameter.dense();
-    if (transposed) {
-      const Tensor<T> columns = values;
-      values = Tensor<T>(shape);
-      for (std::int64_t i = 0; i < shape.rows(); i++)
-        for (std::int64_t j = 0; j < shape.columns(); j++) values(i, j) = columns(j, i);
-    }
-    std::vector<std::byte> bytes(std::size_t(bytes_of(dtype, values.size())));
-    for (std::int64_t i = 0; i < values.size(); i++) {
-      const float value = float(values[i]);
-      if (dtype == DType::f32)
-        std::memcpy(bytes.data() + 4 * i, &value, 4);
-      else {
-        const std::uint16_t half = dtype == DType::f16 ? to_float16(value).bits : to_bfloat16(value).bits;
-        std::memcpy(bytes.data() + 2 * i, &half, 2);
-      }
-    }
-    held.push_back(std::move(bytes));
-    tensors.push_back({in_file, dtype, shape, held.back().data()});
+    // Converted when it is written, so that one tensor is there at a time.
+    tensors.push_back({in_file, dtype, shape, nullptr, [parameter, transposed, dtype](const auto& write) {
+                         const std::vector<std::byte> bytes = detail::converted(parameter.dense(), transposed, dtype);
+                         write(bytes.data(), bytes.size());
+                       }});
   });
-  std::error_code failure;
-  fs::create_directories(directory, failure);
-  if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
-  write_safetensors((fs::path(directory) / "model.safetensors").string(), tensors, {{"format", "pt"}});
+  write_safetensors_directory(directory, std::move(tensors), max_shard_bytes);
   Json generation = Json::make_object();
   generation.set("bos_token_id", detail::ids_json(c.bos_token_ids)), generation.set("eos_token_id", detail::ids_json(c.eos_token_ids));
   write_text_atomically((fs::path(directory) / "generation_config.json").string(), generation.dump(2, true));

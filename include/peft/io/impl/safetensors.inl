@@ -240,8 +240,56 @@ PEFT_INLINE void write_safetensors(const std::string& path, std::vector<TensorTo
   const std::uint64_t length = text.size();
   file.write(&length, 8);
   file.write(text.data(), text.size());
-  for (const auto& t : tensors) file.write(t.data, std::size_t(bytes_of(t.dtype, t.shape.size())));
+  for (const auto& t : tensors) {
+    const std::int64_t bytes = bytes_of(t.dtype, t.shape.size());
+    if (!t.stream) {
+      file.write(t.data, std::size_t(bytes));
+      continue;
+    }
+    std::int64_t written = 0;
+    t.stream([&](const void* piece, std::size_t n) { file.write(piece, n), written += std::int64_t(n); });
+    if (written != bytes)
+      throw FormatError(path, -1, "tensor \"" + t.name + "\" takes " + std::to_string(bytes) + " bytes, its stream gave " + std::to_string(written));
+  }
   file.commit();
+}
+
+PEFT_INLINE void write_safetensors_directory(const std::string& directory, std::vector<TensorToWrite> tensors, std::int64_t max_shard_bytes) {
+  namespace fs = std::filesystem;
+  std::error_code failure;
+  fs::create_directories(directory, failure);
+  if (failure) throw FormatError(directory, -1, "cannot be created: " + failure.message());
+  const fs::path single = fs::path(directory) / "model.safetensors";
+  std::vector<std::vector<TensorToWrite>> shards;
+  std::int64_t total = 0, elements = 0, room = 0;
+  for (TensorToWrite& t : tensors) {
+    const std::int64_t bytes = bytes_of(t.dtype, t.shape.size());
+    if (shards.empty() || (bytes > room && !shards.back().empty())) shards.emplace_back(), room = max_shard_bytes;
+    room -= bytes, total += bytes, elements += t.shape.size();
+    shards.back().push_back(std::move(t));
+  }
+  if (shards.size() <= 1) return write_safetensors(single.string(), shards.empty() ? std::vector<TensorToWrite>() : std::move(shards[0]));
+  Json metadata = Json::make_object(), weight_map = Json::make_object(), index = Json::make_object();
+  metadata.set("total_parameters", Json(elements)), metadata.set("total_size", Json(total));
+  const auto padded = [](std::size_t n) {
+    const std::string digits = std::to_string(n);
+    return std::string(digits.size() < 5 ? 5 - digits.size() : 0, '0') + digits;
+  };
+  std::map<std::string, std::string> file_of;
+  for (std::size_t i = 0; i < shards.size(); i++) {
+    const std::string name = "model-" + padded(i + 1) + "-of-" + padded(shards.size()) + ".safetensors";
+    for (const TensorToWrite& t : shards[i])
+      if (!file_of.emplace(t.name, name).second) throw FormatError(directory, -1, "two tensors are named \"" + t.name + "\"");
+  }
+  for (const auto& [tensor, file] : file_of) weight_map.set(tensor, Json(file));
+  index.set("metadata", std::move(metadata)), index.set("weight_map", std::move(weight_map));
+  for (std::vector<TensorToWrite>& shard : shards) {
+    const std::string path = (fs::path(directory) / file_of.at(shard[0].name)).string();
+    write_safetensors(path, std::move(shard));
+  }
+  write_text_atomically(single.string() + ".index.json", index.dump(2, true) + "\n");
+  fs::remove(single, failure);  // readers prefer it
+  if (failure) throw FormatError(single.string(), -1, "hides the shards beside it and cannot be removed: " + failure.message());
 }
 
 }  // namespace peft
