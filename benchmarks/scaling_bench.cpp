@@ -4,31 +4,26 @@
 // measurement is a process of its own, so that its peak memory is its own.
 #include <fmt/core.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <peft/adapters/lora/lora.hpp>
 #include <peft/checkpoint/load.hpp>
-#include <peft/core/parallel.hpp>
-#include <peft/ops/isa.hpp>
-#include <peft/ops/quantized.hpp>
 #include <peft/train/trainer.hpp>
 
 #include <CLI/CLI.hpp>
-#include <chrono>
-#include <cmath>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
 
+#include "random_model.hpp"
+
 namespace {
+
+using bench::now;
 
 struct Setting {
   std::int64_t hidden = 256, inner = 704, layers = 4, heads = 4, kv_heads = 2, vocab = 8192, seq = 256, batch = 1, rank = 8, steps = 3;
   peft::DType storage = peft::DType::f32;
   bool checkpointing = false;
 };
-
-double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 /// A Llama of random weights in a mapped file that is gone as soon as it is closed.
 class RandomModel {
@@ -75,27 +70,18 @@ class RandomModel {
     tensors_[name] = {shape, type, bytes_};
     bytes_ += (peft::bytes_of(type, shape.size()) + 63) / 64 * 64;
   }
-  // Every row of a map is one of 64 random ones, N(0, 1/in); norms are 1.
   void write(const std::string& folder) {
     std::string path = folder + "/peft-random-XXXXXX";
     const int file = ::mkstemp(path.data());
     if (file < 0) throw peft::Error("scaling_bench", "no file can be made in " + folder);
     ::unlink(path.c_str());
     for (const auto& [name, e] : tensors_) {
-      const std::int64_t cols = e.shape.columns(), row_bytes = peft::bytes_of(e.type, cols), rows = e.shape.rank() == 1 ? 1 : e.shape.rows();
-      std::vector<std::byte> some(std::size_t(row_bytes * std::min<std::int64_t>(rows, 64)));
-      std::vector<float> values(std::size_t(cols), 1.f);
-      peft::Random random(std::uint64_t(e.offset));
-      for (std::int64_t r = 0; r < std::min<std::int64_t>(rows, 64); r++) {
-        if (e.shape.rank() == 2)
-          for (float& v : values) v = float(random.normal() / std::sqrt(double(cols)));
-        peft::ops::quantize(some.data() + r * row_bytes, e.type, values.data(), cols);
-      }
-      for (std::int64_t r = 0; r < rows; r += 64) {
-        const std::size_t n = std::size_t(std::min<std::int64_t>(64, rows - r) * row_bytes);
-        if (::pwrite(file, some.data(), n, e.offset + r * row_bytes) != ssize_t(n))
+      std::int64_t at = e.offset;
+      bench::write_random({name, e.shape}, e.type, [&](const void* piece, std::size_t n) {
+        if (::pwrite(file, piece, n, at) != ssize_t(n))
           throw peft::Error("scaling_bench", "the disk of " + folder + " is full; " + std::to_string(bytes_ >> 20) + " MiB are wanted");
-      }
+        at += std::int64_t(n);
+      });
     }
     if (::ftruncate(file, bytes_) != 0) throw peft::Error("scaling_bench", "the file in " + folder + " cannot be made long enough");
     void* const data = ::mmap(nullptr, std::size_t(bytes_), PROT_READ, MAP_SHARED, file, 0);
@@ -146,29 +132,8 @@ Result measure(const Setting& s, const std::string& folder) {
   return {best, double(peft::memory::peak_resident_bytes()) / (1 << 20), double(file.bytes) / (1 << 20)};
 }
 
-/// In a process of its own.
 Result apart(const Setting& s, const std::string& folder, int threads) {
-  int ends[2];
-  if (::pipe(ends) != 0) throw peft::Error("scaling_bench", "no pipe");
-  const pid_t child = ::fork();
-  if (child == 0) {
-    try {
-      peft::set_num_threads(threads);
-      const Result r = measure(s, folder);
-      ::_exit(::write(ends[1], &r, sizeof r) == ssize_t(sizeof r) ? 0 : 1);
-    } catch (const std::exception& error) {
-      fmt::print(stderr, "{}\n", error.what());
-      ::_exit(1);
-    }
-  }
-  ::close(ends[1]);
-  Result r;
-  const bool whole = ::read(ends[0], &r, sizeof r) == ssize_t(sizeof r);
-  ::close(ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  if (!whole || status != 0) throw peft::Error("scaling_bench", "a measurement ended early");
-  return r;
+  return bench::apart("scaling_bench", threads, [&] { return measure(s, folder); });
 }
 
 struct Axis {
