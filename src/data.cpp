@@ -7,3 +7,4 @@
 #include "peft/data/impl/labelled.inl"
 #include "peft/data/impl/labelled_rows.inl"
 #include "peft/data/impl/prompt_template.inl"
+#include "peft/data/impl/questions.inl"

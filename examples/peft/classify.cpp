@@ -89,6 +89,7 @@ void classify(const Options& o) {
   Opened opened(o.model);
   if (!has_own_head(opened))
     throw peft::ConfigError("classify", "this model predicts tokens; train an adapter with --task seq_cls or token_cls, and name it with --adapter");
+  if (answers_questions(opened)) throw peft::ConfigError("classify", "this model finds answers in texts: peft answer");
   const auto tokenizer = peft::load_tokenizer(o.model.model);
   const peft::HeadConfig& head = opened.base.config.head;
   const bool words = head.task == peft::TaskType::token_cls;

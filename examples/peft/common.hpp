@@ -92,6 +92,7 @@ void add_train(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_classify(CLI::App& app);
+void add_answer(CLI::App& app);
 void add_embed(CLI::App& app);
 void add_score(CLI::App& app);
 void add_perplexity(CLI::App& app);

@@ -100,16 +100,16 @@ struct Options {
   ModelOptions model;
   TaskOptions task;
   std::string data;
-  std::int64_t show = 0, max_new_tokens = 48;
+  std::int64_t show = 0, max_new_tokens = 48, max_length = std::int64_t{1} << 30;
   bool loss_only = false;
 };
 
-// A head that classifies, or gives numbers: how many of its answers are right.
+// A head that classifies, gives numbers, or finds answers: how many of these are right.
 void eval_head(const Options& o, const Opened& opened, const peft::Tokenizer& tokenizer) {
-  const auto data = load_for_head(o.data, tokenizer, opened, o.task, longest_text(opened));
+  const auto data = load_for_head(o.data, tokenizer, opened, o.task, o.max_length);
   fmt::print("{}\n", describe(opened));
   std::fflush(stdout);
-  const peft::Evaluation result = peft::evaluate(opened.tuned, data);
+  const peft::Evaluation result = evaluate_head(opened, tokenizer, o.task, o.data, data, o.max_length);
   fmt::print("eval   loss {:.3f}   {}\n", result.loss, scores_text(result));
 }
 
@@ -147,7 +147,7 @@ void eval(const Options& o) {
 }  // namespace
 
 void add_eval(CLI::App& app) {
-  auto* command = app.add_subcommand("eval", "Measure loss and right answers on a file of questions, or of labelled rows");
+  auto* command = app.add_subcommand("eval", "Measure loss and right answers on a file of questions, or of rows with labels or answers");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
   command
@@ -155,6 +155,10 @@ void add_eval(CLI::App& app) {
       ->required()
       ->check(CLI::ExistingFile);
   o->task.add_to(*command, false);
+  command
+      ->add_option("--max-length", o->max_length,
+                   "tokens of a labelled row, or of a question with a part of its context (as many as the model has positions for)")
+      ->check(CLI::PositiveNumber);
   command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str()->check(CLI::NonNegativeNumber);
   command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_flag("--loss-only", o->loss_only, "do not generate answers");

@@ -11,9 +11,9 @@ void TaskOptions::add_to(CLI::App& command, bool for_training) {
   if (for_training) {
     command
         .add_option("--task", task,
-                    "what is learnt: causal_lm and the like predict tokens, seq_cls a label for each text or pair of texts, token_cls one for each word "
-                    "(what the model is for)")
-        ->check(CLI::IsMember({"causal_lm", "seq_2_seq_lm", "seq_cls", "token_cls"}))
+                    "what is learnt: causal_lm and the like predict tokens, seq_cls a label for each text or pair of texts, token_cls one for each word, "
+                    "question_ans where in a context the answer to a question stands (what the model is for)")
+        ->check(CLI::IsMember({"causal_lm", "seq_2_seq_lm", "seq_cls", "token_cls", "question_ans"}))
         ->group("Labels");
     command.add_option("--label-names", label_names, "classes in the order of their numbers: negative,positive (those of the data)")->group("Labels");
     command.add_flag("--regression", regression, "labels are numbers, and the model learns to give them")->group("Labels");
@@ -22,25 +22,51 @@ void TaskOptions::add_to(CLI::App& command, bool for_training) {
   command.add_option("--text-pair-column", columns.text_pair, "the field with the second text of a pair")->group("Labels");
   command.add_option("--words-column", columns.words, "the field with the list of words (tokens, words)")->group("Labels");
   command.add_option("--label-column", columns.label, "the field with the label, or the labels of words (label, labels, …)")->group("Labels");
+  add_answers_to(command);
+}
+
+void TaskOptions::add_answers_to(CLI::App& command) {
+  command.add_option("--stride", stride, "tokens that the windows of a long context have in common")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber)
+      ->group("Answers");
+  command.add_option("--max-answer-length", answers.max_answer_length, "tokens of an answer")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber)
+      ->group("Answers");
+  command
+      .add_option("--null-threshold", answers.null_threshold,
+                  "where a context may have no answer: none is given if the score of that is by more than this above the best answer's")
+      ->capture_default_str()
+      ->group("Answers");
 }
 
 namespace {
-bool classifies(const peft::HeadConfig& head) { return head.task == peft::TaskType::seq_cls || head.task == peft::TaskType::token_cls; }
+bool learns_rows(const peft::HeadConfig& head) {
+  return head.task == peft::TaskType::seq_cls || head.task == peft::TaskType::token_cls || head.task == peft::TaskType::question_ans;
+}
 }  // namespace
 
 peft::ModelTask task_of(const TaskOptions& options, const std::string& model, const std::string& data) {
   const peft::HeadConfig own = peft::open_model(model).config.head;
   peft::ModelTask task;
-  if (options.task.empty() && !classifies(own)) {
+  if (options.task.empty() && !learns_rows(own)) {
     if (options.regression || !options.label_names.empty())
       throw peft::ConfigError("train", "--regression and --label-names go with --task seq_cls or token_cls");
     return task;
   }
-  const peft::TaskType wanted = options.task == "seq_cls" ? peft::TaskType::seq_cls : options.task == "token_cls" ? peft::TaskType::token_cls : own.task;
+  peft::TaskType wanted = own.task;
+  for (const peft::TaskType task_type : {peft::TaskType::seq_cls, peft::TaskType::token_cls, peft::TaskType::question_ans})
+    if (options.task == peft::name(task_type)) wanted = task_type;
   if (!options.task.empty() && options.task != peft::name(wanted))
     throw peft::ConfigError("train", fmt::format("--task {} with a model of the task {}", options.task, peft::name(own.task)));
   if (wanted == own.task && options.label_names.empty()) return task;  // it has what is wanted
   task.task = wanted;
+  if (wanted == peft::TaskType::question_ans) {
+    if (options.regression || !options.label_names.empty())
+      throw peft::ConfigError("train", "--regression and --label-names with --task question_ans, which has no labels");
+    return task;
+  }
   if (options.regression) {
     task.num_labels = 1, task.problem = peft::ProblemType::regression;
     return task;
@@ -55,7 +81,7 @@ peft::ModelTask task_of(const TaskOptions& options, const std::string& model, co
 bool has_own_head(const Opened& opened) {
   const peft::HeadConfig& head = opened.base.config.head;
   if (head.is_language_model()) return false;
-  if (!classifies(head))
+  if (!learns_rows(head))
     throw peft::ConfigError(
         "peft",
         fmt::format("{} has no head that learns labels or predicts tokens (its task is {}); train one with --task seq_cls, or name an --adapter that has one",
@@ -72,6 +98,7 @@ peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& toke
                             std::int64_t max_length) {
   const auto& config = opened.base.config;
   const peft::HeadConfig& head = config.head;
+  if (head.task == peft::TaskType::question_ans) return peft::load_questions(path, tokenizer, windows_of(opened, options, max_length));
   peft::LabelledOptions rows{.max_length = std::min(max_length, longest_text(opened)), .columns = options.columns};
   for (std::int64_t i = 0; i < head.num_labels; i++) rows.label_names.push_back(head.label_name(i));
   if (head.task == peft::TaskType::token_cls) return peft::load_token_classification(path, tokenizer, rows);
@@ -80,6 +107,18 @@ peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& toke
   rows.regression = head.problem == peft::ProblemType::regression;
   if (rows.regression && head.num_labels != 1) throw peft::NotSupported("peft", fmt::format("regression of {} numbers a row", head.num_labels));
   return peft::load_classification(path, tokenizer, rows);
+}
+
+bool answers_questions(const Opened& opened) { return opened.base.config.head.task == peft::TaskType::question_ans; }
+
+peft::QuestionOptions windows_of(const Opened& opened, const TaskOptions& options, std::int64_t max_length) {
+  return {.max_length = std::min(max_length, longest_text(opened)), .stride = options.stride};
+}
+
+peft::Evaluation evaluate_head(const Opened& opened, const peft::Tokenizer& tokenizer, const TaskOptions& options, const std::string& path,
+                               const peft::Dataset& dataset, std::int64_t max_length) {
+  if (!answers_questions(opened)) return peft::evaluate(opened.tuned, dataset);
+  return peft::evaluate_questions(opened.tuned, peft::read_question_rows(path), tokenizer, windows_of(opened, options, max_length), options.answers);
 }
 
 std::string scores_text(const peft::Evaluation& e) {

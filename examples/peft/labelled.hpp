@@ -2,7 +2,8 @@
 #pragma once
 
 #include <peft/data/labelled.hpp>
-#include <peft/train/objective.hpp>
+#include <peft/data/questions.hpp>
+#include <peft/train/question_answering.hpp>
 
 #include <string>
 
@@ -15,14 +16,17 @@ struct TaskOptions {
   std::string task, label_names;
   bool regression = false;
   peft::LabelledColumns columns;
+  std::int64_t stride = peft::QuestionOptions().stride;
+  peft::AnswerOptions answers;
   void add_to(CLI::App& command, bool for_training);
+  void add_answers_to(CLI::App& command);
 };
 
 /// What the model at `model` is to be opened as for training: with --task a head for the labels of `data`, unless the file has one for them; nothing in
 /// particular without.
 peft::ModelTask task_of(const TaskOptions& options, const std::string& model, const std::string& data);
 
-/// True if a model classifies, or gives numbers; false if it predicts tokens. Throws ConfigError if it does neither.
+/// True if a model classifies, gives numbers, or finds answers in texts; false if it predicts tokens. Throws ConfigError if it does neither.
 bool has_own_head(const Opened& opened);
 
 /// Tokens that a model has positions for.
@@ -31,6 +35,15 @@ std::int64_t longest_text(const Opened& opened);
 /// Rows as such a head learns them.
 peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options,
                             std::int64_t max_length);
+
+/// True if a model finds answers in texts.
+bool answers_questions(const Opened& opened);
+/// How questions and their contexts are cut for this model.
+peft::QuestionOptions windows_of(const Opened& opened, const TaskOptions& options, std::int64_t max_length);
+
+/// How well a model with such a head does on rows: `dataset` are those of `path`.
+peft::Evaluation evaluate_head(const Opened& opened, const peft::Tokenizer& tokenizer, const TaskOptions& options, const std::string& path,
+                               const peft::Dataset& dataset, std::int64_t max_length);
 
 /// "accuracy 0.871   f1 0.880   matthews 0.742   of 872", or "perplexity 3.21"; and the same before and after.
 std::string scores_text(const peft::Evaluation& evaluation);

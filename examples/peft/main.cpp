@@ -56,6 +56,7 @@ int main(int argc, char** argv) {
   tool::add_eval(app);
   tool::add_generate(app);
   tool::add_classify(app);
+  tool::add_answer(app);
   tool::add_embed(app);
   tool::add_score(app);
   tool::add_perplexity(app);

@@ -152,7 +152,7 @@ void train(Options o) {
   peft::Evaluation before;
   if (!eval.empty()) {
     const auto quiet = opened.tuned.disable_adapters();
-    before = peft::evaluate(opened.tuned, eval);
+    before = evaluate_head(opened, tokenizer, o.task, o.eval_data, eval, o.max_length);
   }
   ProgressBar bar(extent.epochs);
   const InterruptWatch watch{SIGINT, SIGTERM};
@@ -171,14 +171,21 @@ void train(Options o) {
     throw Interrupted();
   }
   if (!eval.empty()) {
-    const auto after = peft::evaluate(opened.tuned, eval);
+    const auto after = evaluate_head(opened, tokenizer, o.task, o.eval_data, eval, o.max_length);
     fmt::print("eval   loss {:.3f} → {:.3f}   {}\n", before.loss, after.loss, scores_text(before, after));
   }
   const std::string model = model_words(o.model), out = shell_word(o.out);
   fmt::print("saved  {} (adapter_config.json, adapter_model.safetensors {}; training state to resume from in {})\n", o.out,
              bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "adapter_model.safetensors"))), (fs::path(o.out) / "state").string());
-  const bool own_head = has_own_head(opened);
-  fmt::print("next   {} {} {} --adapter {} {} \"…\"\n", program(), own_head ? "classify" : "generate", model, out, own_head ? "--text" : "--prompt");
+  const bool own_head = has_own_head(opened), answers = answers_questions(opened);
+  fmt::print("next   {} {} {} --adapter {} {} \"…\"\n", program(),
+             answers    ? "answer"
+             : own_head ? "classify"
+                        : "generate",
+             model, out,
+             answers    ? "--context \"…\" --question"
+             : own_head ? "--text"
+                        : "--prompt");
   if (!eval.empty())
     fmt::print("       {} eval --model {} --adapter {} --data {}{}\n", program(), model, out, shell_word(o.eval_data), own_head ? "" : " --show 4");
 }
@@ -243,6 +250,7 @@ void add_train(CLI::App& app) {
       "  peft train --model SmolLM2.gguf --data service.jsonl --r 16 --epochs 6 --out service-desk\n"
       "  peft train --model SmolLM2.gguf --data service.jsonl --method prefix_tuning --set num_virtual_tokens=20 --lr 1e-2\n"
       "  peft train --model all-MiniLM-L6-v2/ --task seq_cls --data sst2/train.tsv --eval-data sst2/dev.tsv --targets query,value\n"
+      "  peft train --model bert-base/ --task question_ans --data squad.jsonl --max-length 384 --lr 3e-4\n"
       "  peft train --model llama/ --data chats.jsonl --targets all-linear --lr 2e-4 --checkpointing\n"
       "Ctrl-C ends a run in good order and says how to go on with it.");
   command->callback([=] { train(*o); });

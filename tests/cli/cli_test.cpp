@@ -604,7 +604,7 @@ TEST_CASE("every command explains itself with an example", "[cli]") {
   const Outcome all = run({"--help"});
   CHECK(all.code == 0);
   CHECK_THAT(run({"--version"}).out, StartsWith("peft "));
-  for (const char* command : {"fetch", "info", "train", "eval", "generate", "classify", "embed", "score", "perplexity", "merge", "export"}) {
+  for (const char* command : {"fetch", "info", "train", "eval", "generate", "classify", "answer", "embed", "score", "perplexity", "merge", "export"}) {
     INFO(command);
     CHECK_THAT(all.out, Contains(std::string("  ") + command + " "));
     const Outcome help = run({command, "--help"});

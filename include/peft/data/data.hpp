@@ -7,3 +7,4 @@
 #include "peft/data/formats.hpp"
 #include "peft/data/labelled.hpp"
 #include "peft/data/prompt_template.hpp"
+#include "peft/data/questions.hpp"

@@ -22,6 +22,7 @@ struct Encoding {
   std::vector<Offsets> offsets;        // into the text that the id comes from
   std::vector<std::uint8_t> special;   // 1 for what was put around the text, and for padding
   std::vector<std::uint8_t> mask;      // 0 for padding
+  std::vector<std::int32_t> sequence;  // which text the id comes from, 0 or 1; −1 for none
 
   std::size_t size() const { return ids.size(); }
 };

@@ -19,6 +19,7 @@ struct Part {
   std::vector<Offsets> offsets;
   std::int32_t type_id = 0;
   bool special = false;
+  std::int32_t text = -1;  // which of the texts this is of
 };
 
 /// Puts special tokens around the ids of one text or two, and says to which segment each belongs.

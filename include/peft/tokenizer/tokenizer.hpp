@@ -46,6 +46,10 @@ class Tokenizer {
   /// truncation asks for the impossible.
   Encoding encode_full(std::string_view text, const EncodeOptions& options = {}) const;
   Encoding encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options = {}) const;
+  /// A pair of which the text that options.truncation cuts (only_first, only_second) is longer than fits: in windows that follow each other and have `stride`
+  /// tokens of it in common, each beside the whole other text. One window if all fits. Throws Error for another truncation, and for a stride as long as a
+  /// window.
+  std::vector<Encoding> encode_windows(std::string_view first, std::string_view second, const EncodeOptions& options, std::size_t stride) const;
   /// Ids beyond the vocabulary (models often have a few rows more) give nothing. Throws Error on negative ids.
   std::string decode(std::span<const std::int32_t> ids, DecodeOptions options = {}) const;
 
@@ -73,6 +77,9 @@ class Tokenizer {
   const std::optional<Padding>& padding() const;
 
  private:
+  std::vector<tokenizer::Part> encode_texts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const;
+  std::size_t added_tokens(std::size_t texts, const EncodeOptions& options) const;
+  void arrange(std::vector<tokenizer::Part>& parts, const EncodeOptions& options) const;
   std::vector<tokenizer::Part> encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const;
 
   std::shared_ptr<const tokenizer::State> state_;

@@ -51,11 +51,33 @@ Tensor<T> number_targets(const HeadConfig& head, const Batch& batch) {
 /// Labels of tokens, checked against the head, each in its row; ignore_index elsewhere.
 Ids token_targets(const HeadConfig& head, const Batch& batch, std::span<const std::int64_t> place, std::int64_t rows);
 
+/// First and last tokens of answers, each as a row of its sequence in `sequences`. Throws ConfigError if they do not fit.
+struct SpanTargets {
+  Ids starts, ends;
+};
+SpanTargets span_targets(const Batch& batch, std::span<const std::int64_t> place, const Sequences& sequences);
+/// Counts the answer of a head that answers questions, logits (tokens, 2) of one sequence: the tokens of the best pair of a start and an end behind it.
+template <Scalar T>
+void count_span(Scores& scores, const View<const T>& logits, std::int64_t start, std::int64_t end) {
+  std::int64_t first = 0, best_first = 0, best_last = 0;
+  for (std::int64_t last = 0; last < logits.rows; last++) {
+    if (logits(last, 0) > logits(first, 0)) first = last;
+    if (logits(first, 0) + logits(last, 1) > logits(best_first, 0) + logits(best_last, 1)) best_first = first, best_last = last;
+  }
+  const double common = double(std::max<std::int64_t>(std::min(end, best_last) - std::max(start, best_first) + 1, 0));
+  scores.add_answer(start == best_first && end == best_last, 2 * common / double(std::max<std::int64_t>(end - start + 1, 0) + best_last - best_first + 1));
+}
+
 /// The loss of a head on hidden states, under their pass.
 template <Scalar T>
 Variable<T> loss_at(const Transformer<T>& transformer, const Batch& batch, const Variable<T>& hidden, std::span<const std::int64_t> place, double denominator) {
   const HeadConfig& head = transformer.config.head;
   if (head.task == TaskType::token_cls) return transformer.loss(hidden, token_targets(head, batch, place, hidden.rows()), denominator);
+  if (head.task == TaskType::question_ans) {
+    const SpanTargets targets = span_targets(batch, place, *Pass<T>::current()->sequences);
+    Variable<T> loss = transformer.span_loss(hidden, targets.starts, targets.ends);
+    return denominator > 0 ? scale(std::move(loss), T(double(batch.size()) / denominator)) : loss;
+  }
   if (head.task != TaskType::seq_cls)
     throw NotSupported("train", std::string("the task ") + name(head.task) + "; its losses are Transformer's, for a loop of your own");
   if (head.problem == ProblemType::single_label_classification) return transformer.loss(hidden, class_targets(head, batch), denominator);
@@ -70,6 +92,12 @@ void count_answers(Scores& scores, const HeadConfig& head, const Batch& batch, c
   if (head.task == TaskType::token_cls) {
     for (std::size_t i = 0; i < batch.labels.size(); i++)
       if (batch.labels[i] != ignore_index) scores.add(batch.labels[i], best(place[i]));
+  } else if (head.task == TaskType::question_ans) {
+    for (std::size_t i = 0; i < batch.size(); i++) {
+      const std::int64_t begin = place[std::size_t(batch.offsets[i].begin)];
+      count_span<T>(scores, View<const T>(logits.view()).row_range(begin, begin + batch.offsets[i].length()), std::int64_t(batch.targets[2 * i]),
+                    std::int64_t(batch.targets[2 * i + 1]));
+    }
   } else if (head.problem == ProblemType::single_label_classification) {
     for (std::int64_t i = 0; i < logits.rows(); i++) scores.add(std::int64_t(batch.targets[std::size_t(i)]), best(i));
   } else if (head.problem == ProblemType::regression) {
@@ -96,9 +124,12 @@ Evaluation evaluate_head(const M& model, const Dataset& dataset, std::int64_t to
   const Transformer<T>& transformer = transformer_of(model);
   const HeadConfig& head = transformer.config.head;
   Evaluation result;
-  result.scores.emplace(head.task == TaskType::token_cls || head.problem == ProblemType::single_label_classification ? head.num_labels
-                        : head.problem == ProblemType::regression                                                    ? 0
-                                                                                                                     : 2);
+  if (head.task == TaskType::question_ans)
+    result.scores = Scores::of_answers();
+  else
+    result.scores.emplace(head.task == TaskType::token_cls || head.problem == ProblemType::single_label_classification ? head.num_labels
+                          : head.problem == ProblemType::regression                                                    ? 0
+                                                                                                                       : 2);
   double sum = 0;
   for_each_batch(dataset, tokens_per_batch, [&](const std::vector<std::size_t>&, const Batch& batch) {
     const std::int64_t targets = num_targets(model, batch);
@@ -114,9 +145,9 @@ Evaluation evaluate_head(const M& model, const Dataset& dataset, std::int64_t to
 }
 }  // namespace detail
 
-/// Classification of sequences (Example::targets) or of tokens (Example::labels), regression, or several labels at once, as the head's configuration says:
-/// the mean over sequences or labelled tokens, or their sum divided by `denominator`. Record it on a Tape. Throws ConfigError where a batch does not fit
-/// the head.
+/// Classification of sequences (Example::targets) or of tokens (Example::labels), regression, several labels at once, or where an answer begins and ends
+/// (Example::targets: its first and its last token), as the head's configuration says: the mean over sequences or labelled tokens, or their sum divided by
+/// `denominator`. Record it on a Tape. Throws ConfigError where a batch does not fit the head.
 template <class M>
 auto head_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}, FrozenStates<scalar_of<M>>* frozen = nullptr) {
   using T = scalar_of<M>;
@@ -131,7 +162,8 @@ Variable<scalar_of<M>> task_loss(const M& model, const Batch& batch, double deno
                                                                : head_loss(model, batch, denominator, options, frozen);
 }
 
-/// What the head says of each example, which need no labels: (1, labels), or of a head that reads every token (tokens, labels).
+/// What the head says of each example, which need no labels: (1, labels), or of a head that reads every token (tokens, labels), for a head that
+/// answers questions (tokens, 2).
 template <class M>
 std::vector<Tensor<scalar_of<M>>> predict(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch = 1024) {
   using T = scalar_of<M>;

@@ -18,7 +18,7 @@ PEFT_INLINE void pad(std::vector<Encoding>& batch, const Padding& padding) {
     const std::size_t missing = length - encoding.size();
     const auto fill = [&](auto& list, auto value) { list.insert(padding.left ? list.begin() : list.end(), missing, value); };
     fill(encoding.ids, padding.id), fill(encoding.type_ids, padding.type_id), fill(encoding.offsets, Offsets{});
-    fill(encoding.special, std::uint8_t{1}), fill(encoding.mask, std::uint8_t{0});
+    fill(encoding.special, std::uint8_t{1}), fill(encoding.mask, std::uint8_t{0}), fill(encoding.sequence, std::int32_t{-1});
   }
 }
 

@@ -209,6 +209,19 @@ inline void shorten(Part& part, std::size_t length, bool left) {
   cut(part.ids), cut(part.offsets);
 }
 
+/// Tokens of text `which` that are left where it alone is cut.
+inline std::size_t length_left(const std::vector<Part>& parts, std::size_t which, const Truncation& truncation, std::size_t added) {
+  if (truncation.max_length < added)
+    throw Error("tokenizer.truncation", "max_length is " + std::to_string(truncation.max_length) + "; the special tokens alone are " + std::to_string(added));
+  std::size_t all = added;
+  for (const Part& part : parts) all += part.ids.size();
+  const std::size_t length = parts[which].ids.size(), excess = all > truncation.max_length ? all - truncation.max_length : 0;
+  if (excess > 0 && length <= excess)
+    throw Error("tokenizer.truncation", "text " + std::to_string(which + 1) + " has " + std::to_string(length) + " tokens, and " + std::to_string(excess) +
+                                            " would have to go for max_length = " + std::to_string(truncation.max_length));
+  return length - excess;
+}
+
 /// Cuts one text or two so that with `added` special tokens they are no longer than wanted.
 inline void truncate(std::vector<Part>& parts, const Truncation& truncation, std::size_t added) {
   using Strategy = Truncation::Strategy;
@@ -225,18 +238,13 @@ inline void truncate(std::vector<Part>& parts, const Truncation& truncation, std
   }
   const std::size_t which = truncation.strategy == Strategy::only_second ? 1 : 0;
   if (which >= parts.size()) throw Error("tokenizer.truncation", "only_second wants a pair of texts");
-  const std::size_t length = parts[which].ids.size(), excess = n + m - room;
-  if (length <= excess)
-    throw Error("tokenizer.truncation", "text " + std::to_string(which + 1) + " has " + std::to_string(length) + " tokens, and " + std::to_string(excess) +
-                                            " would have to go for max_length = " + std::to_string(truncation.max_length));
-  shorten(parts[which], length - excess, truncation.left);
+  shorten(parts[which], length_left(parts, which, truncation, added), truncation.left);
 }
 
 }  // namespace tokenizer::detail
 
-PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const {
+PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_texts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const {
   using namespace tokenizer;
-  const Pipeline& pipeline = state_->pipeline;
   const tokenizer::detail::ScratchLease lease(*state_);
   Scratch& scratch = *lease;
   std::vector<Part> parts;
@@ -244,24 +252,35 @@ PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_parts(std::span<const
     std::string repaired;
     if (!unicode::is_valid(text)) repaired = unicode::to_valid(text), text = repaired;
     Part part;
-    part.type_id = static_cast<std::int32_t>(parts.size());
+    part.text = part.type_id = static_cast<std::int32_t>(parts.size());
     part.ids.reserve(text.size() / 3 + 8);
     std::vector<Origin> origins;
     tokenizer::detail::encode_text(*state_, text, options.split_special_tokens, scratch, part.ids, aligned ? &origins : nullptr);
     if (aligned) part.offsets = tokenizer::detail::in_characters(text, origins);
     parts.push_back(std::move(part));
   }
-  const PostProcessor::Context context{.add_special_tokens = options.add_special_tokens, .vocabulary = &pipeline.model->vocabulary()};
-  if (options.truncation) {
-    std::size_t added = 0;
-    if (pipeline.post_processor && options.add_special_tokens) {
-      std::vector<Part> empty(parts.size());
-      pipeline.post_processor->apply(empty, context);
-      for (const Part& part : empty) added += part.ids.size();
-    }
-    tokenizer::detail::truncate(parts, *options.truncation, added);
-  }
-  if (pipeline.post_processor) pipeline.post_processor->apply(parts, context);
+  return parts;
+}
+
+PEFT_INLINE std::size_t Tokenizer::added_tokens(std::size_t texts, const EncodeOptions& options) const {
+  if (!state_->pipeline.post_processor || !options.add_special_tokens) return 0;
+  std::vector<tokenizer::Part> empty(texts);
+  arrange(empty, options);
+  std::size_t added = 0;
+  for (const tokenizer::Part& part : empty) added += part.ids.size();
+  return added;
+}
+
+PEFT_INLINE void Tokenizer::arrange(std::vector<tokenizer::Part>& parts, const EncodeOptions& options) const {
+  const tokenizer::Pipeline& pipeline = state_->pipeline;
+  if (pipeline.post_processor)
+    pipeline.post_processor->apply(parts, {.add_special_tokens = options.add_special_tokens, .vocabulary = &pipeline.model->vocabulary()});
+}
+
+PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const {
+  std::vector<tokenizer::Part> parts = encode_texts(texts, options, aligned);
+  if (options.truncation) tokenizer::detail::truncate(parts, *options.truncation, added_tokens(parts.size(), options));
+  arrange(parts, options);
   return parts;
 }
 
@@ -299,6 +318,7 @@ inline Encoding joined(const std::vector<Part>& parts) {
     all.offsets.insert(all.offsets.end(), part.offsets.begin(), part.offsets.end());
     all.type_ids.insert(all.type_ids.end(), part.ids.size(), part.type_id);
     all.special.insert(all.special.end(), part.ids.size(), part.special ? 1 : 0);
+    all.sequence.insert(all.sequence.end(), part.ids.size(), part.special ? -1 : part.text);
   }
   all.mask.assign(all.ids.size(), 1);
   return all;
@@ -313,6 +333,35 @@ PEFT_INLINE Encoding Tokenizer::encode_full(std::string_view text, const EncodeO
 PEFT_INLINE Encoding Tokenizer::encode_pair(std::string_view first, std::string_view second, const EncodeOptions& options) const {
   const std::string_view texts[] = {first, second};
   return tokenizer::detail::joined(encode_parts(texts, options, true));
+}
+
+PEFT_INLINE std::vector<Encoding> Tokenizer::encode_windows(std::string_view first, std::string_view second, const EncodeOptions& options,
+                                                            std::size_t stride) const {
+  using namespace tokenizer;
+  if (!options.truncation || options.truncation->strategy == Truncation::Strategy::longest_first)
+    throw Error("tokenizer.encode_windows", "windows are of one text: the truncation must be only_first or only_second");
+  const std::size_t which = options.truncation->strategy == Truncation::Strategy::only_second ? 1 : 0;
+  const std::string_view texts[] = {first, second};
+  const std::vector<Part> parts = encode_texts(texts, options, true);
+  const std::size_t length = parts[which].ids.size(), window = tokenizer::detail::length_left(parts, which, *options.truncation, added_tokens(2, options));
+  if (window < length && stride >= window)
+    throw Error("tokenizer.encode_windows",
+                "stride is " + std::to_string(stride) + "; a window has room for " + std::to_string(window) + " tokens of the text");
+  std::vector<Encoding> all;
+  for (std::size_t done = 0; all.empty() || done < length;) {
+    // What is cut at its left is windowed from its end.
+    const std::size_t begin = all.empty() ? 0 : done - stride, end = std::min(begin + window, length);
+    std::vector<Part> cut = parts;
+    const auto keep = [&](auto& list) {
+      const auto from = static_cast<std::ptrdiff_t>(options.truncation->left ? length - end : begin), to = from + static_cast<std::ptrdiff_t>(end - begin);
+      list.erase(list.begin() + to, list.end()), list.erase(list.begin(), list.begin() + from);
+    };
+    keep(cut[which].ids), keep(cut[which].offsets);
+    arrange(cut, options);
+    all.push_back(tokenizer::detail::joined(cut));
+    done = end;
+  }
+  return all;
 }
 
 PEFT_INLINE std::string Tokenizer::decode(std::span<const std::int32_t> ids, DecodeOptions options) const {

@@ -32,6 +32,22 @@ PEFT_INLINE Ids token_targets(const HeadConfig& head, const Batch& batch, std::s
   return targets;
 }
 
+PEFT_INLINE SpanTargets span_targets(const Batch& batch, std::span<const std::int64_t> place, const Sequences& sequences) {
+  if (batch.targets.size() != 2 * batch.size())
+    throw ConfigError("train", std::to_string(batch.targets.size()) + " targets for " + std::to_string(batch.size()) +
+                                   " sequences; a head that answers questions wants the first and the last token of each answer (load_questions)");
+  SpanTargets targets;
+  for (std::size_t i = 0; i < batch.targets.size(); i++) {
+    const Batch::Range& tokens = batch.offsets[i / 2];
+    const double target = double(batch.targets[i]);
+    if (!(target >= 0 && target < double(tokens.length()) && target == std::floor(target)))
+      throw ConfigError("train", "an answer begins or ends with token " + std::to_string(target) + " of a sequence of " + std::to_string(tokens.length()));
+    const std::int64_t row = place[std::size_t(tokens.begin + std::int64_t(target))] - sequences[i / 2].begin;
+    (i % 2 ? targets.ends : targets.starts).push_back(std::int32_t(row));
+  }
+  return targets;
+}
+
 }  // namespace detail
 
 PEFT_INLINE std::vector<double> probabilities(const HeadConfig& head, std::span<const float> logits) {

@@ -53,6 +53,7 @@ PEFT_INLINE double Scores::pearson() const {
 }
 
 PEFT_INLINE std::vector<std::pair<std::string, double>> Scores::named() const {
+  if (of_answers_) return {{"exact_match", exact_match()}, {"f1", answer_f1()}};
   if (num_labels_ == 0) return {{"pearson", pearson()}};
   return {{"accuracy", accuracy()}, {"f1", f1()}, {"matthews", matthews()}};
 }
