@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pseudo-inverse of A Aᵀ, by the equations that it solves.
+// The pseudo-inverse of A Aᵀ, by the equations that it solves; the nearest matrix of a rank, by singular values that are known.
 #include "peft/ops/factorise.hpp"
 
 #include <catch2/catch.hpp>
@@ -33,4 +33,55 @@ TEMPLATE_TEST_CASE("(A Aᵀ + δ I)⁺ is the inverse, or that of what is not nu
   }
   const Tensor<TestType> A({2, 3}), P({3, 3});
   CHECK_THROWS_AS(ops::inverse_gram<TestType>(P.view(), A.view(), 0), ShapeError);
+}
+
+namespace {
+/// Σ_k σ[k] u_k v_kᵀ with the cosines of the discrete transform as u and v.
+Tensor<double> with_singular_values(std::int64_t out, std::int64_t in, const std::vector<double>& sigma) {
+  const double pi = 3.14159265358979323846;
+  Tensor<double> W = Tensor<double>::zeros({out, in});
+  for (std::size_t k = 0; k < sigma.size(); k++)
+    for (std::int64_t o = 0; o < out; o++)
+      for (std::int64_t i = 0; i < in; i++)
+        W(o, i) += sigma[k] * 2 / std::sqrt(double(out * in)) * std::cos(pi * (2 * double(o) + 1) * double(k + 1) / (2 * double(out))) *
+                   std::cos(pi * (2 * double(i) + 1) * double(k + 1) / (2 * double(in)));
+  return W;
+}
+}  // namespace
+
+TEST_CASE("the nearest matrix of a rank lacks just the smaller singular values", "[ops]") {
+  for (const auto& [out, in] : {std::pair{9, 7}, std::pair{7, 9}, std::pair{160, 200}, std::pair{200, 150}})
+    for (const double fall : {0.5, 0.98}) {  // a block of vectors finds them soon, or they are all computed
+      CAPTURE(out, in, fall);
+      std::vector<double> sigma(std::size_t(std::min(out, in)) - 2);  // and two that are 0
+      double total = 0;
+      for (std::size_t k = 0; k < sigma.size(); k++) sigma[k] = 3 * std::pow(fall, double(k)), total += sigma[k] * sigma[k];
+      const Tensor<double> W = with_gaps(with_singular_values(out, in, sigma));
+      for (const std::int64_t r : {std::int64_t(1), std::int64_t(4), std::int64_t(std::min(out, in))}) {
+        CAPTURE(r);
+        const ops::LowRank low = ops::low_rank(W.view(), {.r = r});
+        REQUIRE(low.singular.size() == std::size_t(r));
+        double tail = 0;
+        for (std::size_t k = 0; k < sigma.size(); k++) {
+          if (std::int64_t(k) < r)
+            CHECK(low.singular[k] == Approx(sigma[k]).epsilon(1e-9).margin(1e-8 * sigma[0]));  // those of W Wᵀ, to its rounding
+          else
+            tail += sigma[k] * sigma[k];
+        }
+        CHECK(low.lost == Approx(std::sqrt(tail / total)).epsilon(1e-6).margin(1e-12));
+        const Array off = array(W) - matrix_product(array(low.B), array(low.A));
+        CHECK(std::sqrt(xt::sum(off * off)() / total) == Approx(low.lost).epsilon(1e-9).margin(1e-13));
+      }
+      double held = 0;
+      for (std::size_t k = 0; k < 3; k++) held += sigma[k] * sigma[k];
+      CHECK(ops::low_rank(W.view(), {.energy = held / total - 1e-9}).singular.size() == 3);
+      CHECK(ops::low_rank(W.view(), {.energy = held / total + 1e-9}).singular.size() == 4);
+    }
+  const Tensor<double> none = Tensor<double>::zeros({4, 6});
+  const ops::LowRank nothing = ops::low_rank(none.view(), {.energy = 0.9});
+  CHECK(nothing.singular == std::vector<double>{0});
+  CHECK(nothing.lost == 0);
+  CHECK(xt::all(xt::equal(array(nothing.B), 0.0)));
+  CHECK_THROWS_AS(ops::low_rank(none.view(), {.r = 5}), ConfigError);
+  CHECK_THROWS_AS(ops::low_rank(none.view(), {.energy = 0}), ConfigError);
 }

@@ -3,6 +3,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/head.hpp"
+#include "peft/adapters/lora/convert.hpp"
 #include "peft/adapters/lora/lora.hpp"
 #include "peft/adapters/lora/weighted.hpp"
 #include "peft/adapters/peft_model.hpp"

@@ -44,10 +44,12 @@ using TokenIndices = std::vector<std::pair<std::string, std::vector<std::int64_t
 using RowPatterns = std::vector<std::pair<std::string, std::vector<bool>>>;
 
 namespace detail {
+/// True if (.*\.)?(pattern) matches the path. A pattern of nothing but letters, digits, '_' and '.' needs no automaton.
+bool matches_end(std::string_view field, const std::string& pattern, std::string_view path);
 template <class V>
 const V* find_pattern(std::string_view field, const Patterns<V>& patterns, std::string_view path) {
   for (const auto& [pattern, value] : patterns)
-    if (full_match(field, R"((.*\.)?()" + pattern + ")", path)) return &value;
+    if (matches_end(field, pattern, path)) return &value;
   return nullptr;
 }
 template <class V>

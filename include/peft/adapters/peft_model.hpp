@@ -45,6 +45,8 @@ class PeftModel {
     std::any config;                           // the method's, resolved
     std::map<std::string, std::string> extra;  // keys of its file that this library does not know, as JSON text: kept for saving
     std::shared_ptr<SharedPart<T>> shared;     // what belongs to the adapter and to no site; null for most methods
+    std::string task_type = "";                // as the config says them, where it does
+    std::vector<std::string> modules_to_save = {};
   };
 
   explicit PeftModel(M& base) : model_(base) {
@@ -125,6 +127,8 @@ class PeftModel {
       throw;
     }
     entries_.push_back({context.id, name, Config::peft_type, config, {}, shared});
+    if constexpr (requires { config.task_type; }) entries_.back().task_type = config.task_type;
+    if constexpr (requires { config.modules_to_save; }) entries_.back().modules_to_save = config.modules_to_save;
     if (entries_.size() == 1) {
       for_each_parameter(model_, [](const std::string&, auto& parameter) { parameter.set_requires_grad(false); });
       set_adapter(name);
@@ -202,9 +206,29 @@ class PeftModel {
   };
   Disabled disable_adapters() { return Disabled(*this); }
 
+  /// Throws AdapterError, naming the operation, if one of these is no change of weights.
+  void check_mergeable(std::string_view operation, const Active& ids) const {
+    for (int id : ids)
+      for (const Entry& e : entries_)
+        if (e.id == id && e.shared) {
+          Pass<T> p;
+          e.shared->prepare(p, 0, id);
+          const auto some = [](const std::vector<Front>& fronts) { return !fronts.empty() && !fronts[0].empty(); };
+          if (some(p.fronts) || some(p.source_fronts))
+            throw AdapterError(operation, "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
+        }
+    for (const Entry& e : entries_)
+      if (std::ranges::find(ids, e.id) != ids.end())
+        for_each_site(model_, [&](const std::string& path, const auto& site) {
+          if (!site.adapters.mergeable(e.id))
+            throw AdapterError(operation,
+                               "\"" + e.name + "\" (" + e.peft_type + ") is at " + path + ", where it is no change of a weight, so it cannot be merged");
+        });
+  }
+
   /// Computes dense weights with the active adapters in them and uses these while just they are active. The base is not written to.
   void merge_adapter() {
-    check_mergeable();
+    check_mergeable("merge_adapter", active());
     for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.merge(site, active()); });
   }
   /// Exact, whatever the method: the copies are dropped.
@@ -331,26 +355,6 @@ class PeftModel {
     else
       return false;
   }
-  void check_mergeable() {
-    for (int id : active())
-      for (const Entry& e : entries_)
-        if (e.id == id && e.shared) {
-          Pass<T> p;
-          e.shared->prepare(p, 0, id);
-          const auto some = [](const std::vector<Front>& fronts) { return !fronts.empty() && !fronts[0].empty(); };
-          if (some(p.fronts) || some(p.source_fronts))
-            throw AdapterError("merge_adapter",
-                               "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
-        }
-    for (const Entry& e : entries_)
-      if (std::ranges::find(active(), e.id) != active().end())
-        for_each_site(model_, [&](const std::string& path, auto& site) {
-          if (!site.adapters.mergeable(e.id))
-            throw AdapterError("merge_adapter",
-                               "\"" + e.name + "\" (" + e.peft_type + ") is at " + path + ", where it is no change of a weight, so it cannot be merged");
-        });
-  }
-
   M model_;
   std::vector<Entry> entries_;
   std::shared_ptr<const std::vector<Active>> active_ = none();

@@ -142,10 +142,17 @@ class AdapterSlot {
     if (!state_) return;
     const Chain on = here(ids);
     if (on.empty()) return;
-    auto fused = std::make_unique<S>(base_of(site, on).dense());
-    for (const Held* held : on) held->merge_into(*fused, base_of(site, on));
+    auto fused = std::make_unique<S>(dense_base(site, ids));
+    merge_into(*fused, site, ids);
     state_->fused = std::move(fused), state_->fused_ids = attached(ids);
   }
+  /// What merge does, to tensors of the caller's.
+  void merge_into(S& fused, const S& site, const Active& ids) const {
+    const Chain on = here(ids);
+    for (const Held* held : on) held->merge_into(fused, base_of(site, on));
+  }
+  /// A dense copy of the tensors that adapters see as the base where `ids` are active: the site's own, or those of the one that stands in.
+  S dense_base(const S& site, const Active& ids) const { return base_of(site, here(ids)).dense(); }
   /// Drops the copy: exact, whatever the method.
   void unmerge() {
     if (state_) state_->fused.reset(), state_->fused_ids.clear();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <span>
 #include <vector>
@@ -14,6 +15,23 @@ namespace peft::ops {
 
 // Combining the tensors of several tasks into one. All have one shape.
 
+/// Δ = W' − W, in double. `added`: what would be added if it is a sum; where W' is W + added to its roundings, Δ is that, without them.
+template <Scalar T>
+Tensor<double> change_between(View<const T> before, View<const T> after, View<const T> added) {
+  Tensor<double> delta({before.rows, before.cols});
+  bool is_sum = true;
+  for (std::int64_t i = 0; i < before.rows; i++)
+    for (std::int64_t j = 0; j < before.cols; j++) {
+      const double from = double(before(i, j)), plus = double(added(i, j));
+      delta(i, j) = double(after(i, j)) - from;
+      const double rounding = 16 * double(std::numeric_limits<T>::epsilon()) * (std::abs(from) + std::abs(plus));
+      is_sum = is_sum && std::abs(delta(i, j) - plus) <= rounding;
+    }
+  if (is_sum)
+    for (std::int64_t i = 0; i < before.rows; i++)
+      for (std::int64_t j = 0; j < before.cols; j++) delta(i, j) = double(added(i, j));
+  return delta;
+}
 /// Keeps the ⌊density · n⌋ entries of largest magnitude, of equal ones the first.
 template <Scalar T>
 void prune_by_magnitude(std::span<T> x, double density) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <regex>
 
@@ -24,6 +25,18 @@ PEFT_INLINE std::int64_t layer_index(std::string_view path, const std::vector<st
   for (const std::string& pattern : patterns)
     if (const std::int64_t n = number_after(R"(.*?\.)" + pattern + R"(\.(\d{1,9})\.)"); n >= 0) return n;
   return -1;
+}
+
+PEFT_INLINE bool matches_end(std::string_view field, const std::string& pattern, std::string_view path) {
+  const auto letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_'; };
+  if (!std::ranges::all_of(pattern, [&](char c) { return letter(c) || c == '.'; }) || !std::ranges::all_of(path, [&](char c) { return letter(c) || c == '.'; }))
+    return full_match(field, R"((.*\.)?()" + pattern + ")", path);
+  if (path.size() < pattern.size()) return false;
+  const std::size_t before = path.size() - pattern.size();
+  if (before > 0 && path[before - 1] != '.') return false;
+  for (std::size_t i = 0; i < pattern.size(); i++)
+    if (pattern[i] != '.' && pattern[i] != path[before + i]) return false;
+  return true;
 }
 
 PEFT_INLINE void refuse(const char* config, const std::string& text) { throw ConfigError(config, text); }
