@@ -3,6 +3,7 @@
 #include "peft/checkpoint/impl/adapter_task.inl"
 #include "peft/checkpoint/impl/gguf_adapter.inl"
 #include "peft/checkpoint/impl/load.inl"
+#include "peft/checkpoint/impl/mlx_adapter.inl"
 #include "peft/checkpoint/impl/prefix_file.inl"
 #include "peft/checkpoint/impl/save.inl"
 #include "peft/checkpoint/impl/save_gguf.inl"

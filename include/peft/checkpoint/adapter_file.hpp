@@ -7,6 +7,7 @@
 #include "peft/adapters/registry.hpp"
 #include "peft/checkpoint/adapter_task.hpp"
 #include "peft/checkpoint/gguf_adapter.hpp"
+#include "peft/checkpoint/mlx_adapter.hpp"
 #include "peft/checkpoint/prefix_file.hpp"
 #include "peft/nn/transformer.hpp"
 
@@ -85,17 +86,20 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
 }
 
 /// Adds the adapter at `path` under `name`, exactly as it was saved, by this library or by PEFT: a directory, or a GGUF file with a LoRA (of a
-/// Transformer), or a directory with a prefix of ChatGLM's own (has_prefix_encoder). Strict: an adapter that does not fit is refused with all reasons at once,
-/// and nothing is attached. Trains only if `trainable`.
+/// Transformer), or a directory with a prefix of ChatGLM's own (has_prefix_encoder) or a LoRA of mlx-lm's (has_mlx_adapter). Strict: an adapter that does not
+/// fit is refused with all reasons at once, and nothing is attached. Trains only if `trainable`.
 template <class M>
 void load_adapter(PeftModel<M>& model, const std::string& name, const std::string& path, bool trainable = false) {
   using T = typename PeftModel<M>::T;
   AdapterTensors tensors;
   AdapterFileConfig file;
   const bool is_gguf = detail::is_file(path), is_prefix = !is_gguf && has_prefix_encoder(path);
+  const bool is_mlx = !is_gguf && !is_prefix && has_mlx_adapter(path), is_peft = !is_gguf && !is_prefix && !is_mlx;
   if (is_prefix) {
     file.config = read_prefix_encoder(path, tensors);
-  } else if (!is_gguf) {
+  } else if (is_mlx) {
+    file.config = read_mlx_adapter(path, model.info().embedding, tensors);
+  } else if (is_peft) {
     file = read_adapter_config(path);
   } else if constexpr (requires(const TransformerConfig& c) { c.head.tied, model.model().config = c; }) {
     GgufAdapter adapter = read_gguf_adapter(path, model.model().config);
@@ -105,7 +109,7 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
   }
   add_adapter(model, name, file.config, 0, false);
   try {
-    if (!is_gguf && !is_prefix) tensors = detail::read_adapter_tensors(path);
+    if (is_peft) tensors = detail::read_adapter_tensors(path);
     std::visit(
         [&](const auto& c) {
           if constexpr (requires { from_file(c, tensors); }) from_file(c, tensors);
@@ -117,11 +121,11 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
     std::vector<detail::WantedTensor> wanted;
     std::vector<Parameter<T>> parameters;
     model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
-      if (is_gguf && of_the_base.count(parameter.identity())) return;  // which PEFT alone stores along
+      if ((is_gguf || is_mlx) && of_the_base.count(parameter.identity())) return;  // which PEFT alone stores along
       wanted.push_back({file_name, parameter.shape()});
       parameters.push_back(parameter);
     });
-    detail::check_adapter_tensors(is_gguf || is_prefix ? path : path + "/adapter_model.safetensors", tensors, wanted);
+    detail::check_adapter_tensors(is_peft ? path + "/adapter_model.safetensors" : path, tensors, wanted);
     for (std::size_t i = 0; i < wanted.size(); i++) {
       const Tensor<float>& values = find_tensor(tensors, wanted[i].name)->values;
       const Parameter<T>& parameter = parameters[i];
