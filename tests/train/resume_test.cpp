@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "peft/adapters/adalora/adalora.hpp"
 #include "peft/io/json.hpp"
 #include "peft/io/safetensors.hpp"
 #include "train/tiny_task.hpp"
@@ -62,6 +63,36 @@ TEMPLATE_TEST_CASE("a resumed run is the uninterrupted one, to the bit", "[train
       CHECK(folder.read("state/state.safetensors") == straight.read("state/state.safetensors"));  // moments and numbers included
       CHECK(lines(folder.read("log.jsonl")) == 12);                                               // the log goes on, too
     }
+  }
+}
+
+TEST_CASE("a resumed AdaLoRA knows how important its triplets were, and which it gave up", "[train]") {
+  struct Run {
+    Transformer<float> base = tiny_transformer<float>({.vocab = 11, .hidden = 16, .layers = 2, .heads = 2, .kv_heads = 1, .inner = 24});
+    PeftModel<Transformer<float>> tuned{base};
+    explicit Run(std::uint64_t seed) {
+      tuned.add_adapter("a", AdaLoraConfig{.target_r = 1, .init_r = 4, .tinit = 2, .tfinal = 3, .deltaT = 2, .total_step = 12}, seed);
+    }
+    std::vector<Tensor<float>> values() const {
+      std::vector<Tensor<float>> all;
+      tuned.for_each_adapter_parameter("a", [&](const std::string&, const Parameter<float>& p) { all.push_back(p.value().clone()); });
+      return all;
+    }
+  };
+  const TemporaryFolder straight;
+  Run whole(3);
+  const TrainingResult expected = Trainer{whole.tuned, arguments(straight)}.fit(rows_of_the_task);
+  REQUIRE(expected.steps == 12);
+  for (const int stop : {1, 3, 5, 8, 10}) {  // before any was given up, while they are, and when the ranks stand
+    CAPTURE(stop);
+    const TemporaryFolder folder;
+    TrainingArguments args = arguments(folder);
+    Run part(3), rest(77);
+    Trainer{part.tuned, args, stop_after(stop)}.fit(rows_of_the_task);
+    args.resume = true;
+    CHECK(Trainer{rest.tuned, args}.fit(rows_of_the_task).losses == expected.losses);
+    CHECK(same_bits(rest.values(), whole.values()));
+    CHECK(folder.read("state/state.safetensors") == straight.read("state/state.safetensors"));
   }
 }
 

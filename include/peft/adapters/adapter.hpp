@@ -93,12 +93,14 @@ concept ActsAfterStep = requires(P& part) {
 ///     prepare(Pass<T>&, list, id) const   before each forward: prefixes, virtual tokens, tensors that are computed once
 ///     penalty() const                     a Variable that the trainer adds to the loss
 ///     after_step(step)                    called with the gradients of step 0, 1, … still there, behind the optimiser
+///     for_each_state(f)                   f(name, tensor of double) for what it carries from step to step: part of a run's state
 ///     to_file(AdapterTensors&) const, from_file(AdapterTensors&)   where the file is not just the parameters (to_file(std::any& config, …) where
 ///                                         they change the config that is written)
 template <Scalar T>
 class SharedPart {
  public:
   using Visitor = FunctionRef<void(const std::string&, Parameter<T>&)>;
+  using StateVisitor = FunctionRef<void(const std::string&, Tensor<double>&)>;
   virtual ~SharedPart() = default;
   virtual void visit(Visitor f) = 0;
   virtual std::string file_prefix() const = 0;  // of its tensors' names,
@@ -106,6 +108,7 @@ class SharedPart {
   virtual void prepare(Pass<T>& pass, std::size_t list, int id) const = 0;
   virtual Variable<T> penalty() const = 0;  // without a value: none
   virtual void after_step(std::int64_t step) = 0;
+  virtual void visit_state(StateVisitor f) = 0;
   virtual void to_file(std::any& config, AdapterTensors& tensors) const = 0;
   virtual void from_file(AdapterTensors& tensors) = 0;
 };
@@ -137,6 +140,9 @@ class SharedPartOf final : public SharedPart<T> {
   }
   void after_step([[maybe_unused]] std::int64_t step) override {
     if constexpr (detail::ActsAfterStep<P>) part.after_step(step);
+  }
+  void visit_state([[maybe_unused]] typename SharedPart<T>::StateVisitor f) override {
+    if constexpr (requires { part.for_each_state(f); }) part.for_each_state(f);
   }
   void to_file([[maybe_unused]] std::any& config, [[maybe_unused]] AdapterTensors& tensors) const override {
     if constexpr (requires { part.to_file(tensors); }) part.to_file(tensors);

@@ -330,6 +330,12 @@ class PeftModel {
       for (const Entry& e : entries_)
         if (e.id == id && e.shared) e.shared->after_step(step);
   }
+  /// f(name, tensor) for what adapters carry from step to step besides their parameters (AdaLoRA's importances).
+  template <class F>
+  void for_each_state(F f) const {
+    for (const Entry& e : entries_)
+      if (e.shared) e.shared->visit_state([&](const std::string& name, Tensor<double>& tensor) { f(e.name + ":" + name, tensor); });
+  }
   ParameterCount count_parameters() { return peft::count_parameters(*this); }
   /// As PEFT prints it.
   std::string trainable_parameters() { return to_string(count_parameters()); }

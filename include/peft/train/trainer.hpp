@@ -130,7 +130,7 @@ class Trainer {
     TrainingResult result;
     std::int64_t step = 0, forwards = 0;
     if (args_.resume) {
-      const TrainingState state = load_training_state(state_directory(), optimizer);
+      const TrainingState state = load_training_state(state_directory(), optimizer, model_);
       step = state.step, forwards = state.forwards, result.losses = state.losses, result.tokens = state.tokens;
       loader.seek({state.epoch, state.position});
       if (step >= steps)
@@ -144,7 +144,7 @@ class Trainer {
     const auto keep_state = [&] {
       if (args_.output_dir.empty()) return;
       TrainingState state{step, forwards, loader.position().epoch, loader.position().step, result.tokens, result.losses};
-      save_training_state(state_directory(), state, optimizer);
+      save_training_state(state_directory(), state, optimizer, model_);
     };
 
     while (step < steps) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <set>
 
 #include "peft/adapters/adalora/config.hpp"
@@ -42,12 +43,35 @@ struct RankAllocator {
   struct Triplets {
     std::string path;
     Parameter<T> A, E, B;
-    // Of each entry of A, E and B: the smoothed sensitivity |w g|, and how uncertain it is.
-    std::vector<double> sensitivity[3], uncertainty[3];
-    std::vector<bool> kept = {};
+    // Of each entry of A, E and B: the smoothed sensitivity |w g|, and how uncertain it is. Made when the first step has been taken.
+    Tensor<double> sensitivity[3], uncertainty[3];
+    Tensor<double> kept = {};  // (r): 1, or 0 for a triplet that was given up
+    bool keeps(std::int64_t k) const { return !kept || kept[k] != 0; }
+    void begin() {
+      if (kept) return;
+      const Parameter<T>* of[3] = {&A, &E, &B};
+      for (std::size_t which = 0; which < 3; which++)
+        sensitivity[which] = Tensor<double>::zeros(of[which]->shape()), uncertainty[which] = Tensor<double>::zeros(of[which]->shape());
+      kept = Tensor<double>({A.shape()[0]}, 1.0);
+    }
   };
   std::vector<Triplets> sites = {};
-  bool allocated = false;
+
+  /// What a run that goes on must know.
+  void for_each_state(auto f) {
+    for (Triplets& t : sites) {
+      t.begin();
+      for (std::size_t which = 0; which < 3; which++) {
+        const std::string name = t.path + ".lora_" + "AEB"[which];
+        f(name + ".sensitivity", t.sensitivity[which]), f(name + ".uncertainty", t.uncertainty[which]);
+      }
+      f(t.path + ".kept", t.kept);
+    }
+  }
+  /// True once triplets have been given up.
+  bool allocated() const {
+    return std::ranges::any_of(sites, [](const Triplets& t) { return t.kept && std::ranges::any_of(t.kept.span(), [](double k) { return k == 0; }); });
+  }
 
   std::int64_t initial() const {
     std::int64_t n = 0;
@@ -83,17 +107,19 @@ struct RankAllocator {
     const std::int64_t last = config.total_step - config.tfinal;
     if (step < last) observe();
     if (step < last ? budget(step).second : step == last) choose(budget(step).first);
-    if (step > last && allocated) mask();
+    if (step > last) mask();
   }
   void to_file(std::any& any, AdapterTensors& tensors) const {
     auto* to = std::any_cast<AdaLoraConfig>(&any);
-    if (!allocated || !to) return;
+    if (!allocated() || !to) return;
     to->rank_pattern.clear();
     for (const Triplets& t : sites) {
-      to->rank_pattern.emplace_back(t.path + ".lora_E", t.kept);
+      std::vector<bool> kept;
+      for (std::int64_t k = 0; k < t.A.shape()[0]; k++) kept.push_back(t.keeps(k));
+      to->rank_pattern.emplace_back(t.path + ".lora_E", kept);
       for (const char* name : {"lora_A", "lora_E", "lora_B"})
         if (AdapterTensor* tensor = find_tensor(tensors, "base_model.model." + t.path + "." + name))
-          tensor->values = pruned(tensor->values, t.kept, name[5] == 'B');
+          tensor->values = pruned(tensor->values, kept, name[5] == 'B');
     }
   }
   static void describe(auto&, auto&&) {}
@@ -111,16 +137,16 @@ struct RankAllocator {
   }
   void observe() {
     for (Triplets& t : sites) {
+      t.begin();
       const Parameter<T>* parameters[3] = {&t.A, &t.E, &t.B};
       for (std::size_t which = 0; which < 3; which++) {
         const Parameter<T>& p = *parameters[which];
         auto &mean = t.sensitivity[which], &off = t.uncertainty[which];
-        mean.resize(std::size_t(p.size())), off.resize(std::size_t(p.size()));
         const Tensor<T> g = p.grad();
         if (!g) continue;
         for (std::int64_t i = 0; i < p.size(); i++) {
           const double now = std::abs(double(p.value()[i]) * double(g[i]));
-          double &m = mean[std::size_t(i)], &u = off[std::size_t(i)];
+          double &m = mean[i], &u = off[i];
           m = config.beta1 * m + (1 - config.beta1) * now;
           u = config.beta2 * u + (1 - config.beta2) * std::abs(now - m);
         }
@@ -132,9 +158,7 @@ struct RankAllocator {
     std::vector<std::vector<double>> scores;
     for (const Triplets& t : sites) {
       const std::int64_t r = t.A.shape()[0], in = t.A.shape()[1], out = t.B.shape()[0];
-      const auto score = [&](std::size_t which, std::int64_t i) {
-        return t.sensitivity[which].empty() ? 0.0 : t.sensitivity[which][std::size_t(i)] * t.uncertainty[which][std::size_t(i)];
-      };
+      const auto score = [&](std::size_t which, std::int64_t i) { return t.sensitivity[which] ? t.sensitivity[which][i] * t.uncertainty[which][i] : 0.0; };
       std::vector<double> mine;
       for (std::int64_t k = 0; k < r; k++) {
         double a = 0, b = 0;
@@ -150,16 +174,15 @@ struct RankAllocator {
     std::nth_element(all.begin(), all.begin() + gone - 1, all.end());
     const double threshold = all[std::size_t(gone - 1)];
     for (std::size_t s = 0; s < sites.size(); s++) {
-      sites[s].kept.clear();
-      for (double score : scores[s]) sites[s].kept.push_back(score > threshold);
+      sites[s].begin();
+      for (std::size_t k = 0; k < scores[s].size(); k++) sites[s].kept[std::int64_t(k)] = double(scores[s][k] > threshold);
     }
-    allocated = true;
     mask();
   }
   void mask() {
     for (Triplets& t : sites) {
-      for (std::size_t k = 0; k < t.kept.size(); k++)
-        if (!t.kept[k]) t.E.value()[std::int64_t(k)] = 0;
+      for (std::int64_t k = 0; k < t.A.shape()[0]; k++)
+        if (!t.keeps(k)) t.E.value()[k] = 0;
       t.E.touch();
     }
   }
@@ -181,7 +204,7 @@ bool attach_adapter(const AdaLoraConfig& config, RankAllocator<T>& allocator, Li
     adapter.drop = {config.lora_dropout, name_hash(context.path)};
     adapter.A = drawn_normal<T>({r, site.in_features()}, 0, 0.02, random), adapter.B = drawn_normal<T>({site.out_features(), r}, 0, 0.02, random);
     adapter.E = config.init_lora_weights.on ? constant<T>({r, 1}, 0) : drawn_normal<T>({r, 1}, 0, 1, random);
-    if (r > 0) allocator.sites.push_back({context.path, adapter.A, adapter.E, adapter.B, {}, {}});  // without any rank left its tensors have no rows
+    if (r > 0) allocator.sites.push_back({context.path, adapter.A, adapter.E, adapter.B, {}, {}, {}});  // without any rank left its tensors have no rows
     return adapter;
   });
 }
