@@ -329,3 +329,36 @@ TEST_CASE("on an embedding, LoRA adds columns of A through B", "[adapters]") {
   embedding.adapters.merge(embedding, {0});
   CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected, 50));
 }
+
+TEST_CASE("on an embedding, DoRA keeps the length of each feature apart", "[adapters]") {
+  Embedding<double> embedding;
+  embedding.weight = Parameter<double>(normal({9, 4})), embedding.path = "model.embed_tokens", embedding.scale = 3;
+  const AttachContext context{.id = 0, .path = embedding.path, .random = Random(1)};
+  const LoraConfig config{.r = 2, .lora_alpha = 4, .target_modules = {"embed_tokens"}, .init_lora_weights = false, .use_dora = true};
+  REQUIRE(attach_adapter(config, embedding, context));
+  const auto* dora = embedding.adapters.get<DoraEmbedding<double>>(0);
+  REQUIRE(dora);
+  const Array turned =  // (embedding_dim, tokens)
+      Array(xt::transpose(array(embedding.weight.value()))) +
+      2.0 * times_transposed(array(dora->lora.B.value()), Array(xt::transpose(array(dora->lora.A.value()))));
+  const Array lengths = xt::sqrt(xt::sum(turned * turned, {1}));
+  CHECK_THAT(array(dora->magnitude.value()), is_near<double>(lengths, 50));  // began as the lengths
+  for (double& m : dora->magnitude.value().span()) m *= 1.3;
+  const std::vector<std::int32_t> ids = {7, 0, 7};
+  const auto expected = [&](const Array& directions, const Array& divisors) {
+    Array y = xt::zeros<double>({3, 4});
+    for (std::size_t n = 0; n < 3; n++)
+      for (std::size_t c = 0; c < 4; c++) y(n, c) = 3 * directions(c, std::size_t(ids[n])) * dora->magnitude.value()[std::int64_t(c)] / divisors(c);
+    return y;
+  };
+  CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected(turned, lengths), 50));
+  embedding.adapters.merge(embedding, {0});
+  CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected(turned, lengths), 50));
+  embedding.adapters.unmerge();
+  // The lengths are those of the factors as they are now.
+  dora->lora.A.assign(normal({2, 9}, 5));
+  const Array other = Array(xt::transpose(array(embedding.weight.value()))) +
+                      2.0 * times_transposed(array(dora->lora.B.value()), Array(xt::transpose(array(dora->lora.A.value()))));
+  CHECK_THAT(array(embedding(ids).value()), is_near<double>(expected(other, Array(xt::sqrt(xt::sum(other * other, {1})))), 50));
+  CHECK(gradcheck([&](const Variables& v) { return scale_columns(embedding(ids), v[0]); }, {normal({4}, 6)}, {dora->magnitude}));
+}

@@ -332,8 +332,8 @@ TEST_CASE("what is refused names the nearest valid name, and nothing is attached
   refused({.target_modules = std::vector<std::string>{}},
           "[lora.attach] no module is left: target_modules () without exclude_modules, in layers_to_transform, selects nothing of this model");
   refused({.r = 0, .target_modules = {"q_proj"}}, "[LoraConfig] r is 0; a rank of at least 1 is wanted");
-  refused({.target_modules = {"q_proj", "embed_tokens"}, .use_dora = true},
-          "[lora.attach] use_dora or lora_bias on model.embed_tokens, an Embedding; leave it out of target_modules (q_proj, embed_tokens)");
+  refused({.target_modules = {"q_proj", "embed_tokens"}, .lora_bias = true},
+          "[lora.attach] lora_bias on model.embed_tokens, an Embedding; leave it out of target_modules (q_proj, embed_tokens)");
   // Found only when the second layer's q_proj is reached: the first one's adapter is taken off again.
   CHECK_THROWS_AS(tuned.add_adapter("a", LoraConfig{.target_modules = {"down_proj"}, .rank_pattern = {{"(", 4}}}), ConfigError);
   CHECK(occupied(tuned.model()) == 0);

@@ -2,11 +2,14 @@
 // The pseudo-inverse of A Aᵀ, by the equations that it solves; the nearest matrix of a rank, by singular values that are known.
 #include "peft/ops/factorise.hpp"
 
+#include "peft/ops/lengths.hpp"
+
 #include <catch2/catch.hpp>
 #include <xtensor/xbuilder.hpp>
 #include <xtensor/xmath.hpp>
 #include <xtensor/xview.hpp>
 
+#include "peft/ops/gemm.hpp"
 #include "support/is_near.hpp"
 
 using namespace peft;
@@ -84,4 +87,25 @@ TEST_CASE("the nearest matrix of a rank lacks just the smaller singular values",
   CHECK(xt::all(xt::equal(array(nothing.B), 0.0)));
   CHECK_THROWS_AS(ops::low_rank(none.view(), {.r = 5}), ConfigError);
   CHECK_THROWS_AS(ops::low_rank(none.view(), {.energy = 0}), ConfigError);
+}
+
+TEMPLATE_TEST_CASE("lengths of rows of W + s B A, without W + s B A", "[ops]", float, double) {
+  using T = TestType;
+  const Tensor<T> A = random_normal<T>({3, 9}, 1), B = random_normal<T>({70, 3}, 2), W = random_normal<T>({70, 9}, 3), V({9, 70});
+  for (std::int64_t i = 0; i < 70; i++)
+    for (std::int64_t j = 0; j < 9; j++) V(j, i) = W(i, j);
+  const Array sum = array(W) + 0.7 * matrix_product(array(B), array(A));
+  for (const int stored : {0, 1, 2}) {  // by rows, by rows of a weight that is stored by columns, by a table's columns
+    ops::WeightView view = stored == 0 ? ops::WeightView(W.view()) : ops::WeightView(V.view());
+    if (stored == 1) view.rows = 70, view.cols = 9, view.transposed = true;
+    std::vector<double> squares(70, 0.0);
+    ops::squared_lengths<T>(squares, view, stored == 2);
+    CHECK(squares[65] == Approx(xt::sum(xt::view(array(W), 65) * xt::view(array(W), 65))()).epsilon(1e-6));
+    Tensor<T> aw({3, 70}), aa({3, 3}), baa({70, 3}), n({70});
+    ops::gemm<T>(T(1), A.view(), false, W.view(), true, T(0), aw.view());
+    ops::gemm<T>(T(1), A.view(), false, A.view(), true, T(0), aa.view());
+    ops::gemm<T>(T(1), B.view(), false, aa.view(), false, T(0), baa.view());
+    ops::lengths_of_sum<T>(n.span(), squares, B.view(), aw.view(), baa.view(), 0.7);
+    CHECK_THAT(array(n), is_near<T>(Array(xt::sqrt(xt::sum(sum * sum, {1}))), 100));
+  }
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "peft/core/dtype.hpp"
@@ -35,6 +36,20 @@ inline std::uint64_t name_hash(std::string_view name) {
   return hash;
 }
 inline Random AttachContext::at_site() const { return random.fork(name_hash(path)); }
+
+/// While one lives, what methods draw on this thread is left as it is in memory: a file is going to fill it.
+class [[nodiscard]] LeaveUnfilled {
+ public:
+  LeaveUnfilled() : before_(std::exchange(on_, true)) {}
+  ~LeaveUnfilled() { on_ = before_; }
+  LeaveUnfilled(const LeaveUnfilled&) = delete;
+  LeaveUnfilled& operator=(const LeaveUnfilled&) = delete;
+  static bool on() { return on_; }
+
+ private:
+  static inline thread_local bool on_ = false;
+  bool before_;
+};
 
 /// A method, as add_adapter takes it: its config has a name in PEFT's files, and `resolved(config, model_type)` checks and completes it.
 template <class C>

@@ -81,13 +81,20 @@ template <Scalar T>
 Parameter<T> constant(const Shape& shape, double value) {
   return Parameter<T>(Tensor<T>(shape, T(value)), true);
 }
+/// A tensor that trains, and that a file is going to fill.
+template <Scalar T>
+Parameter<T> unfilled(const Shape& shape) {
+  return Parameter<T>(Tensor<T>(shape), true);
+}
 /// U(−bound, bound)
 template <Scalar T>
 Parameter<T> drawn_uniform(const Shape& shape, double bound, Random& random) {
+  if (LeaveUnfilled::on()) return unfilled<T>(shape);
   return drawn<T>(shape, [&] { return random.uniform(-bound, bound); });
 }
 template <Scalar T>
 Parameter<T> drawn_normal(const Shape& shape, double mean, double deviation, Random& random) {
+  if (LeaveUnfilled::on()) return unfilled<T>(shape);
   return drawn<T>(shape, [&] { return mean + deviation * random.normal(); });
 }
 /// torch's kaiming_uniform_ with a = √5: U(±1/√fan_in), fan_in the size of a row.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <set>
+#include <string_view>
+#include <unordered_map>
 
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
@@ -47,15 +49,21 @@ void check_adapter_tensors(const std::string& file, const AdapterTensors& found,
 /// True if a table that an adapter's file has along is the base's own, as far as the base's storage can tell.
 bool is_the_same_table(const Tensor<float>& found, const Tensor<float>& base, bool rounded);
 
-/// What an adapter's parameters hold, by their names in a file.
+template <Scalar To, Scalar From>
+Tensor<To> converted(const Tensor<From>& values) {
+  Tensor<To> to(values.shape());
+  for (std::int64_t i = 0; i < to.size(); i++) to[i] = To(values[i]);
+  return to;
+}
+/// What an adapter's parameters hold, by their names in a file: the very tensors where these are float32.
 template <class M>
 AdapterTensors adapter_tensors(const PeftModel<M>& model, const std::string& name) {
   AdapterTensors tensors;
   model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
-    const auto from = parameter.dense();
-    AdapterTensor t{file_name, Tensor<float>(parameter.shape())};
-    for (std::int64_t i = 0; i < t.values.size(); i++) t.values[i] = float(from[i]);
-    tensors.push_back(std::move(t));
+    if constexpr (std::same_as<typename PeftModel<M>::T, float>)
+      tensors.push_back({file_name, parameter.is_stored() || parameter.size() == 0 ? parameter.dense() : parameter.value()});
+    else
+      tensors.push_back({file_name, converted<float>(parameter.dense())});
   });
   return tensors;
 }
@@ -107,7 +115,10 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
   } else {
     throw NotSupported("load_adapter", path + ": a GGUF adapter goes with a Transformer");
   }
-  add_adapter(model, name, file.config, 0, false);
+  {
+    const LeaveUnfilled its_numbers_follow;
+    add_adapter(model, name, file.config, 0, false);
+  }
   try {
     if (is_peft) tensors = detail::read_adapter_tensors(path);
     std::visit(
@@ -126,21 +137,22 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
       parameters.push_back(parameter);
     });
     detail::check_adapter_tensors(is_peft ? path + "/adapter_model.safetensors" : path, tensors, wanted);
+    std::unordered_map<std::string_view, AdapterTensor*> by_name;
+    for (AdapterTensor& t : tensors) by_name.emplace(t.name, &t);
     for (std::size_t i = 0; i < wanted.size(); i++) {
-      const Tensor<float>& values = find_tensor(tensors, wanted[i].name)->values;
+      Tensor<float>& values = by_name.at(wanted[i].name)->values;
+      if (!values) continue;  // visited at several places
       const Parameter<T>& parameter = parameters[i];
       if (of_the_base.count(parameter.identity())) {  // a part of the base that PEFT stores along
-        Tensor<float> own(parameter.shape());
-        const Tensor<T> base = parameter.dense();
-        for (std::int64_t k = 0; k < own.size(); k++) own[k] = float(base[k]);
-        if (!detail::is_the_same_table(values, own, parameter.is_stored() && parameter.dtype() != DType::f32))
+        if (!detail::is_the_same_table(values, detail::converted<float>(parameter.dense()), parameter.is_stored() && parameter.dtype() != DType::f32))
           throw AdapterError("load_adapter",
                              path + " brings its own " + wanted[i].name + ", which is not this base's; load it with the base that it was trained on");
         continue;
       }
-      const auto& to = parameter.value();
-      for (std::int64_t k = 0; k < values.size(); k++) to[k] = T(values[k]);
-      parameter.touch();
+      if constexpr (std::same_as<T, float>)
+        parameter.assign(std::move(values));
+      else
+        parameter.assign(detail::converted<T>(values));
       parameter.set_requires_grad(trainable && parameter.requires_grad());
     }
     model.entry(name).extra = file.extra;

@@ -8,6 +8,7 @@
 #include "peft/ops/factorise.hpp"
 #include "peft/ops/gemm.hpp"
 #include "peft/ops/isa.hpp"
+#include "peft/ops/lengths.hpp"
 #include "peft/ops/linear_cross_entropy.hpp"
 #include "peft/ops/low_rank.hpp"
 #include "peft/ops/matrix.hpp"

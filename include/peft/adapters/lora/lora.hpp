@@ -5,6 +5,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/adapters/lora/config.hpp"
+#include "peft/adapters/lora/direction.hpp"
 #include "peft/adapters/own_tensors.hpp"
 #include "peft/adapters/trainable_tokens/token_rows.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
@@ -87,42 +88,28 @@ struct LoraWithBiasOfB {
   }
 };
 
+/// m / n, n a constant.
+template <Scalar T>
+Variable<T> divided(const Variable<T>& m, const Tensor<T>& n) {
+  Tensor<T> inverse(n.shape());
+  for (std::int64_t i = 0; i < n.size(); i++) inverse[i] = 1 / n[i];
+  return multiply(m, Variable<T>(std::move(inverse)));
+}
+
 /// DoRA (Liu et al. 2024, arXiv:2402.09353): the direction W + s B A of each row, with a length m of its own that trains.
 ///
 ///     y = b + (m / n) ∘ (W x + s B A x),   n = ‖W + s B A‖ by rows, taken as a constant
 ///
-/// n² = ‖W‖² + 2 s Σ B ∘ (A Wᵀ)ᵀ + s² Σ B ∘ (B A Aᵀ): products with the packed weight, no dense W. Under dropout the base sees the dropped x, too,
-/// which costs one more product.
+/// Under dropout the base sees the dropped x, too, which costs one more product.
 template <Scalar T>
 struct Dora {
   Lora<T> lora;
-  Parameter<T> magnitude;         // (out_features)
-  std::vector<double> w_squares;  // ‖W‖² by rows
+  Parameter<T> magnitude;  // (out_features)
+  DirectionNorms<T> direction;
 
   /// n for the base's weight.
-  Tensor<T> norms(const Linear<T>& base) const {
-    const std::int64_t r = lora.A.shape()[0], out = base.out_features();
-    const double s = double(lora.scaling);
-    Tensor<T> aw({r, out}), aa({r, r}), n({out});
-    const View<T> A = lora.A.value().view(), B = lora.B.value().view();
-    ops::linear_forward<T>(aw.view(), A, base.weight.view());
-    ops::gemm<T>(T(1), A, false, A, true, T(0), aa.view());
-    for (std::int64_t o = 0; o < out; o++) {
-      double square = w_squares[std::size_t(o)];
-      for (std::int64_t k = 0; k < r; k++) {
-        double baa = 0;
-        for (std::int64_t l = 0; l < r; l++) baa += double(B(o, l)) * double(aa(l, k));
-        square += double(B(o, k)) * (2 * s * double(aw(k, o)) + s * s * baa);
-      }
-      n[o] = T(std::sqrt(std::max(square, 0.0)));
-    }
-    return n;
-  }
-  Variable<T> gain(const Linear<T>& base) const {  // m / n
-    Tensor<T> inverse = norms(base);
-    for (T& n : inverse.span()) n = 1 / n;
-    return multiply(magnitude.variable(), Variable<T>(std::move(inverse)));
-  }
+  Tensor<T> norms(const Linear<T>& base) const { return direction(base.weight, false, lora.A, lora.B, double(lora.scaling)); }
+  Variable<T> gain(const Linear<T>& base) const { return divided(magnitude.variable(), norms(base)); }  // m / n
   Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, Variable<T> y) const {
     const Variable<T> g = gain(base);
     const Pass<T>* pass = Pass<T>::current();
@@ -134,6 +121,13 @@ struct Dora {
     }
     if (base.bias) y = add_constant_row(std::move(y), T(-1), base.bias.value());
     y = scale_columns(low_rank_update(std::move(y), x, lora.A, lora.B, lora.scaling), g);
+    return base.bias ? add_constant_row(std::move(y), T(1), base.bias.value()) : y;
+  }
+  /// The same with W's product in it, where no other adapter is in between.
+  Variable<T> with_map(const Linear<T>& base, const Variable<T>& x) const {
+    const Pass<T>* pass = Pass<T>::current();
+    if (pass && pass->dropping(lora.dropout, lora.site)) return (*this)(base, x, base.forward(x));
+    Variable<T> y = scale_columns(linear_low_rank(x, base.weight, Parameter<T>(), lora.A, lora.B, lora.scaling), gain(base));
     return base.bias ? add_constant_row(std::move(y), T(1), base.bias.value()) : y;
   }
   /// W ← (m / n) ∘ (W + s B A)
@@ -205,6 +199,29 @@ struct LoraEmbedding {
   }
 };
 
+/// DoRA on an embedding:  y row n = (m / n) ∘ (scale · W[ids[n]] + s · scale · B A[:, ids[n]]), n = ‖Wᵀ + s B A‖ by the embedding's features.
+template <Scalar T>
+struct DoraEmbedding {
+  LoraEmbedding<T> lora;
+  Parameter<T> magnitude;  // (embedding_dim)
+  DirectionNorms<T> direction;
+  Tensor<T> norms(const Parameter<T>& table) const { return direction(table, true, lora.A, lora.B, double(lora.scaling)); }
+  Variable<T> operator()(const Embedding<T>& base, const typename Embedding<T>::Input& ids, Variable<T> y) const {
+    return scale_columns(lora(base, ids, std::move(y)), divided(magnitude.variable(), norms(base.weight)));
+  }
+  /// W ← (W + s (B A)ᵀ) ∘ (m / n)
+  void merge_into(Embedding<T>& fused, const Embedding<T>& base) const {
+    lora.merge_into(fused, base);
+    const NoGrad guard;
+    ops::scale_columns<T>(fused.weight.value().view(), fused.weight.value().view(), divided(magnitude.variable(), norms(base.weight)).value().data());
+  }
+  static void describe(auto& self, auto&& visit) {
+    LoraEmbedding<T>::describe(self.lora, visit);
+    visit("lora_magnitude_vector", self.magnitude);
+  }
+};
+static_assert(Adapter<DoraEmbedding<float>, Embedding<float>> && Mergeable<DoraEmbedding<float>, Embedding<float>>);
+
 /// A fresh LoRA for one Linear.
 template <Scalar T>
 Lora<T> make_lora(const LoraConfig& config, const Linear<T>& site, std::string_view path, Random random) {
@@ -213,21 +230,17 @@ Lora<T> make_lora(const LoraConfig& config, const Linear<T>& site, std::string_v
   Tensor<T> A({scale.r, in}), B = Tensor<T>::zeros({out, scale.r});
   const InitLoraWeights::Kind init = config.init_lora_weights.kind();
   const double bound = 1 / std::sqrt(double(in));
-  for (T& a : A.span()) a = T(init == InitLoraWeights::gaussian ? random.normal() / double(scale.r) : random.uniform(-bound, bound));
+  if (!LeaveUnfilled::on())
+    for (T& a : A.span()) a = T(init == InitLoraWeights::gaussian ? random.normal() / double(scale.r) : random.uniform(-bound, bound));
   if (init == InitLoraWeights::random)
     for (T& b : B.span()) b = T(random.uniform(-1, 1) / std::sqrt(double(scale.r)));
   return {Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), config.lora_dropout, name_hash(path)};
 }
+/// The magnitude begins as the lengths, where nobody brings another.
 template <Scalar T>
 Dora<T> make_dora(Lora<T> lora, const Linear<T>& site) {
   Dora<T> dora{std::move(lora), {}, {}};
-  const Tensor<T> W = site.weight.dense();
-  for (std::int64_t o = 0; o < W.rows(); o++) {
-    double square = 0;
-    for (std::int64_t i = 0; i < W.cols(); i++) square += double(W(o, i)) * double(W(o, i));
-    dora.w_squares.push_back(square);
-  }
-  dora.magnitude = Parameter<T>(dora.norms(site), true);
+  dora.magnitude = Parameter<T>(LeaveUnfilled::on() ? Tensor<T>({site.out_features()}) : dora.norms(site).clone(), true);
   return dora;
 }
 
@@ -331,16 +344,23 @@ bool attach_adapter(const LoraConfig& config, Norm<T>& site, const AttachContext
 template <Scalar T>
 bool attach_adapter(const LoraConfig& config, Embedding<T>& site, const AttachContext& context) {
   if (config.target_modules.all_linear() || !targets(config, context.path, false)) return false;
-  if (config.use_dora || config.lora_bias)
-    throw NotSupported("lora.attach",
-                       "use_dora or lora_bias on " + context.path + ", an Embedding; leave it out of target_modules (" + config.target_modules.text() + ")");
+  if (config.lora_bias)
+    throw NotSupported("lora.attach", "lora_bias on " + context.path + ", an Embedding; leave it out of target_modules (" + config.target_modules.text() + ")");
   const LoraScale scale = lora_scale(config, context.path);
   Random random = context.at_site();
   Tensor<T> A = Tensor<T>::zeros({scale.r, site.num_embeddings()}), B({site.embedding_dim(), scale.r});
-  for (T& b : B.span()) b = T(random.normal());
+  if (!LeaveUnfilled::on())
+    for (T& b : B.span()) b = T(random.normal());
   if (config.init_lora_weights.kind() == InitLoraWeights::random)
     for (T& a : A.span()) a = T(random.normal());
-  site.adapters.attach(context.id, LoraEmbedding<T>{Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), site.weight});
+  LoraEmbedding<T> lora{Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), site.weight};
+  if (config.use_dora) {
+    DoraEmbedding<T> dora{std::move(lora), {}, {}};
+    dora.magnitude = Parameter<T>(LeaveUnfilled::on() ? Tensor<T>({site.embedding_dim()}) : dora.norms(site.weight).clone(), true);
+    site.adapters.attach(context.id, std::move(dora));
+  } else {
+    site.adapters.attach(context.id, std::move(lora));
+  }
   return true;
 }
 /// What LoRA can sit on: for error messages.
