@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "peft/ops/impl/factorise.inl"
+#include "peft/ops/impl/incremental_pca.inl"
 #include "peft/ops/impl/lengths.inl"
 #include "peft/ops/impl/low_rank.inl"
 

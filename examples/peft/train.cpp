@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include <peft/data/formats.hpp>
+#include <peft/train/eva.hpp>
 #include <peft/train/trainer.hpp>
 
 #include <algorithm>
@@ -125,6 +126,8 @@ void train(Options o) {
   const peft::Dataset data = rows_of(o.data);
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
+  if (const auto* lora = std::get_if<peft::LoraConfig>(&config); lora && lora->init_lora_weights.kind() == peft::InitLoraWeights::eva)
+    peft::initialize_lora_eva_weights(opened.tuned, "default", data, {.batch_size = o.batch}, o.seed);
 
   const auto count = opened.tuned.count_parameters();
   const auto& entry = opened.tuned.entry("default");

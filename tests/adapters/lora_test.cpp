@@ -174,7 +174,7 @@ TEST_CASE("the three ways to begin have the statistics that they promise", "[ada
   }
   CHECK_THROWS_WITH(
       InitLoraWeights("gausian"),
-      "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora, loftq_nf4");
+      "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora, loftq_nf4, eva");
 }
 
 TEST_CASE("an adapter's numbers follow from seed and path", "[adapters]") {

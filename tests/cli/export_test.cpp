@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adapters in another form than they were trained in.
+// Adapters in another form than they were trained in, and LoRAs that begin from data.
 #include <catch2/catch.hpp>
 
 #include "cli/program.hpp"
@@ -67,4 +67,14 @@ TEST_CASE("an adapter of another method is exported as a LoRA of a rank, or of t
   }
   CHECK_THAT(convert("33", at.path("none")).err, Contains("a rank of 33; model.layers.0.self_attn.q_proj has one of at most 32"));
   CHECK(cli::run({"export", "--model", at.model, "--adapter", loha, "--rank", "8", "--out", at.path("none")}).code == 2);
+}
+
+TEST_CASE("a LoRA that begins from data has the ranks that it found", "[cli]") {
+  const Place at;
+  at.train(at.path("eva"), {"--targets", "all-linear", "--r", "2", "--set", "init_lora_weights=eva", "--batch", "3"});
+  const peft::Json config = peft::Json::read(at.path("eva") + "/adapter_config.json");
+  CHECK(config.at("init_lora_weights").string() == "eva");
+  CHECK(config.at("eva_config").at("rho").number() == 2);
+  CHECK(config.at("rank_pattern").object().size() > 0);
+  CHECK_FALSE(at.answer(at.path("eva")).empty());
 }

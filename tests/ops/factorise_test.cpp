@@ -2,6 +2,7 @@
 // The pseudo-inverse of A Aᵀ, by the equations that it solves; the nearest matrix of a rank, by singular values that are known.
 #include "peft/ops/factorise.hpp"
 
+#include "peft/ops/incremental_pca.hpp"
 #include "peft/ops/lengths.hpp"
 
 #include <catch2/catch.hpp>
@@ -108,4 +109,30 @@ TEMPLATE_TEST_CASE("lengths of rows of W + s B A, without W + s B A", "[ops]", f
     ops::lengths_of_sum<T>(n.span(), squares, B.view(), aw.view(), baa.view(), 0.7);
     CHECK_THAT(array(n), is_near<T>(Array(xt::sqrt(xt::sum(sum * sum, {1}))), 100));
   }
+}
+
+TEST_CASE("principal components that come in batches are those of all rows", "[ops]") {
+  // Of a low rank, batches lose nothing.
+  const Tensor<double> left = random_normal<double>({40, 3}, 1), right = random_normal<double>({3, 7}, 2), shift = random_normal<double>({7}, 3), X({40, 7});
+  ops::gemm<double>(1.0, left.view(), false, right.view(), false, 0.0, X.view());
+  for (std::int64_t i = 0; i < 40; i++)
+    for (std::int64_t j = 0; j < 7; j++) X(i, j) += shift[j];
+  ops::IncrementalPca whole(3), parts(3);
+  whole.add(X.view());
+  for (const auto& [begin, end] : {std::pair{0, 4}, std::pair{4, 27}, std::pair{27, 40}}) parts.add(X.view().row_range(begin, end));
+  CHECK(parts.rows_seen() == 40);
+  CHECK_THAT(array(parts.components()), is_near<double>(array(whole.components()), 1e5));
+  double explained = 0;
+  for (std::int64_t k = 0; k < 3; k++) {
+    CHECK(parts.singular_values()[std::size_t(k)] == Approx(whole.singular_values()[std::size_t(k)]));
+    CHECK(parts.explained(k) == Approx(whole.explained(k)));
+    explained += parts.explained(k);
+  }
+  CHECK(explained == Approx(1));
+  const Array V = array(whole.components()), mean = xt::mean(array(X), {0}), centred = array(X) - mean;
+  CHECK_THAT(matrix_product(V, Array(xt::transpose(V))), is_near<double>(Array(xt::eye<double>(3)), 1000));
+  const Array projected = matrix_product(centred, Array(xt::transpose(V)));
+  CHECK(std::sqrt(xt::sum(xt::view(projected, xt::all(), 0) * xt::view(projected, xt::all(), 0))()) == Approx(whole.singular_values()[0]));
+  CHECK_THROWS_AS(ops::IncrementalPca(8).add(X.view()), ConfigError);
+  CHECK_THROWS_AS(parts.add(X.view().row_range(0, 2)), ConfigError);
 }

@@ -86,6 +86,7 @@ int main(int argc, char** argv) {
   parity::Report report(filter, list);
   parity::check_models(report, root);
   parity::check_adapters(report, root);
+  parity::check_eva(report, root);
   parity::check_generation(report, root);
   parity::check_gguf(report, root);
   parity::check_tokenizers(report, root);

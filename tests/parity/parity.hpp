@@ -76,6 +76,7 @@ std::vector<fs::path> entries(const fs::path& folder);
 
 void check_models(Report& report, const fs::path& root);
 void check_adapters(Report& report, const fs::path& root);
+void check_eva(Report& report, const fs::path& root);
 void check_generation(Report& report, const fs::path& root);
 void check_gguf(Report& report, const fs::path& root);
 void check_tokenizers(Report& report, const fs::path& root);

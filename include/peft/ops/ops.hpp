@@ -7,6 +7,7 @@
 #include "peft/ops/embedding.hpp"
 #include "peft/ops/factorise.hpp"
 #include "peft/ops/gemm.hpp"
+#include "peft/ops/incremental_pca.hpp"
 #include "peft/ops/isa.hpp"
 #include "peft/ops/lengths.hpp"
 #include "peft/ops/linear_cross_entropy.hpp"

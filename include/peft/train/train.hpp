@@ -3,6 +3,7 @@
 
 #include "peft/train/classification.hpp"
 #include "peft/train/embed.hpp"
+#include "peft/train/eva.hpp"
 #include "peft/train/frozen_states.hpp"
 #include "peft/train/objective.hpp"
 #include "peft/train/question_answering.hpp"

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """adapters/: LoRA as PEFT saves it, with logits, gradients, ten steps of AdamW and the merged weights."""
+import peft.tuners.lora.eva as eva_module
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
 from safetensors.torch import load_file
 
 from common import padded, random, save
@@ -70,6 +71,42 @@ def write_case(root, case, settings):
     (folder / "README.md").unlink(missing_ok=True)  # PEFT's template of a model card
 
 
+EVA_CASES = {
+    "llama-gqa/half": dict(r=2, lora_alpha=6, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "down_proj"], rho=2.0),
+    "llama-gqa/all": dict(r=3, lora_alpha=3, target_modules="all-linear", rank_pattern={"k_proj": 4}, rho=1.5),
+    "llama3-rope/whitened": dict(r=2, lora_alpha=2, target_modules=["q_proj", "up_proj", "down_proj"], rho=3.0, whiten=True, use_label_mask=False,
+                                 adjust_scaling_factors=False),
+}
+
+
+class ExactPCA(eva_module.IncrementalPCA):
+    """PEFT's own, by a whole decomposition where it draws one of few columns (svd_lowrank)."""
+
+    def __init__(self, *args, lowrank, lowrank_seed, **kwargs):
+        super().__init__(*args, **kwargs)
+
+
+def write_eva(root, case, settings):
+    """The batches that EVA saw, and the adapter as it begins then."""
+    eva_module.IncrementalPCA = ExactPCA
+    base, folder = case.split("/")[0], root / "eva" / case
+    eva = {k: settings[k] for k in ("rho", "whiten", "use_label_mask", "adjust_scaling_factors") if k in settings}
+    lora = {k: v for k, v in settings.items() if k not in eva}
+    torch.manual_seed(random(case).initial_seed())
+    config = LoraConfig(task_type="CAUSAL_LM", init_lora_weights="eva", eva_config=EvaConfig(tau=0.99, **eva), **lora)
+    tuned = get_peft_model(load(root, base), config).eval()
+    tuned.peft_config["default"].base_model_name_or_path = "models/" + base
+    tuned.peft_config["default"].save_pretrained(folder / "begun")
+    vocab, pad = tuned.config.vocab_size, tuned.config.pad_token_id
+    batches = [padded(f"{case}/eva/{i}", vocab, [30 + i, 17, 26], [3, 2, 5], pad=pad) for i in range(3)]
+    initialize_lora_eva_weights(tuned, batches, show_progress_bar=False)
+    tuned.save_pretrained(folder, save_embedding_layers=False)
+    save(folder / "batches.safetensors", {f"{i}.{name}": t for i, b in enumerate(batches) for name, t in b.items()})
+    (folder / "README.md").unlink(missing_ok=True)
+
+
 def write(root):
+    for case, settings in EVA_CASES.items():
+        write_eva(root, case, settings)
     for case, settings in CASES.items():
         write_case(root, case, settings)

@@ -14,10 +14,11 @@ namespace peft {
 /// How a fresh LoRA begins. true: A uniform in ±1/√in, B zero. gaussian: A ~ N(0, 1/r²), B zero. false: both uniform, so that the adapter
 /// changes the model at once (for tests). pissa (arXiv:2404.02948), olora (arXiv:2406.01775): A and B begin as the base's leading part, by its
 /// singular values or its QR, which is taken off the base. loftq_nf4 (arXiv:2310.08659), or any type that ops::quantized writes in its place: the base is
-/// quantised, and A and B begin as the leading part of what that loses; loftq_nf4_niter_5 alternates the two five times.
+/// quantised, and A and B begin as the leading part of what that loses; loftq_nf4_niter_5 alternates the two five times. eva
+/// (arXiv:2410.07170): as true, until initialize_lora_eva_weights has seen data.
 class InitLoraWeights {
  public:
-  enum Kind { zero_b, random, gaussian, pissa, olora, loftq };
+  enum Kind { zero_b, random, gaussian, pissa, olora, loftq, eva };
   InitLoraWeights(bool on) : kind_(on ? zero_b : random) {}
   InitLoraWeights(const char* name) : InitLoraWeights(std::string(name)) {}
   InitLoraWeights(const std::string& name);

@@ -11,7 +11,7 @@
 namespace peft {
 
 PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(zero_b) {
-  const std::array<std::string, 6> known = {"true", "false", "gaussian", "pissa", "olora", "loftq_nf4"};
+  const std::array<std::string, 7> known = {"true", "false", "gaussian", "pissa", "olora", "loftq_nf4", "eva"};
   // Those below begin elsewhere and leave an ordinary LoRA; corda, lora_ga and loftq change the base in a way that a loader cannot repeat.
   const std::array<std::string_view, 4> changes_base = {"corda", "lora_ga", "loftq", "kasa"};
   if (std::ranges::find(changes_base, name) != changes_base.end() || name.starts_with("pissa_niter"))
@@ -27,7 +27,9 @@ PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(ze
     kind_ = olora;
   else if (name.starts_with("loftq_"))
     set_loftq(name);
-  else if (name == "eva" || name == "orthogonal")
+  else if (name == "eva")
+    kind_ = eva;
+  else if (name == "orthogonal")
     kind_ = zero_b;
   else if (name == "false")
     kind_ = random;
@@ -56,6 +58,8 @@ PEFT_INLINE Toggle InitLoraWeights::toggle() const {
       return "olora";
     case loftq:
       return "loftq_" + ops::lower_name(quantize_) + (iterations_ > 1 ? "_niter_" + std::to_string(iterations_) : "");
+    case eva:
+      return "eva";
     case random:
       return false;
     default:
