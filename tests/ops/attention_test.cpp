@@ -278,9 +278,47 @@ TEMPLATE_TEST_CASE("keys of half precision are those numbers", "[ops]", float, d
     ops::attention_forward<T>(out, lse, c.q, sequences, shape, c.bias());
     CHECK(same_bits(out, whole.out.clone()));
     CHECK(same_bits(lse, whole.lse));
+    for (ops::AttentionSequence<T>& s : sequences)  // the same of a past
+      if (const std::int64_t keys = s.own_keys(), past = keys / 2; s.k_half && past > 0) {
+        s.past_k_half = s.k_half.row_range(0, past), s.past_v_half = s.v_half.row_range(0, past);
+        s.k_half = s.k_half.row_range(past, keys), s.v_half = s.v_half.row_range(past, keys);
+      }
+    const Tensor<T> split = poisoned<T>(whole.out.shape());
+    ops::attention_forward<T>(split, lse, c.q, sequences, shape, c.bias());
+    CHECK(same_bits(split, whole.out.clone()));
     std::vector<ops::AttentionSequenceGrad<T>> none(lengths.size());
     if (lengths[0].keys > 0)
       CHECK_THROWS_WITH(ops::attention_backward<T>({}, none, c.dout, out, lse, c.q, sequences, shape), Catch::Contains("half precision"));
+  }
+}
+
+TEMPLATE_TEST_CASE("the past is keys like its neighbours, and keys that no query sees may be missing", "[ops]", float, double) {
+  using T = TestType;
+  for (const std::int64_t queries : {1, 3, 90}) {
+    const Case<T> c(attention_shape(4, 2, 24, true, 100), {{queries, 700}}, true);
+    const auto whole = c.forward();
+    const auto all = c.sequences()[0];
+    const auto check = [&](const ops::AttentionSequence<T>& s) {
+      const Tensor<T> out = poisoned<T>(whole.out.shape()), lse = poisoned<T>(whole.lse.shape());
+      ops::attention_forward<T>(out, lse, c.q, std::vector{s}, c.shape, c.bias());
+      CHECK(same_bits(out, whole.out.clone()));
+      CHECK(same_bits(lse, whole.lse));
+    };
+    ops::AttentionSequence<T> s = all;
+    s.prefix_k = all.k.row_range(0, 7), s.prefix_v = all.v.row_range(0, 7);
+    s.past_k = all.k.row_range(7, 600), s.past_v = all.v.row_range(7, 600);
+    s.k = all.k.row_range(600, 700), s.v = all.v.row_range(600, 700);
+    check(s);
+    s.prefix_k = s.prefix_v = {};
+    s.past_k = all.k.row_range(256, 600), s.past_v = all.v.row_range(256, 600);
+    check(s);
+    s.past_k = s.past_v = {}, s.k = all.k.row_range(queries < 90 ? 512 : 256, 700), s.v = all.v.row_range(queries < 90 ? 512 : 256, 700);
+    check(s);
+    std::vector<ops::AttentionSequenceGrad<T>> none(1);
+    s.past_k = s.past_v = all.k.row_range(0, 1);
+    CHECK_THROWS_WITH(ops::attention_backward<T>({}, none, c.dout, whole.out, whole.lse, c.q, std::vector{s}, c.shape, c.bias()), Catch::Contains("a past"));
+    s.past_v = all.v.row_range(0, 2);
+    CHECK_THROWS_WITH(ops::attention_forward<T>(whole.out, whole.lse, c.q, std::vector{s}, c.shape, c.bias()), Catch::Contains("a past of 1"));
   }
 }
 

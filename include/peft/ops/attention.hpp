@@ -16,9 +16,9 @@ struct AttentionShape {
                             // without causal, as many on either side
 };
 
-/// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows and then k's. The queries are
-/// the last ones: query i sits at key index prefix + k.rows − (end − begin) + i; there may be more of them than keys where each sees all. `context` keys from
-/// the start are visible to every query.
+/// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows, then the past's, then k's. The queries are
+/// the last ones: query i sits at key index prefix + past + k.rows − (end − begin) + i; there may be more of them than keys where each sees all. `context`
+/// keys from the start are visible to every query.
 template <class T>
 struct AttentionSequence {
   std::int64_t begin = 0, end = 0;
@@ -26,7 +26,10 @@ struct AttentionSequence {
   View<const Float16> k_half, v_half;  // in their place: a cache of half precision, widened tile by tile; forward only
   View<const T> prefix_k, prefix_v;    // (prefix, kv_heads · head_dim), may be empty
   std::int64_t context = 0;
+  View<const T> past_k = {}, past_v = {};                  // (past, kv_heads · head_dim), may be empty: of a cache that several sequences read; forward only
+  View<const Float16> past_k_half = {}, past_v_half = {};  // in their place, of half precision
   std::int64_t own_keys() const { return k_half ? k_half.rows : k.rows; }
+  std::int64_t past_keys() const { return past_k_half ? past_k_half.rows : past_k ? past_k.rows : 0; }
 };
 
 /// Added to the scaled score of query i and key j, by their distance and head: table(zero + j − i, head), counted in key indices (T5's

@@ -10,7 +10,8 @@
 namespace peft {
 
 /// One sequence of a packed batch as attention sees it: rows begin … end of q. Its keys and values are the prefix's rows, or those of an
-/// earlier sequence that it goes on from, then either the same rows of k and v, or a cache's, which already holds them (inference only).
+/// earlier sequence that it goes on from, then either the same rows of k and v, or a cache's, which already holds them, behind those of the cache that this
+/// one continues (inference only).
 template <Scalar T>
 struct AttentionSpan {
   std::int64_t begin = 0, end = 0;
@@ -19,6 +20,8 @@ struct AttentionSpan {
   std::int64_t shared_begin = 0, shared_end = 0;  // rows of k and v in place of a prefix
   Tensor<T> cache_k, cache_v;                     // (keys so far, kv_heads · head_dim), may be empty
   Tensor<Float16> half_k, half_v;                 // in their place, a cache of half precision
+  Tensor<T> past_k, past_v;                       // in front of a cache's: those that it shares with others
+  Tensor<Float16> half_past_k, half_past_v;       // in their place, of half precision
   std::int64_t context = 0;                       // keys that every query sees, from the first
   // Its own rows of k and v.
   View<const T> own(View<const T> all) const { return key_begin < 0 ? all.row_range(begin, end) : all.row_range(key_begin, key_end); }
@@ -44,6 +47,8 @@ AttentionSequences<T> attention_sequences(const AttentionSpans<T>& spans, const 
       one.k = s.cache_k ? View<const T>(s.cache_k.view()) : s.own(View<const T>(k.view()));
       one.v = s.cache_v ? View<const T>(s.cache_v.view()) : s.own(View<const T>(v.view()));
     }
+    if (s.half_past_k) one.past_k_half = s.half_past_k.view(), one.past_v_half = s.half_past_v.view();
+    if (s.past_k) one.past_k = s.past_k.view(), one.past_v = s.past_v.view();
     if (s.prefix_k) one.prefix_k = s.prefix_k.view(), one.prefix_v = s.prefix_v.view();
     if (s.shared_end > s.shared_begin)
       one.prefix_k = k.view().row_range(s.shared_begin, s.shared_end), one.prefix_v = v.view().row_range(s.shared_begin, s.shared_end);

@@ -13,6 +13,12 @@ namespace peft::ops {
 namespace detail {
 
 template <class T>
+bool past_fits(const AttentionSequence<T>& s, std::int64_t cols) {
+  const auto fits = [&](const auto& k, const auto& v) { return !k ? !v : k.cols == cols && v.cols == cols && v.rows == k.rows; };
+  return fits(s.past_k, s.past_v) && fits(s.past_k_half, s.past_v_half) && !(s.past_k && s.past_k_half);
+}
+
+template <class T>
 void check_attention(const char* operation, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
   if (shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.heads % shape.kv_heads || q.cols != shape.heads * shape.head_dim)
     throw ShapeError(operation, std::to_string(shape.heads) + " heads over " + std::to_string(shape.kv_heads) + " key heads of " +
@@ -20,15 +26,16 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
   const std::int64_t cols = shape.kv_heads * shape.head_dim;
   for (std::size_t i = 0; i < sequences.size(); i++) {
     const AttentionSequence<T>& s = sequences[i];
-    const std::int64_t prefix = prefix_rows(s);
+    const std::int64_t prefix = prefix_rows(s), past = s.past_keys();
     const std::int64_t keys = s.own_keys(), values = s.v_half ? s.v_half.rows : s.v.rows;
     const std::int64_t k_cols = s.k_half ? s.k_half.cols : s.k.cols, v_cols = s.v_half ? s.v_half.cols : s.v.cols;
-    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || keys != values || (s.end - s.begin > prefix + keys && (shape.causal || shape.window > 0)) ||
+    if (s.begin < 0 || s.end < s.begin || s.end > q.rows || keys != values || (s.end - s.begin > prefix + past + keys && (shape.causal || shape.window > 0)) ||
         bool(s.k_half) != bool(s.v_half) || (s.k_half && s.k) || (keys > 0 && (k_cols != cols || v_cols != cols)) ||
-        (prefix > 0 && (s.prefix_k.cols != cols || s.prefix_v.cols != cols || s.prefix_v.rows != prefix)))
+        (prefix > 0 && (s.prefix_k.cols != cols || s.prefix_v.cols != cols || s.prefix_v.rows != prefix)) || !past_fits(s, cols))
       throw ShapeError(operation, "sequence " + std::to_string(i) + ": rows " + std::to_string(s.begin) + " … " + std::to_string(s.end) + " of " +
                                       std::to_string(q.rows) + ", k " + to_string(Shape{keys, k_cols}) + ", v " + to_string(Shape{values, v_cols}) +
-                                      ", a prefix " + to_string(Shape{prefix, s.prefix_k.cols}) + "; keys have " + std::to_string(cols) + " columns");
+                                      ", a prefix " + to_string(Shape{prefix, s.prefix_k.cols}) + ", a past of " + std::to_string(past) + "; keys have " +
+                                      std::to_string(cols) + " columns");
   }
 }
 
@@ -38,8 +45,8 @@ void check_bias(const char* operation, const RelativeBias<T>& bias, std::span<co
   std::int64_t back = 0, ahead = 0;
   for (const AttentionSequence<T>& s : sequences)
     if (const std::int64_t rows = s.end - s.begin; rows > 0) {
-      back = std::max(back, prefix_rows(s) + s.own_keys() - 1);
-      ahead = std::max(ahead, shape.causal ? std::max<std::int64_t>(0, s.context - (prefix_rows(s) + s.own_keys() - rows) - 1) : rows - 1);
+      back = std::max(back, keys_ahead(s) + s.own_keys() - 1);
+      ahead = std::max(ahead, shape.causal ? std::max<std::int64_t>(0, s.context - (keys_ahead(s) + s.own_keys() - rows) - 1) : rows - 1);
     }
   if (bias.table.cols != shape.heads || bias.zero < back || bias.zero + ahead >= bias.table.rows)
     throw ShapeError(operation, "a relative bias " + to_string(Shape{bias.table.rows, bias.table.cols}) + " with row " + std::to_string(bias.zero) +
@@ -129,8 +136,8 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
   const std::int64_t padded = round_up(shape.head_dim, 16), heads = shape.kv_heads, state = width * padded + 2 * width;
   const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range, together = ranges > 1 ? heads : 1;
   const std::int64_t chunks = ranges * heads / together;
-  const Tensor<T> states({ranges * heads, state});                    // o, largest and total of each range and head
-  const std::int64_t widened = s.k_half ? 2 * key_tile * padded : 0;  // keys of half precision are not read where they are
+  const Tensor<T> states({ranges * heads, state});                            // o, largest and total of each range and head
+  const std::int64_t widened = has_half_keys(s) ? 2 * key_tile * padded : 0;  // keys of half precision are not read where they are
   Slots slots(chunks, std::int64_t(sizeof(T)) * (together * width * padded + key_tile * width + 4 * width + padded + widened));
   const auto place = [&](QueryBlock<T>& b, std::int64_t range, std::int64_t head) {
     b.o = states.view().row(range * heads + head), b.largest = b.o + width * padded, b.total = b.largest + width;
@@ -207,7 +214,7 @@ void attention_backward(GradSink<T> dq, std::span<const AttentionSequenceGrad<T>
                                                to_string(Shape{dbias.view.rows, dbias.view.cols}));
   const detail::BiasRows<T> bias_rows(bias);
   for (const AttentionSequence<T>& s : sequences)
-    if (s.k_half) throw Error("attention backward", "keys of half precision are a cache's, for inference");
+    if (s.k_half || s.past_keys() > 0) throw Error("attention backward", "keys of half precision and a past are a cache's, for inference");
   if (grads.size() != sequences.size())
     throw ShapeError("attention backward", std::to_string(grads.size()) + " sets of gradients for " + std::to_string(sequences.size()) + " sequences");
   // A chunk owns the rows of dq, and a part of dK and dV of its own; parts are added in the order of the queries. A long sequence is cut,

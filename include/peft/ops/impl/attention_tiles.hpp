@@ -65,16 +65,28 @@ std::int64_t prefix_rows(const AttentionSequence<T>& s) {
   return s.prefix_k ? s.prefix_k.rows : 0;
 }
 
-/// One sequence's keys for one key head as one list: the prefix, then its own.
+/// Keys in front of its own.
+template <class T>
+std::int64_t keys_ahead(const AttentionSequence<T>& s) {
+  return prefix_rows(s) + s.past_keys();
+}
+template <class T>
+bool has_half_keys(const AttentionSequence<T>& s) {
+  return bool(s.k_half) || bool(s.past_k_half);
+}
+
+/// One sequence's keys for one key head as one list: the prefix, the past, then its own.
 template <class T>
 struct KeyList {
   const AttentionSequence<T>& s;
-  std::int64_t column;
-  std::int64_t prefix() const { return prefix_rows(s); }
-  std::int64_t size() const { return prefix() + s.own_keys(); }
-  bool half(std::int64_t j) const { return s.k_half && j >= prefix(); }
-  const T* k(std::int64_t j) const { return (j < prefix() ? s.prefix_k.row(j) : s.k.row(j - prefix())) + column; }
-  const T* v(std::int64_t j) const { return (j < prefix() ? s.prefix_v.row(j) : s.v.row(j - prefix())) + column; }
+  std::int64_t column, prefix, ahead;
+  KeyList(const AttentionSequence<T>& sequence, std::int64_t first_column)
+      : s(sequence), column(first_column), prefix(prefix_rows(sequence)), ahead(keys_ahead(sequence)) {}
+  bool half(std::int64_t j) const { return j >= ahead ? bool(s.k_half) : j >= prefix && s.past_k_half; }
+  const T* k(std::int64_t j) const { return (j >= ahead ? s.k.row(j - ahead) : j < prefix ? s.prefix_k.row(j) : s.past_k.row(j - prefix)) + column; }
+  const T* v(std::int64_t j) const { return (j >= ahead ? s.v.row(j - ahead) : j < prefix ? s.prefix_v.row(j) : s.past_v.row(j - prefix)) + column; }
+  const Float16* half_k(std::int64_t j) const { return (j >= ahead ? s.k_half.row(j - ahead) : s.past_k_half.row(j - prefix)) + column; }
+  const Float16* half_v(std::int64_t j) const { return (j >= ahead ? s.v_half.row(j - ahead) : s.past_v_half.row(j - prefix)) + column; }
 };
 
 /// The queries first … end of a sequence, one key head, and which keys they see.
@@ -87,7 +99,7 @@ struct Block {
 
   Block(const AttentionShape& attention, const AttentionSequence<T>& sequence, std::int64_t head, std::int64_t begin, std::int64_t stop)
       : shape(attention), s(sequence), kv_head(head), first(begin), end(stop) {
-    group = shape.heads / shape.kv_heads, keys = prefix_rows(s) + s.own_keys(), offset = keys - s.end, context = std::min(s.context, keys);
+    group = shape.heads / shape.kv_heads, keys = keys_ahead(s) + s.own_keys(), offset = keys - s.end, context = std::min(s.context, keys);
   }
   std::int64_t lanes() const { return (end - first) * group; }
   std::int64_t row(std::int64_t lane) const { return first + lane / group; }
@@ -138,7 +150,7 @@ void load_queries(QueryBlock<T>& b, const Block<T>& block, const View<const T>& 
 /// Keys begin … of a tile that some of the block's queries see: which of them each lane sees, and unless `in_place` copies of them.
 template <class T>
 void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std::int64_t begin, bool in_place) {
-  const KeyList<T> list{block.s, block.kv_head * b.dim};
+  const KeyList<T> list(block.s, block.kv_head * b.dim);
   const std::int64_t there = std::min(begin + key_tile, block.keys) - begin, seen = std::min(there, block.last() - begin);
   t.count = in_place ? seen : round_up(seen, 8);
   t.context = block.context - begin;
@@ -152,12 +164,11 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
   // A row of a cache of half precision, widened beside its neighbours.
   const auto widen_half = [&](std::int64_t j) {
     const Widen<T> widen = PEFT_DISPATCH(widener<T>, DType::f16);
-    const std::int64_t row = begin + j - list.prefix(), column = list.column;
-    widen(t.k + j * b.padded, reinterpret_cast<const std::byte*>(block.s.k_half.row(row) + column), 0, b.dim);
-    widen(t.v + j * b.padded, reinterpret_cast<const std::byte*>(block.s.v_half.row(row) + column), 0, b.dim);
+    widen(t.k + j * b.padded, reinterpret_cast<const std::byte*>(list.half_k(begin + j)), 0, b.dim);
+    widen(t.v + j * b.padded, reinterpret_cast<const std::byte*>(list.half_v(begin + j)), 0, b.dim);
     std::fill(t.k + j * b.padded + b.dim, t.k + (j + 1) * b.padded, T(0)), std::fill(t.v + j * b.padded + b.dim, t.v + (j + 1) * b.padded, T(0));
   };
-  if (in_place && block.s.k_half) {
+  if (in_place && has_half_keys(block.s)) {
     for (std::int64_t j = 0; j < t.count; j++) {
       const bool half = list.half(begin + j);
       if (half) widen_half(j);
