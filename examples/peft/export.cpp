@@ -80,7 +80,8 @@ void add_export(CLI::App& app) {
   command->add_option("--out,-o", o->out, "a name that ends in .gguf: a GGUF LoRA, which llama.cpp takes; another: a PEFT directory")->required();
   auto* to_lora =
       command->add_flag("--to-lora", o->to_lora, "an adapter of another method (LoHa, OFT, VeRA, …) becomes a LoRA, by the singular values of its changes");
-  command->add_option("--rank", o->rank, "the LoRA's rank, or a share of the energy such as 0.95, which gives each module a rank of its own", true)
+  command->add_option("--rank", o->rank, "the LoRA's rank, or a share of the energy such as 0.95, which gives each module a rank of its own")
+      ->capture_default_str()
       ->needs(to_lora);
   command->footer(
       "Example:\n  peft export --model SmolLM2.gguf --adapter out/ --out adapter.gguf\n  peft export --model SmolLM2.gguf --adapter loha/ --to-lora --rank "

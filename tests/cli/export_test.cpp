@@ -20,8 +20,9 @@ struct Place {
   Place() {
     peft::testing::write_tiny_model(model);
     std::string rows;
-    for (const char* row : {R"({"question": "What is red?", "answer": "It is the rose, of course."})", R"({"question": "What burns?", "answer": "A fire does burn."})",
-                            R"({"question": "Who says hello?", "answer": "The world says hello to all."})"})
+    for (const char* row :
+         {R"({"question": "What is red?", "answer": "It is the rose, of course."})", R"({"question": "What burns?", "answer": "A fire does burn."})",
+          R"({"question": "Who says hello?", "answer": "The world says hello to all."})"})
       rows += std::string(row) + "\n";
     data = folder.write("rows.jsonl", rows);
   }
