@@ -34,27 +34,26 @@ Tensor<double> change_of(PeftModel<OneLinear>& tuned, const std::string& name) {
 }  // namespace
 
 TEST_CASE("a LoRA of full rank does what an adapter of another method does", "[adapters]") {
-  const std::vector<AnyAdapterConfig> methods = {
-      LoHaConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = the_map},
-      LoKrConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = the_map},
-      VeraConfig{.r = 4, .init_weights = false, .target_modules = the_map},
-      VBLoRAConfig{.r = 3, .num_vectors = 9, .vector_length = 4, .init_logits_std = 1, .target_modules = the_map},
-      FourierFTConfig{.n_frequency = 5, .scaling = 30, .target_modules = the_map},
-      C3AConfig{.block_size = 4, .target_modules = the_map},
-      HiraConfig{.r = 3, .init_weights = false, .target_modules = the_map},
-      MissConfig{.r = 4, .init_weights = false, .target_modules = the_map},
-      GraloraConfig{.r = 4, .alpha = 8, .gralora_k = 2, .init_weights = false, .target_modules = the_map},
-      DeloraConfig{.r = 3, .delora_lambda = 6, .init_weights = false, .target_modules = the_map},
-      ShiraConfig{.r = 1, .init_weights = false, .target_modules = the_map},
-      OFTConfig{.oft_block_size = 4, .init_weights = false, .target_modules = the_map},
-      BOFTConfig{.boft_block_size = 4, .init_weights = false, .target_modules = the_map},
-      HRAConfig{.r = 3, .init_weights = false, .target_modules = the_map},
-      AdaLoraConfig{.init_r = 3, .lora_alpha = 6, .init_lora_weights = false, .target_modules = the_map},
-      LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = false, .use_dora = true},
-      LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = "pissa"},
-      LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = "loftq_q8_0"},
-      IA3Config{.init_ia3_weights = false, .target_modules = the_map},          // and the bias, which B's bias changes
-      RoadConfig{.group_size = 4, .init_weights = false, .target_modules = the_map}};
+  const std::vector<AnyAdapterConfig> methods = {LoHaConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = the_map},
+                                                 LoKrConfig{.r = 3, .alpha = 6, .init_weights = false, .target_modules = the_map},
+                                                 VeraConfig{.r = 4, .init_weights = false, .target_modules = the_map},
+                                                 VBLoRAConfig{.r = 3, .num_vectors = 9, .vector_length = 4, .init_logits_std = 1, .target_modules = the_map},
+                                                 FourierFTConfig{.n_frequency = 5, .scaling = 30, .target_modules = the_map},
+                                                 C3AConfig{.block_size = 4, .target_modules = the_map},
+                                                 HiraConfig{.r = 3, .init_weights = false, .target_modules = the_map},
+                                                 MissConfig{.r = 4, .init_weights = false, .target_modules = the_map},
+                                                 GraloraConfig{.r = 4, .alpha = 8, .gralora_k = 2, .init_weights = false, .target_modules = the_map},
+                                                 DeloraConfig{.r = 3, .delora_lambda = 6, .init_weights = false, .target_modules = the_map},
+                                                 ShiraConfig{.r = 1, .init_weights = false, .target_modules = the_map},
+                                                 OFTConfig{.oft_block_size = 4, .init_weights = false, .target_modules = the_map},
+                                                 BOFTConfig{.boft_block_size = 4, .init_weights = false, .target_modules = the_map},
+                                                 HRAConfig{.r = 3, .init_weights = false, .target_modules = the_map},
+                                                 AdaLoraConfig{.init_r = 3, .lora_alpha = 6, .init_lora_weights = false, .target_modules = the_map},
+                                                 LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = false, .use_dora = true},
+                                                 LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = "pissa"},
+                                                 LoraConfig{.r = 3, .target_modules = the_map, .init_lora_weights = "loftq_q8_0"},
+                                                 IA3Config{.init_ia3_weights = false, .target_modules = the_map},  // and the bias, which B's bias changes
+                                                 RoadConfig{.group_size = 4, .init_weights = false, .target_modules = the_map}};
   for (const AnyAdapterConfig& method : methods)
     std::visit(
         [](const auto& config) {

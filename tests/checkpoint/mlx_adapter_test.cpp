@@ -95,7 +95,7 @@ TEST_CASE("mlx-lm's LoRA on an embedding is read", "[checkpoint]") {
   t.write(folder, mlx_lora);
   PeftModel model{base};
   load_adapter(model, "a", folder.path());
-  const Tensor<float> &W = by_hand.embed_tokens.weight.value(), &a = t.all[0].second, &b = t.all[1].second;
+  const Tensor<float>&W = by_hand.embed_tokens.weight.value(), &a = t.all[0].second, &b = t.all[1].second;
   for (std::int64_t v = 0; v < V; v++)
     for (std::int64_t i = 0; i < 16; i++)
       for (std::int64_t k = 0; k < 3; k++) W(v, i) += 20 * a(v, k) * b(k, i);

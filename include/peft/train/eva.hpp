@@ -17,12 +17,12 @@ namespace peft {
 
 /// EVA's options, named and defaulted as PEFT's EvaConfig.
 struct EvaConfig {
-  double rho = 2;                     // a module gets at most rho · r components
-  double tau = 0.99;                  // a component stands when a batch leaves it as it was, by the cosine
-  bool use_label_mask = true;         // only rows of tokens that have a label
-  bool whiten = false;                // divide components by the root of their singular values
-  bool adjust_scaling_factors = true; // alpha follows r, so that the scale stays
-  std::int64_t batch_size = 8;        // examples a batch, in the dataset's order, which is gone through again as long as it takes
+  double rho = 2;                      // a module gets at most rho · r components
+  double tau = 0.99;                   // a component stands when a batch leaves it as it was, by the cosine
+  bool use_label_mask = true;          // only rows of tokens that have a label
+  bool whiten = false;                 // divide components by the root of their singular values
+  bool adjust_scaling_factors = true;  // alpha follows r, so that the scale stays
+  std::int64_t batch_size = 8;         // examples a batch, in the dataset's order, which is gone through again as long as it takes
 };
 
 namespace detail {
@@ -30,10 +30,10 @@ namespace detail {
 template <Scalar T>
 struct EvaModule {
   std::string path;
-  std::int64_t r = 0, most = 0;          // as configured; components that are looked at
+  std::int64_t r = 0, most = 0;              // as configured; components that are looked at
   std::shared_ptr<ops::IncrementalPca> pca;  // shared by modules of the same inputs
-  std::size_t leader = 0;                // the first of these
-  std::uint64_t inputs = 0;              // a hash of the first batch's
+  std::size_t leader = 0;                    // the first of these
+  std::uint64_t inputs = 0;                  // a hash of the first batch's
   std::vector<bool> converged = {};
   bool done = false;
 };
@@ -166,11 +166,12 @@ void initialize_lora_eva_weights(PeftModel<Transformer<T>>& model, const std::st
   };
 
   // Modules whose first inputs are equal share one decomposition.
-  observe(collate(data, batches[0]), [](std::size_t) { return true; },
-          [&](std::size_t i, const Variable<T>& x) {
-            const Tensor<T> rows = x.value().contiguous() ? x.value() : x.value().clone();
-            modules[i].inputs = name_hash({reinterpret_cast<const char*>(rows.data()), std::size_t(rows.size()) * sizeof(T)});
-          });
+  observe(
+      collate(data, batches[0]), [](std::size_t) { return true; },
+      [&](std::size_t i, const Variable<T>& x) {
+        const Tensor<T> rows = x.value().contiguous() ? x.value() : x.value().clone();
+        modules[i].inputs = name_hash({reinterpret_cast<const char*>(rows.data()), std::size_t(rows.size()) * sizeof(T)});
+      });
   for (std::size_t i = 0; i < modules.size(); i++)
     for (std::size_t k = 0; k < i && modules[i].leader == i; k++)
       if (modules[k].inputs == modules[i].inputs) modules[i].leader = k;
@@ -195,15 +196,16 @@ void initialize_lora_eva_weights(PeftModel<Transformer<T>>& model, const std::st
     if (all_done) break;
     if (round >= batches.size() && !all_begun)
       throw ConfigError(operation, "no batch has as many rows with labels as there are components (rho · r); take a larger batch_size");
-    observe(collate(data, batches[round % batches.size()]), [&](std::size_t i) { return modules[i].leader == i && !modules[i].done; },
-            [&](std::size_t i, const Variable<T>& x) {
-              auto& m = modules[i];
-              const auto& rows = std::size_t(x.rows()) == all_rows.size() ? seen_rows : all_rows;
-              if (std::int64_t(rows.size()) < m.most) return;
-              const Tensor<double> before = m.pca->components();
-              m.pca->add(detail::rows_in_double<T>(x.value().view(), rows).view());
-              if (before) m.converged = detail::unmoved(before, m.pca->components(), eva.tau);
-            });
+    observe(
+        collate(data, batches[round % batches.size()]), [&](std::size_t i) { return modules[i].leader == i && !modules[i].done; },
+        [&](std::size_t i, const Variable<T>& x) {
+          auto& m = modules[i];
+          const auto& rows = std::size_t(x.rows()) == all_rows.size() ? seen_rows : all_rows;
+          if (std::int64_t(rows.size()) < m.most) return;
+          const Tensor<double> before = m.pca->components();
+          m.pca->add(detail::rows_in_double<T>(x.value().view(), rows).view());
+          if (before) m.converged = detail::unmoved(before, m.pca->components(), eva.tau);
+        });
     if (std::ranges::all_of(modules, [](const auto& m) { return m.pca->rows_seen() > 0; })) ranks = detail::ranks_by_explained_variance(modules);
   }
 
@@ -227,8 +229,9 @@ void initialize_lora_eva_weights(PeftModel<Transformer<T>>& model, const std::st
   auto& entry = model.entry(name);
   entry.extra = extra;
   entry.extra["eva_config"] = "{\"rho\": " + std::to_string(eva.rho) + ", \"tau\": " + std::to_string(eva.tau) +
-                              ", \"use_label_mask\": " + (eva.use_label_mask ? "true" : "false") + ", \"label_mask_value\": -100, \"whiten\": " +
-                              (eva.whiten ? "true" : "false") + ", \"adjust_scaling_factors\": " + (eva.adjust_scaling_factors ? "true" : "false") + "}";
+                              ", \"use_label_mask\": " + (eva.use_label_mask ? "true" : "false") +
+                              ", \"label_mask_value\": -100, \"whiten\": " + (eva.whiten ? "true" : "false") +
+                              ", \"adjust_scaling_factors\": " + (eva.adjust_scaling_factors ? "true" : "false") + "}";
   for (std::size_t i = 0; i < modules.size(); i++)
     model.for_each_adapter_parameter(name, [&](const std::string& path, const Parameter<T>& p) {
       if (path != modules[i].path + ".lora_A.weight") return;

@@ -56,9 +56,8 @@ std::vector<std::string> names_of_targets(const PeftModel<M>& model, const std::
   }
   const TargetModules short_names(names);
   bool more = false;
-  for_each_site(model.model(), [&](const std::string& path, const auto&) {
-    more = more || (short_names.matches(path) && std::ranges::find(paths, path) == paths.end());
-  });
+  for_each_site(model.model(),
+                [&](const std::string& path, const auto&) { more = more || (short_names.matches(path) && std::ranges::find(paths, path) == paths.end()); });
   return more ? paths : names;
 }
 }  // namespace detail

@@ -55,7 +55,8 @@ PEFT_INLINE LoraConfig read_mlx_adapter(const std::string& directory, const std:
       throw NotSupported("load_adapter",
                          path + ": tensor " + entry.name + "; what is read of mlx-lm's adapters is lora_a, lora_b and, of fine_tune_type \"dora\", m");
     if (entry.shape.rank() != (is_factor ? 2 : 1))
-      throw NotSupported("load_adapter", path + ": tensor " + entry.name + " " + to_string(entry.shape) + "; factors are matrices (those of experts are not read)");
+      throw NotSupported("load_adapter",
+                         path + ": tensor " + entry.name + " " + to_string(entry.shape) + "; factors are matrices (those of experts are not read)");
     (part == "lora_a" ? module.a : part == "lora_b" ? module.b : module.m) = &entry;
   }
   if (modules.empty()) throw FormatError(path, -1, "the adapter has no tensors");
@@ -72,8 +73,9 @@ PEFT_INLINE LoraConfig read_mlx_adapter(const std::string& directory, const std:
     if (!module.a || !module.b || (config.use_dora && !module.m))
       throw FormatError(path, -1, name + " has no " + (!module.a ? "lora_a" : !module.b ? "lora_b" : "m, which a \"dora\" has"));
     if (module.a->shape[1] != rank || module.b->shape[0] != rank)
-      throw FormatError(path, -1, name + " has lora_a " + to_string(module.a->shape) + " and lora_b " + to_string(module.b->shape) +
-                                      "; adapter_config.json says a rank of " + std::to_string(rank));
+      throw FormatError(path, -1,
+                        name + " has lora_a " + to_string(module.a->shape) + " and lora_b " + to_string(module.b->shape) +
+                            "; adapter_config.json says a rank of " + std::to_string(rank));
     const bool on_embedding = name == embedding;
     const std::string prefix = "base_model.model." + name;
     tensors.push_back({prefix + (on_embedding ? ".lora_embedding_A" : ".lora_A.weight"), transposed(*module.a)});

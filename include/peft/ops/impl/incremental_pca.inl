@@ -18,10 +18,9 @@ PEFT_INLINE double IncrementalPca::explained(std::int64_t k) const {
 PEFT_INLINE void IncrementalPca::add(View<const double> X) {
   const std::int64_t n = X.rows, d = X.cols, before = seen_ > 0 ? V_.rows() : 0;
   if (n < components_ || d < components_)
-    throw ConfigError("incremental_pca",
-                      std::to_string(components_) + " components of (" + std::to_string(n) + ", " + std::to_string(d) + ") numbers; there are no more than either");
-  if (before && V_.cols() != d)
-    throw ShapeError("incremental_pca", std::to_string(d) + " features behind " + std::to_string(V_.cols()));
+    throw ConfigError("incremental_pca", std::to_string(components_) + " components of (" + std::to_string(n) + ", " + std::to_string(d) +
+                                             ") numbers; there are no more than either");
+  if (before && V_.cols() != d) throw ShapeError("incremental_pca", std::to_string(d) + " features behind " + std::to_string(V_.cols()));
   Tensor<double> mean = Tensor<double>::zeros({d});
   for (std::int64_t i = 0; i < n; i++)
     for (std::int64_t j = 0; j < d; j++) mean[j] += X(i, j);
