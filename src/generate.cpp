@@ -50,7 +50,7 @@ namespace peft {
   template PromptLogprobs prompt_logprobs<T>(LanguageModel<T>&, std::span<const std::int32_t>, std::int64_t, int);                                             \
   template Perplexity token_perplexity<T>(LanguageModel<T>&, std::span<const std::int32_t>, const PerplexityOptions&);                                         \
   template CompletionResponse run_completion<T>(LanguageModel<T>&, const Tokenizer&, const CompletionRequest&, const std::string&, const CompletionCallback&); \
-  template PromptCache<T> remember_prompt<T>(LanguageModel<T>&, std::span<const std::int32_t>, int);                                                           \
+  template PromptCache<T> remember_prompt<T>(LanguageModel<T>&, std::span<const std::int32_t>, int, bool);                                                     \
   template void save_prompt_cache<T>(const std::string&, const PromptCache<T>&);                                                                               \
   template PromptCache<T> load_prompt_cache<T>(LanguageModel<T>&, const std::string&, int);                                                                    \
   template std::vector<ContinuationScore> score_continuations<T>(LanguageModel<T>&, std::span<const std::int32_t>, std::span<const std::vector<std::int32_t>>, \

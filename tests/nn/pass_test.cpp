@@ -203,7 +203,76 @@ TEST_CASE("a cache that continues another one holds its own rows alone", "[nn]")
   two.truncate(0);
   CHECK(two.base() == nullptr);
   CHECK_THROWS_AS(KvCache<float>::continuing(std::make_shared<const KvCache<float>>(std::move(other)), 1), Error);
-  CHECK_THROWS_AS(KvCache<float>::continuing(std::make_shared<const KvCache<float>>(2, 3, 1, DType::f16), 1), Error);
+  KvCache<float> half(2, 3, 4, DType::f16);
+  append(half, 0, 4);
+  KvCache<float> behind = KvCache<float>::continuing(std::make_shared<const KvCache<float>>(std::move(half)), 1);
+  append(behind, 4, 5);
+  CHECK(behind.dtype() == DType::f16);
+  CHECK(behind.own_rows() == 1);
+  CHECK(behind.half_keys(0, 1)(0, 2).bits == to_float16(k(4, 2)).bits);
+}
+
+TEST_CASE("a cache forgets what has left its windows, and what it can no longer go back to", "[nn]") {
+  const std::int64_t window = 10;
+  const std::vector<std::int64_t> windows = {0, window};
+  const Tensor<float> k = random_normal<float>({2000, 3}), v = random_normal<float>({2000, 3}, 2);
+  const auto append = [&](KvCache<float>& cache, std::int64_t rows) {
+    const std::int64_t at = cache.rows();
+    for (std::int64_t layer : {0, 1}) cache.append(layer, k.view().row_range(at, at + rows), v.view().row_range(at, at + rows));
+    cache.advance(rows);
+  };
+  // All that queries behind the cache see is there, in its place.
+  const auto holds = [&](const KvCache<float>& cache) {
+    const std::int64_t own = cache.own_rows(), base = cache.base_rows(), gone = cache.forgotten(1);
+    CHECK(cache.forgotten(0) == 0);
+    CHECK((gone == 0 || base + gone + window <= cache.rows() + 1));
+    CHECK(same_bits(cache.keys(0, own), k.row_range(base, base + own)));
+    CHECK(same_bits(cache.keys(1, own), k.row_range(base + gone, base + own)));
+    CHECK(same_bits(cache.values(1, own), v.row_range(base + gone, base + own)));
+  };
+  KvCache<float> cache(2, 3, 1, DType::f32, windows);
+  for (std::int64_t i = 0; i < 1700; i++) {
+    append(cache, 1);
+    CHECK(cache.capacity(1) <= window + 576);
+  }
+  CHECK(cache.capacity(0) >= 1700);
+  CHECK(cache.forgotten(1) % 256 == 0);
+  CHECK(cache.forgotten(1) >= 1700 - window - 576);
+  holds(cache);
+  append(cache, 200), holds(cache);
+  cache.truncate(1700), holds(cache);  // before its last forward
+  CHECK(cache.length() == 1700);
+  cache.truncate(1640), holds(cache);  // and some rows before that
+  CHECK(cache.length() == 1640);
+
+  KvCache<float> copy(2, 3, 1, DType::f32, windows), beside(2, 3, 1, DType::f32, windows);
+  copy.copy_from(cache), holds(copy);
+  append(copy, 3), copy.copy_from(cache, 1640), holds(copy);
+  CHECK(copy.length() == 1640);
+  append(beside, 500), append(cache, 1);
+  beside.copy_from(cache, 500), holds(beside);
+  CHECK(beside.length() == 1641);
+
+  KvCache<float> whole(2, 3, 1, DType::f32);
+  append(whole, 1900), copy.copy_from(whole, 1640), holds(copy);
+  CHECK(copy.capacity(1) <= window + 576);
+  const auto shared = std::make_shared<const KvCache<float>>(std::move(whole));
+  KvCache<float> one = KvCache<float>::continuing(shared, 1, windows);
+  one.truncate(1000);  // of a whole one, any beginning serves
+  CHECK(one.base_rows() == 1000);
+  while (one.rows() < 1900) append(one, 30);
+  holds(one);
+  CHECK(one.forgotten(1) > 0);
+  CHECK((1000 + one.forgotten(1)) % 256 == 0);
+  one.truncate(300);
+  CHECK(one.length() == 0);
+  CHECK(one.base() == nullptr);
+  CHECK(one.forgotten(1) == 0);
+  KvCache<float> behind = KvCache<float>::continuing(std::make_shared<const KvCache<float>>(std::move(cache)), 1);
+  append(behind, 10), holds(behind);
+  behind.truncate(700);  // forgotten there
+  CHECK(behind.length() == 0);
+  CHECK_THROWS_WITH(KvCache<float>(3, 3, 1, DType::f32, windows), Catch::Contains("2 windows for 3 layers"));
 }
 
 TEST_CASE("a cache of half precision holds rounded rows, and copies the rest of another one", "[nn]") {

@@ -38,10 +38,11 @@ class LanguageModel {
   /// What stands in front of sequences of list `active`.
   Front front(int active) const;
 
-  /// An empty cache with room for `capacity` tokens; it grows where more come.
-  KvCache<T> make_cache(std::int64_t capacity, int active = 0) const;
-  /// A cache that holds what `from` holds and has room for `capacity` tokens more. `from` must not change while it is continued: nothing is copied
-  /// where attention can read the beginning there (in full precision, without a prefix in front, from a cache that continues none itself).
+  /// An empty cache with room for `capacity` tokens; it grows where more come. A layer with a window forgets what has left it, unless the `whole`
+  /// is wanted.
+  KvCache<T> make_cache(std::int64_t capacity, int active = 0, bool whole = false) const;
+  /// A cache that holds what `from` holds and has room for `capacity` tokens more. `from` must not change while it is continued: nothing is copied,
+  /// unless `from` continues another one itself or stores another type.
   KvCache<T> continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int active = 0) const;
   /// What caches made from now on store: T's own type, or F16 for half the memory.
   void set_cache_dtype(DType dtype) { cache_dtype_ = dtype; }
@@ -78,7 +79,9 @@ class LanguageModel {
 
  private:
   using Ids = std::vector<std::int32_t, PoolAllocator<std::int32_t>>;
-  void check() const {
+  void check() {
+    for (const Block<T>& block : model_->layers) windows_.push_back(block.self_attn.core.shape.window);
+    if (std::all_of(windows_.begin(), windows_.end(), [](std::int64_t window) { return window == 0; })) windows_.clear();
     if ((config().head.task != TaskType::causal_lm && config().head.task != TaskType::seq_2_seq_lm) || !config().attention.causal)
       throw ConfigError("generate",
                         "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model or an encoder-decoder is wanted");
@@ -87,8 +90,9 @@ class LanguageModel {
   const Transformer<T>* model_;
   Pass<T> pass_;
   DType cache_dtype_ = dtype_of<T>;
-  Ids ids_;                       // of the current forward,
-  std::vector<int> last_active_;  // and of its last rows
+  std::vector<std::int64_t> windows_;  // of the layers; none if all see everything
+  Ids ids_;                            // of the current forward,
+  std::vector<int> last_active_;       // and of its last rows
 };
 
 /// The active lists of adapters by their names, each different one once; list_of[i] is the number of names[i]'s. Throws AdapterError for a name

@@ -9,17 +9,18 @@
 
 namespace peft {
 
-/// The beginning of prompts, read once: whoever continues it copies keys and values instead of computing them (GenerationRequest::prefix). What
-/// is generated is the same to the bit.
+/// The beginning of prompts, read once: whoever continues it reads its keys and values where they lie (GenerationRequest::prefix). What is generated is
+/// the same to the bit.
 template <Scalar T>
 struct PromptCache {
   std::vector<std::int32_t> ids;
   KvCache<T> cache;  // of all of them
 };
 
-/// Reads `ids` as list `active` sees them. Throws ShapeError as generation does.
+/// Reads `ids` as list `active` sees them. The whole is kept, so that any beginning of it serves; without `whole`, of layers with a window what
+/// follows the last id sees. Throws ShapeError as generation does.
 template <Scalar T>
-PromptCache<T> remember_prompt(LanguageModel<T>& model, std::span<const std::int32_t> ids, int active = 0);
+PromptCache<T> remember_prompt(LanguageModel<T>& model, std::span<const std::int32_t> ids, int active = 0, bool whole = true);
 
 /// Writes it as safetensors: "ids", and for each layer "layers.i.k" and "layers.i.v"; atomic.
 template <Scalar T>

@@ -92,11 +92,11 @@ struct Attention {
       if (!pass->caches.empty()) {
         KvCache<T>& cache = *pass->caches[i];
         cache.append(layer, in.k.value().view().row_range(s.begin, s.end), in.v.value().view().row_range(s.begin, s.end));
-        if (const KvCache<T>* base = cache.base()) {
-          if (span.prefix_k) throw Error("attention", "a prefix in front of a cache that continues another one; copy the cache");
-          span.prefix_k = Variable<T>(base->keys(layer, cache.base_rows())), span.prefix_v = Variable<T>(base->values(layer, cache.base_rows()));
-        }
-        read(cache, cache.own_rows() + s.length(), span);
+        const KvCache<T>* const base = cache.forgotten(layer) > 0 ? nullptr : cache.base();
+        // What stands in front of forgotten rows, no query sees either.
+        if (cache.forgotten(layer) > 0 || (base && base->forgotten(layer) > 0)) span.prefix_k = span.prefix_v = {};
+        if (base) read(*base, cache.base_rows(), span.past_k, span.past_v, span.half_past_k, span.half_past_v);
+        read(cache, cache.own_rows() + s.length(), span.cache_k, span.cache_v, span.half_k, span.half_v);
       }
       in.spans.push_back(std::move(span));
     }
@@ -140,7 +140,8 @@ struct Attention {
     std::int64_t longest = 1;
     for (const AttentionSpan<T>& s : spans) {
       const std::int64_t cached = s.half_k ? s.half_k.rows() : s.cache_k ? s.cache_k.rows() : s.end - s.begin;
-      longest = std::max(longest, cached + (s.prefix_k ? s.prefix_k.rows() : 0) + s.shared_end - s.shared_begin);
+      const std::int64_t past = s.half_past_k ? s.half_past_k.rows() : s.past_k ? s.past_k.rows() : 0;
+      longest = std::max(longest, cached + past + (s.prefix_k ? s.prefix_k.rows() : 0) + s.shared_end - s.shared_begin);
     }
     Tensor<T> table({longest, core.shape.heads});
     for (std::int64_t i = 0; i < longest; i++)
@@ -163,11 +164,11 @@ struct Attention {
     Variable<T> q, k, v;
   };
   // The first keys and values that a cache holds itself.
-  void read(const KvCache<T>& cache, std::int64_t keys, AttentionSpan<T>& span) const {
+  void read(const KvCache<T>& cache, std::int64_t keys, Tensor<T>& k, Tensor<T>& v, Tensor<Float16>& half_k, Tensor<Float16>& half_v) const {
     if (cache.dtype() == DType::f16)
-      span.half_k = cache.half_keys(layer, keys), span.half_v = cache.half_values(layer, keys);
+      half_k = cache.half_keys(layer, keys), half_v = cache.half_values(layer, keys);
     else
-      span.cache_k = cache.keys(layer, keys), span.cache_v = cache.values(layer, keys);
+      k = cache.keys(layer, keys), v = cache.values(layer, keys);
   }
   typename AttentionCore<T>::Input across(const Variable<T>& x, const Pass<T>& pass) const {
     const Sequences& sequences = *pass.sequences;
@@ -188,7 +189,7 @@ struct Attention {
       if (cached) {
         const auto& source = pass.caches[i]->source;
         if (!source) throw Error("attention", "cross-attention with a cache that knows no source: Transformer::remember_source makes it");
-        read(*source, source->rows(), span);
+        read(*source, source->rows(), span.cache_k, span.cache_v, span.half_k, span.half_v);
       } else {
         span.key_begin = (*pass.source_sequences)[i].begin, span.key_end = (*pass.source_sequences)[i].end;
       }

@@ -5,8 +5,7 @@
 
 namespace peft::detail {
 
-// One prompt at a time; its candidates are run together. Each has a cache: what they have in common is copied once, the chosen one's last row
-// each step.
+// One prompt at a time; its candidates are run together. Each has a cache that continues the prompt's; the chosen one's last row is copied each step.
 template <Scalar T>
 class ContrastiveRun {
  public:
@@ -25,13 +24,14 @@ class ContrastiveRun {
   FinishReason search(double& prefill_seconds) {
     const auto start = std::chrono::steady_clock::now();
     const auto prompt_length = std::int64_t(ids_.size());
-    KvCache<T> cache = run_.model_.make_cache(prompt_length + std::min<std::int64_t>(limit_, 256), request_.active);
+    KvCache<T> cache = run_.model_.make_cache(prompt_length, request_.active);
     Tensor<T> hidden;  // of the whole prompt: it cannot come from a cache
     run_.read_source(request_, cache);
     const typename LanguageModel<T>::Continuation prompt{&cache, prompt_, request_.active};
     Tensor<T> row = run_.model_.prefill(std::span(&prompt, 1), &hidden);
     for (std::int64_t i = 0; i < hidden.rows(); i++) remember(hidden.view().row(i), hidden.cols());
-    caches_.push_back(std::move(cache));
+    read_ = std::make_shared<const KvCache<T>>(std::move(cache));
+    caches_.push_back(continue_prompt());
     prefill_seconds = seconds_since(start);
     for (;;) {
       const std::span<T> logits(row.data(), std::size_t(row.cols()));
@@ -66,6 +66,8 @@ class ContrastiveRun {
     for (std::int64_t c = 0; c < n; c++) past_.push_back(T(double(hidden[c]) * scale));
   }
 
+  KvCache<T> continue_prompt() const { return run_.model_.continue_cache(read_, std::min<std::int64_t>(limit_, 256), request_.active); }
+
   // Runs all candidates behind the text so far. Returns the number of the one that is chosen; `row` becomes the logits behind it.
   std::size_t run_candidates(const std::vector<std::pair<std::int32_t, double>>& candidates, Tensor<T>& row) {
     using Continuation = typename LanguageModel<T>::Continuation;
@@ -73,7 +75,7 @@ class ContrastiveRun {
     std::vector<std::vector<std::int32_t>> inputs;
     std::vector<Continuation> steps;
     while (caches_.size() < candidates.size()) {
-      caches_.push_back(run_.model_.make_cache(caches_[0].capacity(), request_.active));
+      caches_.push_back(continue_prompt());
       caches_.back().copy_from(caches_[0]);
     }
     for (const auto& candidate : candidates) inputs.push_back({candidate.first});
@@ -111,6 +113,7 @@ class ContrastiveRun {
   std::span<const std::int32_t> prompt_;
   std::vector<std::int32_t> ids_;
   std::optional<TextStream> stream_;
+  std::shared_ptr<const KvCache<T>> read_;  // the prompt
   std::vector<KvCache<T>> caches_;
   std::vector<T, PoolAllocator<T>> past_;  // hidden states of the text so far
 };

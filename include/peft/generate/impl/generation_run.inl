@@ -130,6 +130,9 @@ class GenerationRun {
         throw ConfigError("generate", fmt::format("num_return_sequences = {} cannot be streamed; a callback takes one text", config_.num_return_sequences));
       if (r.cache && (r.cache->dtype() == DType::f16) != config_.half_cache)
         throw ConfigError("generate", fmt::format("half_cache = {} with a cache that stores {}", config_.half_cache, name(r.cache->dtype())));
+      if (r.prefix && (r.prefix->cache.dtype() == DType::f16) != config_.half_cache)
+        throw ConfigError("generate",
+                          fmt::format("half_cache = {} with a prompt that was remembered as {}", config_.half_cache, name(r.prefix->cache.dtype())));
       if (r.cache && (config_.num_beams > 1 || config_.penalty_alpha > 0))
         throw NotSupported("generate", "beam or contrastive search with a cache of the caller's; they keep several of their own");
     }
@@ -174,7 +177,7 @@ class GenerationRun {
         if (r.active != list || r.cache || r.prefix) continue;
         common = prompts++ == 0 ? r.ids.first(r.ids.size() - 1) : common.first(std::size_t(common_prefix(common, r.ids.first(r.ids.size() - 1))));
       }
-      if (prompts > 1 && std::int64_t(common.size()) >= worth_it) common_.emplace_back(list, remember_prompt<T>(model_, common, list));
+      if (prompts > 1 && std::int64_t(common.size()) >= worth_it) common_.emplace_back(list, remember_prompt<T>(model_, common, list, false));
     }
   }
 

@@ -30,18 +30,18 @@ Front LanguageModel<T>::front(int active) const {
 }
 
 template <Scalar T>
-KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list) const {
+KvCache<T> LanguageModel<T>::make_cache(std::int64_t capacity, int list, bool whole) const {
   const AttentionConfig& a = config().attention;
-  KvCache<T> cache(config().num_hidden_layers, a.num_key_value_heads * a.head_dim, std::max<std::int64_t>(capacity, 1), cache_dtype_);
-  cache.made_by = active(list);
+  KvCache<T> cache(config().num_hidden_layers, a.num_key_value_heads * a.head_dim, std::max<std::int64_t>(capacity, 1), cache_dtype_,
+                   whole ? std::span<const std::int64_t>() : windows_);
+  cache.made_by = active(list), cache.prefix = front(list).past;
   return cache;
 }
 
 template <Scalar T>
 KvCache<T> LanguageModel<T>::continue_cache(std::shared_ptr<const KvCache<T>> from, std::int64_t capacity, int list) const {
-  if (from->dtype() == dtype_of<T> && cache_dtype_ == dtype_of<T> && !from->base() && front(list).past == 0 && from->rows() > 0)
-    return KvCache<T>::continuing(std::move(from), capacity);
-  KvCache<T> cache = make_cache(from->rows() + capacity, list);
+  if (from->dtype() == cache_dtype_ && !from->base() && from->rows() > 0) return KvCache<T>::continuing(std::move(from), capacity, windows_);
+  KvCache<T> cache = make_cache(from->own_rows() + capacity, list);
   cache.copy_from(*from);
   return cache;
 }
@@ -73,7 +73,7 @@ std::vector<std::shared_ptr<const KvCache<T>>> LanguageModel<T>::read_sources(st
       ids_.insert(ids_.end(), source.ids.begin(), source.ids.end());
       s.end = std::int64_t(ids_.size());
       sequences.push_back(s);
-      caches.push_back(make_cache(s.length(), source.active));
+      caches.push_back(make_cache(s.length(), source.active, true));
     }
     Pass<T> pass = pass_;
     pass.caches.clear();

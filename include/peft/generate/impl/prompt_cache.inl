@@ -12,11 +12,11 @@
 namespace peft {
 
 template <Scalar T>
-PromptCache<T> remember_prompt(LanguageModel<T>& model, std::span<const std::int32_t> ids, int active) {
+PromptCache<T> remember_prompt(LanguageModel<T>& model, std::span<const std::int32_t> ids, int active, bool whole) {
   if (ids.empty()) throw ShapeError("generate", "a prompt without tokens cannot be remembered");
   if (std::int64_t(ids.size()) >= model.context_length())
     throw ShapeError("generate", fmt::format("a prompt of {} tokens; the model's context is {}", ids.size(), model.context_length()));
-  PromptCache<T> prompt{{ids.begin(), ids.end()}, model.make_cache(std::int64_t(ids.size()), active)};
+  PromptCache<T> prompt{{ids.begin(), ids.end()}, model.make_cache(std::int64_t(ids.size()), active, whole)};
   const typename LanguageModel<T>::Continuation all{&prompt.cache, ids, active};
   model.prefill(std::span(&all, 1));
   return prompt;
@@ -33,6 +33,7 @@ void save_prompt_cache(const std::string& path, const PromptCache<T>& prompt) {
   std::vector<std::int64_t> ids(prompt.ids.begin(), prompt.ids.end());
   std::vector<TensorToWrite> tensors = {{"ids", DType::i64, Shape{std::int64_t(ids.size())}, ids.data()}};
   for (std::int64_t l = 0; l < cache.layers(); l++) {
+    if (cache.forgotten(l) > 0) throw Error("save_prompt_cache", "a cache that has forgotten what its windows left; save the whole: remember_prompt makes it");
     const std::string name = "layers." + std::to_string(l);
     const auto add = [&](const char* which, const auto& tensor) {
       tensors.push_back({name + which, cache.dtype(), Shape{rows, cache.width()}, tensor.data()});
@@ -66,7 +67,7 @@ PromptCache<T> load_prompt_cache(LanguageModel<T>& model, const std::string& pat
   const std::int64_t in_front = probe.cache.front(), rows = in_front + std::int64_t(prompt.ids.size()), width = probe.cache.width();
   if (front->second != std::to_string(in_front)) refuse(fmt::format("it begins with {} virtual tokens, here there are {}", front->second, in_front));
   const DType dtype = probe.cache.dtype();
-  prompt.cache = model.make_cache(rows, active);
+  prompt.cache = model.make_cache(rows, active, true);
   prompt.cache.restart(in_front);
   const auto tensor = [&](const std::string& name) {
     const SafetensorsEntry* entry = file.find(name);
