@@ -14,14 +14,15 @@ namespace peft {
 ///     chat.say("My printer is on fire.", [](std::string_view text) { fmt::print("{}", text); });
 template <class M>
 class ChatSession {
+  using T = typename detail::LanguageModelScalar<M>::type;
+
  public:
   /// Model and tokenizer's state outlive the session. config.system_prompt is the first message, if there is one. Throws ConfigError for a
   /// tokenizer without a chat template that is known.
   ChatSession(const M& model, Tokenizer tokenizer, GenerationConfig config = {}) : model_(model), tokenizer_(std::move(tokenizer)), config_(std::move(config)) {
     static_assert(detail::is_language_model<M>, "a chat needs a Transformer<float> or <double>, or a PeftModel of one: what load_model returns");
     validate(config_);
-    if (LanguageModel<typename detail::LanguageModelScalar<M>::type>(model_).has_encoder())
-      throw NotSupported("chat", "a conversation with an encoder-decoder, which answers single prompts: generate");
+    if (LanguageModel<T>(model_).has_encoder()) throw NotSupported("chat", "a conversation with an encoder-decoder, which answers single prompts: generate");
     if (config_.num_return_sequences > 1 || config_.num_beams > 1)
       throw ConfigError("chat", "num_return_sequences and num_beams must be 1: a conversation has one answer a turn");
     reset();
@@ -72,12 +73,13 @@ class ChatSession {
     if (!config_.system_prompt.empty()) history_.push_back({"system", config_.system_prompt});
   }
   /// Call it after an adapter's weights changed: what the cache holds is then out of date.
-  void drop_cache() { cache_.reset(), cached_ids_.clear(); }
+  void drop_cache() { cache_.reset(), cached_ids_.clear(), draft_past_ = {}; }
   GenerationConfig& config() { return config_; }
+  /// From now on a smaller model of the same vocabulary guesses ahead: the same answers, sooner if it guesses well. It outlives the session; null: none.
+  void set_draft(LanguageModel<T>* draft) { draft_ = draft, draft_past_ = {}; }
 
  private:
   Generation answer_history(const TextCallback& on_text) {
-    using T = typename detail::LanguageModelScalar<M>::type;
     LanguageModel<T> view(model_);
     const std::vector<std::int32_t> ids = tokenizer_.encode(tokenizer_.apply_chat(history_), {.add_special_tokens = false});
     if (config_.half_cache) view.set_cache_dtype(DType::f16);
@@ -86,8 +88,9 @@ class ChatSession {
     const std::int64_t kept = std::min(common_prefix(cached_ids_, ids), std::int64_t(ids.size()) - 1);
     cache_->truncate(kept);
     cached_ids_.resize(std::size_t(cache_->length()));
-    const GenerationRequest<T> request{ids, &*cache_, 0, on_text};
-    Generation answer = run_generation<T>(view, std::span(&request, 1), config_, &tokenizer_).at(0);
+    GenerationRequest<T> request{ids, &*cache_, 0, on_text};
+    request.draft_past = &draft_past_;
+    Generation answer = run_generation<T>(view, std::span(&request, 1), config_, &tokenizer_, draft_).at(0);
     cached_ids_ = ids;
     cached_ids_.insert(cached_ids_.end(), answer.ids.begin(), answer.ids.end());
     cached_ids_.resize(std::size_t(cache_->length()));
@@ -98,7 +101,9 @@ class ChatSession {
   Tokenizer tokenizer_;
   GenerationConfig config_;
   std::vector<ChatMessage> history_;
-  std::optional<KvCache<typename detail::LanguageModelScalar<M>::type>> cache_;
+  LanguageModel<T>* draft_ = nullptr;
+  PromptCache<T> draft_past_;
+  std::optional<KvCache<T>> cache_;
   std::vector<std::int32_t> cached_ids_;  // what the cache holds
 };
 

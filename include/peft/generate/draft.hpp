@@ -9,6 +9,7 @@
 #include "peft/generate/constraint.hpp"
 #include "peft/generate/language_model.hpp"
 #include "peft/generate/logits_processor.hpp"
+#include "peft/generate/prompt_cache.hpp"
 #include "peft/generate/sampler.hpp"
 
 namespace peft::detail {
@@ -18,6 +19,7 @@ namespace peft::detail {
 std::vector<std::int32_t> look_up(std::span<const std::int32_t> ids, std::size_t n, std::int64_t max_ngram);
 
 /// A sequence that wants a proposal.
+template <Scalar T>
 struct DraftRequest {
   std::size_t key;  // which sequence: its cache stays from one proposal to the next
   const std::vector<std::int32_t>* ids;
@@ -27,6 +29,7 @@ struct DraftRequest {
   std::size_t most;  // tokens
   std::vector<std::int32_t>* proposal;
   std::span<const std::int32_t> source;  // the prompt, or what an encoder reads
+  PromptCache<T>* past;                  // what was read of the sequence so far, where the caller keeps it; null: kept here
 };
 
 /// A smaller model that guesses what the large one will choose. Both see the same random numbers, and the same processors, so that its guess is
@@ -36,20 +39,16 @@ class DraftModel {
  public:
   DraftModel(LanguageModel<T>& model, const GenerationConfig& config, const LogitsProcessors& processors, std::span<const std::int32_t> eos)
       : model_(model), config_(config), processors_(processors), eos_(eos) {}
-  void propose(std::span<const DraftRequest> requests);
+  void propose(std::span<const DraftRequest<T>> requests);
   /// A sequence that has ended.
   void forget(std::size_t key) { pasts_.erase(key); }
 
  private:
-  struct Past {
-    KvCache<T> cache;
-    std::vector<std::int32_t> ids;  // what the cache holds
-  };
   LanguageModel<T>& model_;
   const GenerationConfig& config_;
   const LogitsProcessors& processors_;
   std::span<const std::int32_t> eos_;
-  std::map<std::size_t, Past> pasts_;
+  std::map<std::size_t, PromptCache<T>> pasts_;
 };
 
 }  // namespace peft::detail

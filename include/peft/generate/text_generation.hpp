@@ -66,9 +66,10 @@ struct GenerationRequest {
   KvCache<T>* cache = nullptr;        // may hold a beginning of the prompt, and holds the sequence afterwards (all but its last token); null: an own one
   int active = 0;                     // which of the model's active lists
   TextCallback on_text = {};
-  const PromptCache<T>* prefix = nullptr;                                   // a beginning of the prompt that was read before: its keys and values are copied
+  const PromptCache<T>* prefix = nullptr;                                   // a beginning of the prompt that was read before; outlives the run
   std::function<bool(std::size_t answer, std::string_view)> on_piece = {};  // as on_text, of several answers: which one, and its piece
   std::function<void(std::size_t answer, const Generation&)> on_done = {};  // an answer that is over, as soon as it is
+  PromptCache<T>* draft_past = nullptr;                                     // what the draft model has read, for its next call; begins empty
 };
 
 /// Continues every request: num_return_sequences (or as many of the best beams) for each, one after the other. With a null tokenizer there is

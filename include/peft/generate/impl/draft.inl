@@ -23,25 +23,24 @@ PEFT_INLINE std::vector<std::int32_t> look_up(std::span<const std::int32_t> ids,
 }
 
 template <Scalar T>
-void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
+void DraftModel<T>::propose(std::span<const DraftRequest<T>> requests) {
   struct Guess {
-    const DraftRequest* request;
-    Past* past;
+    const DraftRequest<T>* request;
+    PromptCache<T>* read;
     std::vector<std::int32_t> ids;  // with the proposal so far
     std::vector<std::int32_t> input;
     TokenConstraint::State state;
   };
   std::vector<Guess> guesses;
-  for (const DraftRequest& r : requests) {
+  for (const DraftRequest<T>& r : requests) {
     const std::vector<std::int32_t>& ids = *r.ids;
     if (r.most == 0 || std::int64_t(ids.size()) >= model_.context_length()) continue;
-    auto found = pasts_.find(r.key);
-    if (found == pasts_.end()) {
-      found = pasts_.emplace(r.key, Past{model_.make_cache(std::int64_t(ids.size()) + 256), {}}).first;
+    PromptCache<T>& past = r.past ? *r.past : pasts_[r.key];
+    if (past.cache.layers() == 0) {
+      past.cache = model_.make_cache(std::int64_t(ids.size()) + 256), past.ids.clear();
       const typename LanguageModel<T>::Source source{r.source};
-      if (model_.has_encoder()) found->second.cache.source = model_.read_sources(std::span(&source, 1))[0];
+      if (model_.has_encoder()) past.cache.source = model_.read_sources(std::span(&source, 1))[0];
     }
-    Past& past = found->second;
     past.cache.truncate(std::min(common_prefix(past.ids, ids), std::int64_t(ids.size()) - 1));
     const std::int64_t kept = past.cache.length();
     past.ids.resize(std::size_t(kept));
@@ -50,14 +49,14 @@ void DraftModel<T>::propose(std::span<const DraftRequest> requests) {
   std::vector<typename LanguageModel<T>::Continuation> steps;
   for (std::int64_t n = 0; n < config_.num_assistant_tokens && !guesses.empty(); n++) {
     steps.clear();
-    for (Guess& g : guesses) steps.push_back({&g.past->cache, g.input, 0});
+    for (Guess& g : guesses) steps.push_back({&g.read->cache, g.input, 0});
     const Tensor<T> rows = n == 0 ? model_.prefill(steps) : model_.last_logits(steps, ops::Kernel::dot);
     std::vector<Guess> going_on;
     for (std::size_t i = 0; i < guesses.size(); i++) {
       Guess& g = guesses[i];
-      g.past->ids.insert(g.past->ids.end(), g.input.begin(), g.input.end());
+      g.read->ids.insert(g.read->ids.end(), g.input.begin(), g.input.end());
       const std::span<T> row(rows.view().row(std::int64_t(i)), std::size_t(rows.cols()));
-      const DraftRequest& r = *g.request;
+      const DraftRequest<T>& r = *g.request;
       if (!processors_.empty()) processors_.template operator()<T>(row, {g.ids, r.prompt_length, r.limit, g.state, nullptr, r.source});
       if (largest<T>(row) == removed<T>) continue;
       const auto step = std::int64_t(g.ids.size()) - r.prompt_length;

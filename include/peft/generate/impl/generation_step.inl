@@ -29,13 +29,14 @@ template <Scalar T>
 void GenerationRun<T>::propose() {
   for (Running& s : active_) s.draft.clear();
   if (config_.prompt_lookup_num_tokens == 0 && !draft_) return;
-  std::vector<DraftRequest> wanted;
+  std::vector<DraftRequest<T>> wanted;
   for (Running& s : active_) {
     const auto most = std::size_t(std::max<std::int64_t>(s.limit - s.result->completion_tokens() - 1, 0));
     if (!draft_)
       s.draft = look_up(s.ids, std::min(most, std::size_t(config_.prompt_lookup_num_tokens)), config_.max_matching_ngram_size);
     else
-      wanted.push_back({s.prompt * answers_ + s.answer, &s.ids, s.prompt_length, s.limit, s.state, &s.random, most, &s.draft, s.request->ids});
+      wanted.push_back({s.prompt * answers_ + s.answer, &s.ids, s.prompt_length, s.limit, s.state, &s.random, most, &s.draft, s.request->ids,
+                        answers_ == 1 ? s.request->draft_past : nullptr});
   }
   if (draft_) draft_->propose(wanted);
   for (Running& s : active_) {
