@@ -123,12 +123,11 @@ struct Dora {
     y = scale_columns(low_rank_update(std::move(y), x, lora.A, lora.B, lora.scaling), g);
     return base.bias ? add_constant_row(std::move(y), T(1), base.bias.value()) : y;
   }
-  /// The same with W's product in it, where no other adapter is in between.
+  /// The same bits with W's product in it, where no other adapter is in between.
   Variable<T> with_map(const Linear<T>& base, const Variable<T>& x) const {
     const Pass<T>* pass = Pass<T>::current();
-    if (pass && pass->dropping(lora.dropout, lora.site)) return (*this)(base, x, base.forward(x));
-    Variable<T> y = scale_columns(linear_low_rank(x, base.weight, Parameter<T>(), lora.A, lora.B, lora.scaling), gain(base));
-    return base.bias ? add_constant_row(std::move(y), T(1), base.bias.value()) : y;
+    if (base.bias || (pass && pass->dropping(lora.dropout, lora.site))) return (*this)(base, x, base.forward(x));
+    return scale_columns(linear_low_rank(x, base.weight, Parameter<T>(), lora.A, lora.B, lora.scaling), gain(base));
   }
   /// W ← (m / n) ∘ (W + s B A)
   void merge_into(Linear<T>& fused, const Linear<T>& base) const {
