@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <iostream>
+#include <optional>
 #include <sstream>
 
 #include "generate_options.hpp"
@@ -22,7 +24,12 @@ const std::vector<std::string> commands = {"/adapter", "/set", "/system", "/hist
 class Chat {
  public:
   Chat(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& options)
-      : opened_(opened), session_(opened.tuned, tokenizer, generation_config(options, tokenizer)), interactive_(::isatty(0) && is_terminal()) {}
+      : opened_(opened),
+        session_(opened.tuned, tokenizer, generation_config(options, tokenizer)),
+        draft_(options.draft),
+        interactive_(::isatty(0) && is_terminal()) {
+    session_.set_draft(draft_.get());
+  }
 
   void run() {
     if (interactive_) fmt::print("{}\n{}\n", describe(opened_), dim("Ask away. /help lists commands; Ctrl-C stops an answer."));
@@ -44,9 +51,18 @@ class Chat {
   }
 
  private:
+  // On a terminal Ctrl-C throws away what was being written, and no more: it may come a moment after the answer that it was to stop.
   bool read_line(std::string& line, const char* sign) {
-    if (interactive_) fmt::print("{}", bold(sign)), std::fflush(stdout);
-    if (!std::getline(std::cin, line)) return false;
+    for (;;) {
+      if (interactive_) fmt::print("{}", bold(sign)), std::fflush(stdout);
+      std::optional<InterruptWatch> watch;
+      if (interactive_) watch.emplace(std::initializer_list<int>{SIGINT});
+      if (std::getline(std::cin, line)) break;
+      if (!interactive_ || !InterruptWatch::interrupted()) return false;
+      std::cin.clear(), std::clearerr(stdin);
+      fmt::print("\n{}\n", dim("/quit or Ctrl-D ends the chat."));
+      sign = "> ";
+    }
     line.erase(line.find_last_not_of(" \t\r") + 1);
     return true;
   }
@@ -130,6 +146,7 @@ class Chat {
 
   Opened& opened_;
   peft::ChatSession<peft::PeftModel<peft::Transformer<float>>> session_;
+  Draft draft_;
   bool interactive_;
 };
 

@@ -5,7 +5,6 @@
 #include <peft/train/classification.hpp>
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <span>
 #include <sstream>
@@ -95,9 +94,7 @@ void classify(const Options& o) {
   const bool words = head.task == peft::TaskType::token_cls;
   const std::vector<peft::LabelledRow> rows = rows_to_classify(o, words);
   const std::int64_t max_length = longest_text(opened);
-  constexpr std::size_t group = 64;
-  for (std::size_t begin = 0; begin < rows.size(); begin += group) {
-    const std::span now = std::span(rows).subspan(begin, std::min(group, rows.size() - begin));
+  in_groups(rows, [&](std::span<const peft::LabelledRow> now) {
     std::vector<peft::Example> examples;
     std::vector<std::vector<std::int64_t>> first_tokens(now.size());
     for (std::size_t i = 0; i < now.size(); i++)
@@ -106,23 +103,22 @@ void classify(const Options& o) {
     const auto logits = peft::predict(opened.tuned, peft::Dataset(std::move(examples)));
     for (std::size_t i = 0; i < now.size(); i++)
       fmt::print("{}\n", (words ? of_words(head, now[i], first_tokens[i], logits[i]) : of_sequence(head, now[i], logits[i], o.all)).dump(-1, false, false));
-    std::fflush(stdout);
-  }
+  });
+}
+
+void add_options(CLI::App& command, Options& o) {
+  command.add_option("--text,-t", o.texts, "a text; give it again for each. Words are what stands between blanks");
+  command.add_option("--text-pair", o.text_pair, "its partner, where pairs are classified");
+  command.add_option("--data,-d", o.data, "rows as train takes them, with labels or without")->check(CLI::ExistingFile);
+  command.add_flag("--all", o.all, "the probability of every label");
+  o.rows.add_to(command, false);
 }
 
 }  // namespace
 
 void add_classify(CLI::App& app) {
-  auto* command = app.add_subcommand("classify", "Label texts, pairs of texts or words with a head that was trained for it");
-  const auto o = std::make_shared<Options>();
-  o->model.add_to(*command);
-  command->add_option("--text,-t", o->texts, "a text; give it again for each. Words are what stands between blanks");
-  command->add_option("--text-pair", o->text_pair, "its partner, where pairs are classified");
-  command->add_option("--data,-d", o->data, "rows as train takes them, with labels or without")->check(CLI::ExistingFile);
-  command->add_flag("--all", o->all, "the probability of every label");
-  o->rows.add_to(*command, false);
-  command->footer("Example:\n  peft classify --model all-MiniLM-L6-v2/ --adapter sentiment/ --text \"a gripping film\"");
-  command->callback([=] { classify(*o); });
+  add_command<Options>(app, "classify", "Label texts, pairs of texts or words with a head that was trained for it", classify, add_options,
+                       "Example:\n  peft classify --model all-MiniLM-L6-v2/ --adapter sentiment/ --text \"a gripping film\"");
 }
 
 }  // namespace tool

@@ -9,7 +9,11 @@
 #include <peft/tokenizer/tokenizer.hpp>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
 #include <initializer_list>
+#include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -85,6 +89,28 @@ class InterruptWatch {
 };
 /// Thrown when a command has ended early, in good order, because the user wanted it: exit code 130.
 struct Interrupted {};
+
+/// A command about a model: Options has the model's as `model`, `add` enters the others, and `run` is called with all.
+template <class Options>
+void add_command(CLI::App& app, const std::string& name, const std::string& description, void (*run)(const Options&), void (*add)(CLI::App&, Options&),
+                 const std::string& footer) {
+  CLI::App* const command = app.add_subcommand(name, description);
+  const auto options = std::make_shared<Options>();
+  options->model.add_to(*command);
+  add(*command, *options);
+  command->footer(footer);
+  command->callback([=] { run(*options); });
+}
+
+/// Calls f with rows, a few dozen at a time; what it prints is seen then.
+template <class Row, class F>
+void in_groups(const std::vector<Row>& rows, const F& f) {
+  constexpr std::size_t group = 64;
+  for (std::size_t begin = 0; begin < rows.size(); begin += group) {
+    f(std::span<const Row>(rows).subspan(begin, std::min(group, rows.size() - begin)));
+    std::fflush(stdout);
+  }
+}
 
 void add_fetch(CLI::App& app);
 void add_info(CLI::App& app);

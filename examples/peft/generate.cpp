@@ -52,7 +52,11 @@ void answer_one(Opened& opened, const peft::Tokenizer& tokenizer, const Generate
 void generate(const GenerateOptions& o) {
   if (int(o.prompt.has_value()) + int(o.prompts.has_value()) + int(o.completions.has_value()) > 1)
     throw peft::ConfigError("generate", "--prompt, --prompts and --completions together; give one of them");
-  if (!o.draft.empty() && !o.prompt && !o.prompts) throw peft::NotSupported("generate", "--draft goes with --prompt or --prompts");
+  if (!o.draft.empty() && o.completions)
+    throw peft::NotSupported("generate", "--draft with --completions, whose requests have no name for it; it goes with --prompt, --prompts and chats");
+  if (o.prompt_lookup && o.completions)
+    throw peft::NotSupported("generate",
+                             "--prompt-lookup with --completions, whose requests say all that holds for them; it goes with --prompt, --prompts and chats");
   if (!o.prompt_cache.empty() && !o.prompt) throw peft::NotSupported("generate", "--prompt-cache goes with --prompt");
   if (!o.out.empty() && !o.prompts && !o.completions) throw peft::ConfigError("generate", "--out is for the answers to --prompts or --completions");
   std::string prompt = o.prompt.value_or("");
@@ -72,9 +76,12 @@ Draft::Draft(const std::string& path) {
 }
 
 std::string speed_text(const peft::Generation& g) {
-  std::string text = fmt::format("{} tokens, first after {:.2f} s, then {:.1f} tok/s", g.completion_tokens(), g.prefill_seconds, g.tokens_per_second());
-  if (g.proposed_tokens > 0) text += fmt::format(", {} of {} guesses right", g.accepted_tokens, g.proposed_tokens);
-  return text;
+  return fmt::format("{} tokens, first after {:.2f} s, then {:.1f} tok/s", g.completion_tokens(), g.prefill_seconds, g.tokens_per_second()) +
+         guesses_text(g.accepted_tokens, g.proposed_tokens);
+}
+
+std::string guesses_text(std::int64_t right, std::int64_t made) {
+  return made > 0 ? fmt::format(", {} of {} guesses right ({:.0f} %)", right, made, 100.0 * double(right) / double(made)) : "";
 }
 
 peft::GenerationConfig with_setting(peft::GenerationConfig config, const std::string& name, const std::string& value) {
@@ -95,6 +102,7 @@ peft::GenerationConfig generation_config(const GenerateOptions& o, const peft::T
   if (o.top_k) config.top_k = *o.top_k;
   if (o.top_p) config.top_p = *o.top_p;
   if (o.repetition_penalty) config.repetition_penalty = *o.repetition_penalty;
+  if (o.prompt_lookup) config.prompt_lookup_num_tokens = *o.prompt_lookup;
   if (o.seed) config.seed = *o.seed;
   if (!config.temperature && !config.do_sample.value_or(false)) config.temperature = 0;  // greedy, unless something says otherwise
   if (!o.stop.empty()) config.stop = o.stop;
@@ -118,39 +126,45 @@ peft::GenerationConfig generation_config(const GenerateOptions& o, const peft::T
   return config;
 }
 
-void add_generate(CLI::App& app) {
-  auto* command = app.add_subcommand("generate", "Answer a prompt or a file of them, or chat in the terminal");
-  const auto o = std::make_shared<GenerateOptions>();
-  o->model.add_to(*command);
-  command->add_option("--prompt,-p", o->prompt, "what to answer, - for all of standard input; without it, a chat");
-  command->add_option("--prompts", o->prompts,
-                      "a file of JSON lines with prompt (or question, instruction, input, messages) and perhaps adapter; - for standard input");
-  command->add_option("--completions", o->completions, "a file of requests of the completion API, a JSON object each; - for standard input");
-  command->add_option("--out,-o", o->out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
-  command->add_option("--batch", o->batch, "prompts that are answered together: speed and memory, never the result")
+namespace {
+void add_options(CLI::App& command, GenerateOptions& o) {
+  command.add_option("--prompt,-p", o.prompt, "what to answer, - for all of standard input; without it, a chat");
+  command.add_option("--prompts", o.prompts,
+                     "a file of JSON lines with prompt (or question, instruction, input, messages) and perhaps adapter; - for standard input");
+  command.add_option("--completions", o.completions, "a file of requests of the completion API, a JSON object each; - for standard input");
+  command.add_option("--out,-o", o.out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
+  command.add_option("--batch", o.batch, "prompts that are answered together: speed and memory, never the result")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
-  command->add_option("--system", o->system, "the system prompt");
-  command->add_flag("--raw", o->raw, "continue the prompt as it is, without the chat template");
-  command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer (256)")->check(CLI::PositiveNumber);
-  command->add_option("--temperature", o->temperature, "0: always the likeliest token (0, or what generation_config.json says)")->check(CLI::NonNegativeNumber);
-  command->add_option("--top-k", o->top_k, "draw from the k likeliest tokens");
-  command->add_option("--top-p", o->top_p, "draw from the likeliest tokens that hold this probability");
-  command->add_option("--repetition-penalty", o->repetition_penalty, "1: none; above, what was said already becomes less likely");
-  command->add_option("--stop", o->stop, "end before this text; may be given again");
-  command->add_option("--set", o->settings, "any other setting by Hugging Face's name, as often as wanted: --set num_beams=4 --set no_repeat_ngram_size=3");
-  command->add_option("--regex", o->regex, "answers match this regular expression");
-  command->add_option("--json-schema", o->json_schema, "answers are JSON of this schema: a file, or the schema itself");
-  command->add_option("--draft", o->draft, "a smaller model of the same vocabulary that guesses ahead: the same text, sooner if it guesses well");
-  command->add_option("--prompt-cache", o->prompt_cache, "keep what the prompt's tokens were computed to in this file, or begin with what it has");
-  command->add_flag("--half-cache", o->half_cache, "keys and values of the past as F16: half the memory of long conversations");
-  command->add_option("--seed", o->seed, "of the draw; the same seed, the same text (0)");
-  command->footer(
+  command.add_option("--system", o.system, "the system prompt");
+  command.add_flag("--raw", o.raw, "continue the prompt as it is, without the chat template");
+  command.add_option("--max-new-tokens", o.max_new_tokens, "tokens of an answer (256)")->check(CLI::PositiveNumber);
+  command.add_option("--temperature", o.temperature, "0: always the likeliest token (0, or what generation_config.json says)")->check(CLI::NonNegativeNumber);
+  command.add_option("--top-k", o.top_k, "draw from the k likeliest tokens");
+  command.add_option("--top-p", o.top_p, "draw from the likeliest tokens that hold this probability");
+  command.add_option("--repetition-penalty", o.repetition_penalty, "1: none; above, what was said already becomes less likely");
+  command.add_option("--stop", o.stop, "end before this text; may be given again");
+  command.add_option("--set", o.settings, "any other setting by Hugging Face's name, as often as wanted: --set num_beams=4 --set no_repeat_ngram_size=3");
+  command.add_option("--regex", o.regex, "answers match this regular expression");
+  command.add_option("--json-schema", o.json_schema, "answers are JSON of this schema: a file, or the schema itself");
+  command.add_option("--draft", o.draft, "a smaller model of the same vocabulary that guesses ahead: the same text, sooner if it guesses well");
+  command
+      .add_option("--prompt-lookup", o.prompt_lookup,
+                  "guess that so many tokens go on as they did where the last ones stood before: the same text, sooner where it repeats the prompt")
+      ->check(CLI::PositiveNumber);
+  command.add_option("--prompt-cache", o.prompt_cache, "keep what the prompt's tokens were computed to in this file, or begin with what it has");
+  command.add_flag("--half-cache", o.half_cache, "keys and values of the past as F16: half the memory of long conversations");
+  command.add_option("--seed", o.seed, "of the draw; the same seed, the same text (0)");
+}
+}  // namespace
+
+void add_generate(CLI::App& app) {
+  add_command<GenerateOptions>(
+      app, "generate", "Answer a prompt or a file of them, or chat in the terminal", generate, add_options,
       "Examples:\n  peft generate --model SmolLM2.gguf --prompt \"What is a torque wrench?\"\n  peft generate --model SmolLM2.gguf --adapter out/ "
       "--temperature 0.7\n  peft generate --model SmolLM2.gguf --prompts questions.jsonl --out answers.jsonl\n\nA chat reads a turn a line, also from a file "
       "or "
       "a pipe; /help lists its commands.");
-  command->callback([=] { generate(*o); });
 }
 
 }  // namespace tool

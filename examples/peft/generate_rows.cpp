@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
 #include <signal.h>
-#include <unistd.h>
 
-#include <chrono>
 #include <cstdio>
 #include <map>
 
 #include "generate_options.hpp"
+#include "progress.hpp"
 
 namespace tool {
 
@@ -31,32 +30,6 @@ class RowWriter {
 
  private:
   std::string path_, text_;
-};
-
-// How far it is, on standard error, where someone looks on.
-class AnswerBar {
- public:
-  AnswerBar(std::size_t all, bool wanted) : all_(all), shown_(wanted && ::isatty(2)) {}
-  void show(std::size_t done, std::int64_t tokens) {
-    if (!shown_) return;
-    const double seconds = this->seconds();
-    if (seconds - last_ < 0.1 && done < all_) return;
-    last_ = seconds;
-    fmt::print(stderr, "\r{} {:3.0f} %   {} of {}   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all_), 30),
-               100.0 * double(done) / double(all_), done, all_, double(tokens) / std::max(seconds, 1e-9),
-               done > 0 ? time_text(seconds / double(done) * double(all_ - done)) : "?");
-    std::fflush(stderr);
-  }
-  void clear() const {
-    if (shown_) fmt::print(stderr, "\r\033[K");
-  }
-  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
-
- private:
-  std::size_t all_;
-  bool shown_;
-  double last_ = -1;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config) {
@@ -99,10 +72,10 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   // Answers come as they are ready and are written in the order of their prompts.
   const auto answers = std::size_t(config.num_return_sequences);
   RowWriter out(o.out);
-  AnswerBar bar(rows.size() * answers, !o.out.empty() || !is_terminal());
+  CountBar bar(!o.out.empty() || !is_terminal());
   std::map<std::size_t, peft::Json> ready;
   std::size_t done = 0, written = 0;
-  std::int64_t tokens = 0;
+  std::int64_t tokens = 0, right = 0, guessed = 0;
   Draft draft(o.draft);
   const InterruptWatch watch{SIGINT};
   std::vector<peft::GenerationRequest<float>> requests;
@@ -113,8 +86,8 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
       return true;
     };
     requests.back().on_done = [&, i](std::size_t answer, const peft::Generation& g) {
-      tokens += g.completion_tokens(), done++;
-      bar.show(done, tokens);
+      tokens += g.completion_tokens(), right += g.accepted_tokens, guessed += g.proposed_tokens, done++;
+      bar.show(done, rows.size() * answers, tokens);
       peft::Json row = rows[i].is_object() ? rows[i] : peft::Json::make_object();
       if (rows[i].is_string()) row.set("prompt", rows[i]);
       row.set("generated", peft::Json(g.text));
@@ -135,20 +108,26 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   bar.clear();
   out.finish();
   if (!out.path().empty())
-    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
-               out.path());
+    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s{}   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
+               guesses_text(right, guessed), out.path());
 }
 
 void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {
   std::vector<peft::CompletionRequest> requests;
-  for (const peft::Json& row : read_rows(*o.completions)) requests.push_back(peft::completion_request(row));
+  for (const peft::Json& row : read_rows(*o.completions)) {
+    try {
+      requests.push_back(peft::completion_request(row));
+    } catch (const peft::Error& error) {
+      throw peft::ConfigError("generate", fmt::format("request {}: {}", requests.size() + 1, error.what()));
+    }
+  }
   RowWriter out(o.out);
-  AnswerBar bar(requests.size(), !o.out.empty());
+  CountBar bar(!o.out.empty());
   std::int64_t tokens = 0;
   for (std::size_t i = 0; i < requests.size(); i++) {
     const peft::CompletionResponse response = peft::answer_completion(opened.tuned, tokenizer, requests[i]);
     out.write(peft::to_json(response));
-    bar.show(i + 1, tokens += response.completion_tokens);
+    bar.show(i + 1, requests.size(), tokens += response.completion_tokens);
   }
   bar.clear();
   out.finish();

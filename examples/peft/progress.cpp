@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 #include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -78,6 +79,22 @@ void ProgressBar::line(const std::string& text) {
 void ProgressBar::finish() {
   if (drawn_) fmt::print("\n");
   drawn_ = false;
+}
+
+CountBar::CountBar(bool wanted) : shown_(wanted && ::isatty(2)) {}
+
+void CountBar::show(std::size_t done, std::size_t all, std::int64_t tokens) {
+  if (!shown_) return;
+  const double now = seconds();
+  if (now - last_ < 0.1 && done < all) return;
+  last_ = now;
+  fmt::print(stderr, "\r{} {:3.0f} %   {} of {}   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all), 30), 100.0 * double(done) / double(all),
+             done, all, double(tokens) / std::max(now, 1e-9), done > 0 ? time_text(now / double(done) * double(all - done)) : "?");
+  std::fflush(stderr);
+}
+
+void CountBar::clear() const {
+  if (shown_) fmt::print(stderr, "\r\033[K");
 }
 
 }  // namespace tool

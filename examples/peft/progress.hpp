@@ -4,6 +4,8 @@
 #include <peft/train/trainer.hpp>
 
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace tool {
@@ -25,6 +27,20 @@ class ProgressBar {
   bool drawn_ = false;
   std::int64_t last_part_ = 0;
   std::chrono::steady_clock::time_point last_{};
+};
+
+/// How many of so many are done, on standard error, where someone looks on and `wanted` says so.
+class CountBar {
+ public:
+  explicit CountBar(bool wanted = true);
+  void show(std::size_t done, std::size_t all, std::int64_t tokens);
+  void clear() const;
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  bool shown_;
+  double last_ = -1;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace tool

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
-#include <unistd.h>
 #include <peft/generate/generate.hpp>
 
-#include <chrono>
 #include <fstream>
 #include <iterator>
-#include <memory>
 
 #include "common.hpp"
+#include "progress.hpp"
 
 namespace tool {
 
@@ -66,45 +64,40 @@ void measure(const PerplexityCommand& o) {
   const auto tokenizer = peft::load_tokenizer(o.model.model);
   fmt::print("{}\n", describe(opened));
   std::fflush(stdout);
-  const auto start = std::chrono::steady_clock::now();
-  const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  CountBar bar;
   peft::PerplexityOptions options{.max_length = o.max_length, .stride = o.stride};
-  if (::isatty(2))
-    options.on_progress = [&](std::int64_t done, std::int64_t all) {
-      fmt::print(stderr, "\r{} {:3.0f} %   {:.0f} tok/s   {} left\033[K", bar_text(double(done) / double(all), 30), 100.0 * double(done) / double(all),
-                 double(done) / seconds(), time_text(seconds() / double(done) * double(all - done)));
-    };
+  options.on_progress = [&](std::int64_t done, std::int64_t all) { bar.show(std::size_t(done), std::size_t(all), done); };
   const peft::Perplexity p = peft::perplexity(opened.tuned, tokenizer, text, options);
-  if (::isatty(2)) fmt::print(stderr, "\r\033[K");
+  bar.clear();
   fmt::print("perplexity {}   {:.4f} nats a token, {:.4f} bits a byte   {} tokens predicted, {:.0f} tok/s\n", bold(fmt::format("{:.4f}", p.value())),
-             p.negative_log_likelihood / double(p.tokens), p.bits_per_byte(), p.tokens, double(p.tokens) / seconds());
+             p.negative_log_likelihood / double(p.tokens), p.bits_per_byte(), p.tokens, double(p.tokens) / bar.seconds());
+}
+
+void add_score_options(CLI::App& command, ScoreOptions& o) {
+  command.add_option("--prompt,-p", o.prompt, "what stands in front, as it is");
+  command.add_option("--choice,-c", o.choices, "a continuation, usually with a space in front; give it again for each");
+  command.add_option("--data,-d", o.data, "rows of JSON with prompt, choices, and perhaps the right answer (its text, or its number from 0)")
+      ->check(CLI::ExistingFile);
+  command.add_flag("--sum", o.sum, "rank by the probability of the whole; otherwise by the mean over its tokens");
+}
+
+void add_perplexity_options(CLI::App& command, PerplexityCommand& o) {
+  command.add_option("--data,-d", o.data, "a file of plain text")->required()->check(CLI::ExistingFile);
+  command.add_option("--max-length", o.max_length, "tokens of a window (the model's context, 1024 at most)")->check(CLI::PositiveNumber);
+  command.add_option("--stride", o.stride, "tokens from one window to the next: a small one gives every token more in front (half the window)")
+      ->check(CLI::PositiveNumber);
 }
 
 }  // namespace
 
 void add_score(CLI::App& app) {
-  auto* command = app.add_subcommand("score", "Rank choices by how likely a model finds them behind a prompt");
-  const auto o = std::make_shared<ScoreOptions>();
-  o->model.add_to(*command);
-  command->add_option("--prompt,-p", o->prompt, "what stands in front, as it is");
-  command->add_option("--choice,-c", o->choices, "a continuation, usually with a space in front; give it again for each");
-  command->add_option("--data,-d", o->data, "rows of JSON with prompt, choices, and perhaps the right answer (its text, or its number from 0)")
-      ->check(CLI::ExistingFile);
-  command->add_flag("--sum", o->sum, "rank by the probability of the whole; otherwise by the mean over its tokens");
-  command->footer("Example:\n  peft score --model SmolLM2.gguf --prompt \"The capital of France is\" --choice \" Paris\" --choice \" Rome\"");
-  command->callback([=] { score(*o); });
+  add_command<ScoreOptions>(app, "score", "Rank choices by how likely a model finds them behind a prompt", score, add_score_options,
+                            "Example:\n  peft score --model SmolLM2.gguf --prompt \"The capital of France is\" --choice \" Paris\" --choice \" Rome\"");
 }
 
 void add_perplexity(CLI::App& app) {
-  auto* command = app.add_subcommand("perplexity", "Measure how well a model predicts a text");
-  const auto o = std::make_shared<PerplexityCommand>();
-  o->model.add_to(*command);
-  command->add_option("--data,-d", o->data, "a file of plain text")->required()->check(CLI::ExistingFile);
-  command->add_option("--max-length", o->max_length, "tokens of a window (the model's context, 1024 at most)")->check(CLI::PositiveNumber);
-  command->add_option("--stride", o->stride, "tokens from one window to the next: a small one gives every token more in front (half the window)")
-      ->check(CLI::PositiveNumber);
-  command->footer("Example:\n  peft perplexity --model SmolLM2.gguf --data book.txt --stride 256");
-  command->callback([=] { measure(*o); });
+  add_command<PerplexityCommand>(app, "perplexity", "Measure how well a model predicts a text", measure, add_perplexity_options,
+                                 "Example:\n  peft perplexity --model SmolLM2.gguf --data book.txt --stride 256");
 }
 
 }  // namespace tool

@@ -264,6 +264,11 @@ TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") 
   CHECK(run(untrained, "What burns?\n/reset\nWhat is blue?\n").out == first + second);
   CHECK(run(untrained, "What burns?\nWhat is blue?\n").out != first + second);
   CHECK(run(chat, "What burns?\n/again\n").out == "It is a fire.\nIt is a fire.\n");
+  for (const Words& guesses : {Words{"--draft", bench().model}, Words{"--prompt-lookup", "4"}}) {
+    Words helped = chat;
+    helped.insert(helped.end(), guesses.begin(), guesses.end());
+    CHECK(run(helped, "What burns?\nWhat is blue?\n").out == run(chat, "What burns?\nWhat is blue?\n").out);
+  }
 }
 
 TEST_CASE("a chat changes adapters and settings, and takes turns of several lines", "[cli]") {
@@ -309,9 +314,14 @@ TEST_CASE("a file of prompts is answered in one batch, each by its adapter, in o
   to_file.insert(to_file.end(), {"--out", out});
   CHECK_THAT(run(to_file).out, Contains("6 answers, ") && Contains(out));
   CHECK(cli::read(out) == answered.out);
-  Words assisted = call;
-  assisted.insert(assisted.end(), {"--draft", bench().model});
-  CHECK(run(assisted).out == answered.out);
+  for (const Words& guesses : {Words{"--draft", bench().model}, Words{"--draft", bench().model, "--seed", "3"}, Words{"--prompt-lookup", "3"}}) {
+    Words alone = call, assisted = call;
+    if (guesses.size() > 2) alone.insert(alone.end(), {"--seed", "3", "--temperature", "0.8"}), assisted.insert(assisted.end(), {"--temperature", "0.8"});
+    assisted.insert(assisted.end(), guesses.begin(), guesses.end());
+    CHECK(run(assisted).out == run(alone).out);
+    assisted.insert(assisted.end(), {"--out", out});
+    CHECK(std::regex_search(run(assisted).out, std::regex(", [0-9]+ of [0-9]+ guesses right \\([0-9]+ %\\)   written to")));
+  }
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("bad.jsonl", "{\"prompt\": \"a\", \"adapter\": \"x\"}\n")}), 1, {"\"x\""});
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("none.jsonl", "{\"text\": \"a\"}\n")}), 1, {"row 1 has no prompt"});
 }
@@ -325,7 +335,9 @@ TEST_CASE("requests of the completion API are answered as JSON", "[cli]") {
   const peft::Json json = peft::Json::parse(answered.out, "answer");
   CHECK(json.at("choices").size() == 2);
   CHECK(json.at("usage").at("completion_tokens").integer() == 6);
-  check_refusal(run({"generate", "--model", bench().model, "--completions", "-"}, R"({"prompt": "a", "n": 0})"), 1, {"[completion] n = 0"});
+  check_refusal(run({"generate", "--model", bench().model, "--completions", "-"}, "{\"prompt\": \"a\"}\n{\"prompt\": \"a\", \"n\": 0}\n"), 1,
+                {"request 2: [completion] n = 0"});
+  check_refusal(run({"generate", "--model", bench().model, "--completions", "-", "--draft", bench().model}, ""), 1, {"--draft with --completions"});
 }
 
 TEST_CASE("generate takes any setting by its name, constraints, a draft, and a kept prompt", "[cli]") {
@@ -387,6 +399,18 @@ TEST_CASE("Ctrl-C ends an answer with what there is of it", "[cli]") {
   CHECK(ended.code == 130);
   CHECK(ended.err.empty());
   CHECK_THAT(ended.out, Catch::EndsWith("\n"));
+}
+
+TEST_CASE("Ctrl-C stops an answer of a chat, which goes on", "[cli]") {
+  const std::string turns = "hello\n/reset\n/set max_new_tokens 3\nhello\n/history\n";
+  cli::Running chat({"generate", "--model", bench().model, "--max-new-tokens", "4000", "--threads", "1"}, turns);
+  for (int i = 0; i < 2000 && chat.out().empty(); i++) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  chat.send(SIGINT);
+  const Outcome ended = chat.wait();
+  CHECK(ended.code == 0);
+  CHECK(ended.err.empty());
+  const std::string again = run({"generate", "--model", bench().model, "--max-new-tokens", "3", "--threads", "1"}, "hello\n/history\n").out;
+  CHECK_THAT(ended.out, Catch::EndsWith("\n" + again));
 }
 
 TEST_CASE("a merged model is a Hugging Face directory that answers as model and adapter do", "[cli]") {
