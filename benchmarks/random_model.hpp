@@ -25,19 +25,21 @@ inline double now() { return std::chrono::duration<double>(std::chrono::steady_c
 struct NamedShape {
   std::string name;
   peft::Shape shape;
+  double scale = 1;
 };
 
-/// Random bytes of a tensor, in pieces: every row of a matrix is one of 64 random ones, N(0, 1/columns); of vectors norms are 1 and biases 0.
+/// Random bytes of a tensor, in pieces: every row of a matrix is one of 64 random ones, N(0, scale²/columns); of vectors norms are 1 and biases 0.
 inline void write_random(const NamedShape& tensor, peft::DType type, const std::function<void(const void* piece, std::size_t bytes)>& write) {
   const bool matrix = tensor.shape.rank() == 2;
-  const std::int64_t cols = matrix ? tensor.shape.columns() : tensor.shape.size(), rows = matrix ? tensor.shape.rows() : 1, row_bytes = peft::bytes_of(type, cols);
+  const std::int64_t cols = matrix ? tensor.shape.columns() : tensor.shape.size(), rows = matrix ? tensor.shape.rows() : 1,
+                     row_bytes = peft::bytes_of(type, cols);
   const std::int64_t drawn = std::min<std::int64_t>(rows, 64);
   std::vector<std::byte> some(std::size_t(row_bytes * drawn));
   std::vector<float> values(std::size_t(cols), tensor.name.ends_with(".bias") ? 0.f : 1.f);
   peft::Random random(std::hash<std::string>{}(tensor.name));
   for (std::int64_t r = 0; r < drawn; r++) {
     if (matrix)
-      for (float& v : values) v = float(random.normal() / std::sqrt(double(cols)));
+      for (float& v : values) v = float(tensor.scale * random.normal() / std::sqrt(double(cols)));
     peft::ops::quantize(some.data() + r * row_bytes, type, values.data(), cols);
   }
   for (std::int64_t r = 0; r < rows; r += drawn) write(some.data(), std::size_t(std::min(drawn, rows - r) * row_bytes));

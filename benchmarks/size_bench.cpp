@@ -92,7 +92,8 @@ Shape mt0(std::int64_t vocab, std::int64_t hidden, std::int64_t layers, std::int
                          vocab, hidden, inner, layers, layers, heads);
   s.hidden = 64 * heads, s.layers = layers, s.lora_targets = {"q", "v"};
   const auto attention = [&](const std::string& at, const char* name, bool positions) {
-    for (const char* part : {"q", "k", "v"}) s.tensors.push_back({at + name + "." + part + ".weight", {64 * heads, hidden}});
+    for (const char* part : {"q", "k", "v"})  // scores are not scaled: queries begin small, as T5's
+      s.tensors.push_back({at + name + "." + part + ".weight", {64 * heads, hidden}, *part == 'q' ? 0.125 : 1});
     s.tensors.push_back({at + name + ".o.weight", {hidden, 64 * heads}}), s.tensors.push_back({at + "layer_norm.weight", {hidden}});
     if (positions) s.tensors.push_back({at + name + ".relative_attention_bias.weight", {32, heads}});
   };
@@ -199,7 +200,8 @@ Result measure(const Options& o, const Shape& shape, const std::string& director
   if (method == "lora")
     tuned.add_adapter("sized", peft::LoraConfig{.r = o.rank, .lora_alpha = 32, .target_modules = shape.lora_targets});
   else
-    tuned.add_adapter("sized", peft::PrefixTuningConfig{.num_virtual_tokens = o.prefix, .encoder_hidden_size = o.projection_size, .prefix_projection = method == "projection"});
+    tuned.add_adapter("sized", peft::PrefixTuningConfig{
+                                   .num_virtual_tokens = o.prefix, .encoder_hidden_size = o.projection_size, .prefix_projection = method == "projection"});
   const peft::Batch batch = batch_of(base.config, o.seq);
   {
     peft::AdamW<float> optimizer(peft::trainables_of<float>(tuned), {});
@@ -247,7 +249,9 @@ int main(int argc, char** argv) {
   Options o;
   app.add_option("--shape", o.shape)->capture_default_str()->check(CLI::IsMember({"chatglm-6b", "mt0-large", "tiny", "tiny-mt0"}));
   app.add_option("--vocab", o.vocab, "of chatglm-6b: 130528, or 150528 as in its first release")->capture_default_str()->check(CLI::IsMember({130528, 150528}));
-  app.add_option("--folder", o.folder, "where the weights go, and are removed from; chatglm-6b wants 13 GB")->capture_default_str()->check(CLI::ExistingDirectory);
+  app.add_option("--folder", o.folder, "where the weights go, and are removed from; chatglm-6b wants 13 GB")
+      ->capture_default_str()
+      ->check(CLI::ExistingDirectory);
   app.add_option("--shard-mb", o.shard_mb, "the largest file")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--quantize", o.quantize, "while loading: nf4, q8_0, q4_0, …");
   app.add_option("--methods", o.methods, "lora, prefix (P-Tuning v2), projection (prefix tuning)")
