@@ -57,8 +57,10 @@ METHODS = {
     "multitask_prompt_tuning": (["--set", "num_virtual_tokens=20", "--set", "num_tasks=1"], 1e-1),
     "adaption_prompt": ([], 1e-2),
     "bottleneck": ([], 1e-3),
+    "full": (["--no-state"], 5e-5),
+    "freeze": (["--train-last", 2, "--no-state"], 2e-4),
 }
-NAMES = {"lora all-linear": "lora", "rslora": "lora", "dora": "lora", "pissa": "lora"}
+NAMES = {"lora all-linear": "lora", "rslora": "lora", "dora": "lora", "pissa": "lora", "freeze": "full"}
 SLOTS = ("name", "food", "near", "area")
 
 
@@ -127,17 +129,24 @@ class E2E:
         return row
 
 
+def places(work, name, model):
+    """Where a run writes, and the model and adapter that its result is used with: full training writes a model."""
+    full = NAMES.get(name, name) == "full"
+    out = work / ("model" if full else "adapter")
+    return out, (out, None) if full else (model, out)
+
+
 def run_e2e(o, task, work, name, seed):
     options, lr = METHODS[name]
-    out = work / "adapter"
+    out, tuned = places(work, name, o.model)
     text = tool("train", "--model", o.model, "--data", work / "train.jsonl", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", o.batch, "--max-steps",
                 o.steps, "--seed", seed, "--compute-dtype", o.compute_dtype, "--out", out, "--overwrite")
     row = {"trainable": number(r"trainable params: ([\d,]+)", text), "bytes": sum(f.stat().st_size for f in out.glob("*.safetensors")), "lr": lr}
     log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     row["tok_s"], row["peak_mib"] = log[-1]["tokens_per_second"], log[-1]["peak_mib"]
-    row |= task.measure(o.model, out)
+    row |= task.measure(*tuned)
     if o.text:
-        row["forgot"] = perplexity(o.model, o.text, out)
+        row["forgot"] = perplexity(tuned[0], o.text, tuned[1])
     return row
 
 
@@ -173,10 +182,10 @@ def e2e_table(o, figures):
 
 def glue_row(o, work, name, task, seed):
     options, lr = METHODS[name]
-    out = work / "adapter"
+    out, (model, adapter) = places(work, name, o.encoder)
     text = tool("train", "--model", o.encoder, "--task", "seq_cls", "--data", o.glue / task / "train.tsv", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", 32,
                 "--max-steps", o.glue_steps, "--seed", seed, "--out", out, "--overwrite")
-    said = tool("eval", "--model", o.encoder, "--adapter", out, "--data", o.glue / task / "dev.tsv")
+    said = tool("eval", "--model", model, *(["--adapter", adapter] if adapter else []), "--data", o.glue / task / "dev.tsv")
     row = {"trainable": number(r"trainable params: ([\d,]+)", text), "accuracy": number(r"accuracy ([\d.]+)", said)}
     if f1 := re.search(r"F1 ([\d.]+)", said):
         row["f1"] = float(f1.group(1))

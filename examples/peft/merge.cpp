@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <peft/checkpoint/save.hpp>
 #include <peft/checkpoint/save_gguf.hpp>
-#include <peft/tokenizer/save.hpp>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
 
 #include "common.hpp"
+#include "new_folder.hpp"
 
 namespace tool {
 
@@ -24,41 +19,6 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   std::string out, dtype = "f32";
-};
-
-// A folder beside the one that is wanted, which takes its place when all is written; until then, nothing is there.
-class NewFolder {
- public:
-  explicit NewFolder(const std::string& wanted) : wanted_(fs::path(wanted).lexically_normal()) {
-    if (!wanted_.has_filename()) wanted_ = wanted_.parent_path();
-    std::error_code failure;
-    if (fs::exists(wanted_) && !(fs::is_directory(wanted_) && fs::is_empty(wanted_, failure)))
-      throw peft::ConfigError("merge", wanted + " exists already; give --out a new folder");
-    if (wanted_.has_parent_path()) fs::create_directories(wanted_.parent_path(), failure);
-    std::string pattern = wanted_.string() + ".XXXXXX";
-    if (!::mkdtemp(pattern.data())) throw peft::FormatError(wanted, -1, std::string("cannot be created: ") + std::strerror(errno));
-    path_ = pattern;
-    fs::permissions(path_, fs::perms::all & ~umask());  // mkdtemp makes it private
-  }
-  ~NewFolder() {
-    std::error_code ignored;
-    if (!path_.empty()) fs::remove_all(path_, ignored);
-  }
-  NewFolder(const NewFolder&) = delete;
-  NewFolder& operator=(const NewFolder&) = delete;
-  std::string path() const { return path_.string(); }
-  void commit() {
-    fs::rename(path_, wanted_);
-    path_.clear();
-  }
-
- private:
-  static fs::perms umask() {
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    return fs::perms(mask);
-  }
-  fs::path wanted_, path_;
 };
 
 // The types that matrices are written as; those behind the third, in GGUF files alone.
@@ -96,12 +56,7 @@ void merge(const Options& o) {
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
   peft::save_model(merged, folder.path(), type);
-  std::string without_tokenizer;  // the weights are worth having all the same
-  try {
-    peft::save_tokenizer(o.model.model, folder.path());
-  } catch (const peft::Error& error) {
-    without_tokenizer = error.what();
-  }
+  const std::string without_tokenizer = save_tokenizer_of(o.model.model, folder.path());
   folder.commit();
   std::int64_t bytes = 0;
   for (const auto& entry : fs::directory_iterator(o.out))

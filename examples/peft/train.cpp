@@ -12,10 +12,12 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <optional>
 
 #include "common.hpp"
 #include "labelled.hpp"
 #include "method_options.hpp"
+#include "own_weights.hpp"
 #include "progress.hpp"
 
 namespace tool {
@@ -27,15 +29,20 @@ namespace fs = std::filesystem;
 struct Options {
   ModelOptions model;
   TaskOptions task;
+  WeightOptions weights;
   std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32", cache_dir;
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
-  double alpha = 0, lr = 1e-3, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
+  std::optional<double> lr;
+  double alpha = 0, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
   double loraplus_lr_ratio = 0, loraplus_lr_embedding = peft::TrainingArguments().loraplus_lr_embedding;
   std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
   std::uint64_t seed = 42;
   std::vector<std::string> set;
   bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false, cache_frozen = false, lorafa = false;
+  bool no_state = false;
+  /// The model's own weights train, and no adapter.
+  bool full() const { return method == "full"; }
 };
 
 // The method's config: the options of LoRA's names where they were given, then --set.
@@ -58,14 +65,14 @@ peft::AnyAdapterConfig adapter_config(const Options& o) {
 
 peft::TrainingArguments training_arguments(const Options& o) {
   peft::TrainingArguments args;
-  args.num_epochs = o.epochs, args.max_steps = o.max_steps, args.learning_rate = o.lr, args.batch_size = o.batch,
+  args.num_epochs = o.epochs, args.max_steps = o.max_steps, args.learning_rate = o.lr.value_or(o.full() ? 5e-5 : 1e-3), args.batch_size = o.batch,
   args.gradient_accumulation_steps = o.accumulation;
   args.compute_dtype = o.compute_dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32, args.lr_scheduler = o.scheduler, args.warmup_steps = o.warmup_steps,
   args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
   args.loraplus_lr_ratio = o.loraplus_lr_ratio, args.loraplus_lr_embedding = o.loraplus_lr_embedding, args.lorafa = o.lorafa;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
   args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
-  args.resume = o.resume, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
+  args.resume = o.resume, args.keep_state = !o.no_state, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
   return args;
 }
 
@@ -74,14 +81,55 @@ void claim_out(const Options& o) {
   const fs::path out = o.out, state = out / "state";
   const bool has_state = fs::exists(state / "state.safetensors");
   if (o.resume && !has_state) throw peft::ConfigError("train", "there is no run to go on with in " + o.out + "; start one without --resume");
-  if (!o.resume && !o.overwrite && (has_state || fs::exists(out / "adapter_config.json")))
-    throw peft::ConfigError("train",
-                            "there is an adapter in " + o.out + " already; --resume goes on with its run, --overwrite starts anew, another --out keeps it");
+  const bool has_model = o.full() && fs::exists(out / "config.json");
+  if (!o.resume && !o.overwrite && (has_state || has_model || fs::exists(out / "adapter_config.json")))
+    throw peft::ConfigError("train", fmt::format("there is {} in {} already; --resume goes on with its run, --overwrite starts anew, another --out keeps it",
+                                                 has_model ? "a model" : "an adapter", o.out));
   std::error_code failure;
   fs::create_directories(out, failure);
   if (failure) throw peft::FormatError(o.out, -1, "cannot be created: " + failure.message());
   if (::access(o.out.c_str(), W_OK) != 0) throw peft::FormatError(o.out, -1, std::string("cannot be written to: ") + std::strerror(errno));
   if (!o.resume) fs::remove_all(state);  // or a later --resume might go on with the run before
+}
+
+// What goes with an adapter alone, and what goes without one.
+void check_method(const Options& o) {
+  if (!o.full()) {
+    if (o.weights.given())
+      throw peft::ConfigError("train", "--train, --freeze, --train-last and --freeze-layers choose among the model's own weights: add --method full");
+    return;
+  }
+  if (!o.targets.empty() || !o.set.empty())
+    throw peft::ConfigError("train", "--targets and --set are an adapter's; --method full has none. --train and --freeze choose what trains");
+  if (o.lorafa || o.loraplus_lr_ratio != 0) throw peft::ConfigError("train", "--lorafa and --loraplus-lr-ratio train LoRAs; --method full has none");
+  std::error_code ignored;
+  if (fs::equivalent(o.out, o.model.model, ignored) ||
+      (fs::is_regular_file(o.model.model, ignored) && fs::equivalent(o.out, fs::path(o.model.model).parent_path(), ignored)))
+    throw peft::ConfigError("train", "--out " + o.out + " is where the model lies that is trained; another folder keeps it");
+}
+
+// The adapter of the options, on the model.
+std::string add_adapter(Opened& opened, peft::AnyAdapterConfig config, const Options& o) {
+  config = std::visit([&](const auto& c) { return peft::AnyAdapterConfig(peft::with_head(c, opened.base)); }, config);
+  std::visit(
+      [&](auto& c) {
+        if constexpr (requires { c.task_type; })
+          if (opened.base.config.num_encoder_layers > 0 && c.task_type == "CAUSAL_LM") c.task_type = "SEQ_2_SEQ_LM";
+      },
+      config);
+  peft::add_adapter(opened.tuned, "default", config, o.seed);
+  if (o.lorafa) peft::LoraFa<float>(opened.tuned);  // the trainer would; but what is counted below is what trains
+  const auto& entry = opened.tuned.entry("default");
+  peft::TargetModules targets;
+  std::string title = o.method;
+  std::visit(
+      [&]<class C>(const C&) {
+        const C& c = std::any_cast<const C&>(entry.config);
+        if constexpr (std::same_as<C, peft::LoraConfig>) title = fmt::format("LoRA r={}", c.r);
+        if constexpr (requires { c.target_modules; }) targets = c.target_modules;
+      },
+      config);
+  return targets.empty() ? title : title + " on " + targets.text();
 }
 
 // Epochs of the run, and the tokens of its largest batch.
@@ -103,22 +151,16 @@ struct Extent {
 };
 
 void train(Options o) {
-  peft::AnyAdapterConfig config = adapter_config(o);
+  check_method(o);
+  const std::optional<peft::AnyAdapterConfig> config = o.full() ? std::nullopt : std::optional(adapter_config(o));
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
   o.model.task = task_of(o.task, o.model.model, o.data);
   Opened opened(o.model);
-  config = std::visit([&](const auto& c) { return peft::AnyAdapterConfig(peft::with_head(c, opened.base)); }, config);
+  if (o.full()) choose_weights(opened, o.weights);
+  const std::string title = o.full() ? tool::title(opened, o.weights) : add_adapter(opened, *config, o);
   const bool pairs = opened.base.config.num_encoder_layers > 0;
-  std::visit(
-      [&](auto& c) {
-        if constexpr (requires { c.task_type; })
-          if (pairs && c.task_type == "CAUSAL_LM") c.task_type = "SEQ_2_SEQ_LM";
-      },
-      config);
-  peft::add_adapter(opened.tuned, "default", config, o.seed);
-  if (o.lorafa) peft::LoraFa<float>(opened.tuned);  // the trainer would; but what is counted below is what trains
   const auto rows_of = [&](const std::string& path) {
     if (has_own_head(opened)) return load_for_head(path, tokenizer, opened, o.task, o.max_length);
     return peft::load_dataset(path, tokenizer, {.max_length = o.max_length, .pairs = pairs});
@@ -126,21 +168,10 @@ void train(Options o) {
   const peft::Dataset data = rows_of(o.data);
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
-  if (const auto* lora = std::get_if<peft::LoraConfig>(&config); lora && lora->init_lora_weights.kind() == peft::InitLoraWeights::eva)
+  if (const auto* lora = config ? std::get_if<peft::LoraConfig>(&*config) : nullptr; lora && lora->init_lora_weights.kind() == peft::InitLoraWeights::eva)
     peft::initialize_lora_eva_weights(opened.tuned, "default", data, {.batch_size = o.batch}, o.seed);
 
-  const auto count = opened.tuned.count_parameters();
-  const auto& entry = opened.tuned.entry("default");
-  peft::TargetModules targets;
-  std::string title = o.method;
-  std::visit(
-      [&]<class C>(const C&) {
-        const C& c = std::any_cast<const C&>(entry.config);
-        if constexpr (std::same_as<C, peft::LoraConfig>) title = fmt::format("LoRA r={}", c.r);
-        if constexpr (requires { c.target_modules; }) targets = c.target_modules;
-      },
-      config);
-  if (!targets.empty()) title += " on " + targets.text();
+  const auto count = peft::count_parameters(opened.tuned);
   const Extent extent(data, o);
   fmt::print("{}\n", describe(opened));
   fmt::print("{}   {}\n", title, peft::to_string(count));
@@ -168,35 +199,37 @@ void train(Options o) {
   const auto result = peft::Trainer{opened.tuned, args, callbacks}.fit(data, eval);
   bar.finish();
 
-  peft::save_adapter(opened.tuned, "default", o.out, fs::path(o.model.model).lexically_normal().string());
+  std::string without_tokenizer;
+  if (o.full())
+    without_tokenizer = save_weights(opened, o.model.model, o.out, o.weights.dtype);
+  else
+    peft::save_adapter(opened.tuned, "default", o.out, fs::path(o.model.model).lexically_normal().string());
   if (result.interrupted) {
-    fmt::print("stopped after step {}; the adapter so far is in {}\ngo on  {}{}\n", result.steps, o.out, command_line(), o.resume ? "" : " --resume");
+    fmt::print("stopped after step {}; the {} so far is in {}\n", result.steps, o.full() ? "model" : "adapter", o.out);
+    if (args.keep_state) fmt::print("go on  {}{}\n", command_line(), o.resume ? "" : " --resume");
     throw Interrupted();
   }
   if (!eval.empty()) {
     const auto after = evaluate_head(opened, tokenizer, o.task, o.eval_data, eval, o.max_length);
     fmt::print("eval   loss {:.3f} → {:.3f}   {}\n", before.loss, after.loss, scores_text(before, after));
   }
-  const std::string model = model_words(o.model), out = shell_word(o.out);
-  fmt::print("saved  {} (adapter_config.json, adapter_model.safetensors {}; training state to resume from in {})\n", o.out,
-             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / "adapter_model.safetensors"))), (fs::path(o.out) / "state").string());
+  const std::string weights = o.full() ? "model.safetensors" : "adapter_model.safetensors";
+  fmt::print("saved  {} ({}, {} {}{}{})\n", o.out, o.full() ? "config.json" : "adapter_config.json", weights,
+             bytes_text(std::int64_t(fs::file_size(fs::path(o.out) / weights))), o.full() && without_tokenizer.empty() ? ", the tokenizer" : "",
+             args.keep_state ? "; training state to resume from in " + (fs::path(o.out) / "state").string() : "");
+  if (!without_tokenizer.empty()) fmt::print(stderr, "peft: no tokenizer was written, put the base model's there: {}\n", without_tokenizer);
   const bool own_head = has_own_head(opened), answers = answers_questions(opened);
-  fmt::print("next   {} {} {} --adapter {} {} \"…\"\n", program(),
-             answers    ? "answer"
-             : own_head ? "classify"
-                        : "generate",
-             model, out,
-             answers    ? "--context \"…\" --question"
-             : own_head ? "--text"
-                        : "--prompt");
-  if (!eval.empty())
-    fmt::print("       {} eval --model {} --adapter {} --data {}{}\n", program(), model, out, shell_word(o.eval_data), own_head ? "" : " --show 4");
+  const std::string tuned = o.full() ? "--model " + shell_word(o.out) : model_words(o.model) + " --adapter " + shell_word(o.out);
+  const char* const command = answers ? "answer" : own_head ? "classify" : "generate";
+  const char* const asked = answers ? "--context \"…\" --question" : own_head ? "--text" : "--prompt";
+  fmt::print("next   {} {} {} {} \"…\"\n", program(), command, tuned, asked);
+  if (!eval.empty()) fmt::print("       {} eval {} --data {}{}\n", program(), tuned, shell_word(o.eval_data), own_head ? "" : " --show 4");
 }
 
 }  // namespace
 
 void add_train(CLI::App& app) {
-  auto* command = app.add_subcommand("train", "Train an adapter and save it as PEFT does");
+  auto* command = app.add_subcommand("train", "Train an adapter and save it as PEFT does, or the model's own weights");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command, false);
   command
@@ -208,9 +241,9 @@ void add_train(CLI::App& app) {
       ->check(CLI::ExistingFile);
   o->task.add_to(*command, true);
   command->add_option("--eval-data", o->eval_data, "the same for held-out rows: loss before and after")->check(CLI::ExistingFile);
-  command->add_option("--out,-o", o->out, "where the adapter goes")->capture_default_str();
-  std::string methods;
-  for (const std::string& name : method_names()) methods += (methods.empty() ? "" : ", ") + name;
+  command->add_option("--out,-o", o->out, "where the adapter or the model goes")->capture_default_str();
+  std::string methods = "full: no adapter, the model's own weights; ";
+  for (const std::string& name : method_names()) methods += (methods.ends_with(' ') ? "" : ", ") + name;
   command->add_option("--method", o->method, methods)->capture_default_str();
   command->add_option("--set", o->set, "an option of the method, named as PEFT names it: --set num_virtual_tokens=20 --set init_weights=zero");
   command->add_option("--r", o->r, "rank")->capture_default_str()->group("LoRA");
@@ -224,7 +257,7 @@ void add_train(CLI::App& app) {
   command->add_flag("--lorafa", o->lorafa, "LoRA-FA: A stays as it is, B takes the step nearest to full fine-tuning's")->group("LoRA");
   command->add_option("--epochs", o->epochs, "times through the data")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--max-steps", o->max_steps, "steps, instead of --epochs")->check(CLI::PositiveNumber);
-  command->add_option("--lr", o->lr, "learning rate; 1e-3 suits LoRA on small models, 2e-4 those of 7B and more")->capture_default_str();
+  command->add_option("--lr", o->lr, "learning rate (1e-3; 5e-5 of --method full); 1e-3 suits LoRA on small models, 2e-4 those of 7B and more");
   command->add_option("--batch", o->batch, "sequences a step")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--accumulation", o->accumulation, "batches whose gradients make one step")->capture_default_str()->check(CLI::PositiveNumber);
   command->add_option("--max-length", o->max_length, "tokens, of each side where an encoder reads the prompt; longer rows are cut")->capture_default_str();
@@ -246,8 +279,10 @@ void add_train(CLI::App& app) {
   command->add_flag("--cache-frozen", o->cache_frozen, "compute the layers below the first trained one once for each example, and keep their output in memory");
   command->add_option("--cache-dir", o->cache_dir, "the same, with the output in a file in this folder")->check(CLI::ExistingDirectory);
   command->add_flag("--group-by-length", o->group_by_length, "put sequences of similar length into one batch");
+  o->weights.add_to(*command);
+  command->add_flag("--no-state", o->no_state, "keep nothing to resume from, which takes twice the room of the trained weights, and theirs");
   command->add_flag("--resume", o->resume, "go on with the run in --out; the other options as they were");
-  command->add_flag("--overwrite", o->overwrite, "start anew where --out holds an adapter or a run");
+  command->add_flag("--overwrite", o->overwrite, "start anew where --out holds an adapter, a model or a run");
   command->footer(
       "Examples:\n"
       "  peft train --model SmolLM2.gguf --data service.jsonl --r 16 --epochs 6 --out service-desk\n"
@@ -255,6 +290,7 @@ void add_train(CLI::App& app) {
       "  peft train --model all-MiniLM-L6-v2/ --task seq_cls --data sst2/train.tsv --eval-data sst2/dev.tsv --targets query,value\n"
       "  peft train --model bert-base/ --task question_ans --data squad.jsonl --max-length 384 --lr 3e-4\n"
       "  peft train --model llama/ --data chats.jsonl --targets all-linear --lr 2e-4 --checkpointing\n"
+      "  peft train --model llama/ --data chats.jsonl --method full --train-last 4 --train norms --dtype bf16\n"
       "Ctrl-C ends a run in good order and says how to go on with it.");
   command->callback([=] { train(*o); });
 }

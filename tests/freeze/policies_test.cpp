@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "peft/freeze/freeze.hpp"
+#include "support/tiny_transformer.hpp"
 
 using namespace peft;
 
@@ -107,4 +108,21 @@ TEST_CASE("a bias is known by its name", "[freeze]") {
   CHECK(ParameterInfo{"bias", "", {}}.is_bias());
   CHECK_FALSE(ParameterInfo{"a.unbias", "", {}}.is_bias());
   CHECK_FALSE(ParameterInfo{"bias.weight", "", {}}.is_bias());
+}
+
+TEST_CASE("the parts of a transformer are known whatever its file calls them", "[freeze]") {
+  auto model = testing::tiny_transformer<float>({.biases = true, .tied = true});
+  using Names = std::set<std::string>;
+  CHECK(embeddings_of(model).paths == Names{"model.embed_tokens.weight"});
+  CHECK(head_of(model).paths.contains("lm_head.weight"));
+  CHECK(norms_of(model).paths.size() == 2 * (2 * 2 + 1));  // with biases
+  CHECK(norms_of(model).paths.contains("model.layers.1.post_attention_layernorm.bias"));
+  CHECK(layers_of(model, 1, 2).paths.contains("model.layers.1.mlp.up_proj.bias"));
+  CHECK(layers_of(model, 0, 2).paths.size() == 2 * layers_of(model, 1, 2).paths.size());
+  CHECK(layers_of(model, 2, 2).paths.empty());
+  CHECK_THROWS_WITH(layers_of(model, 1, 3), "[layers_of] layers 1 to 3 of a model that has 2");
+  const std::int64_t norms = freeze(model, norms_of(model)).trainable;
+  CHECK(norms == 8 * 10);
+  CHECK(freeze(model, norms_of(model) | Matching{"q_proj.bias"}).trainable == norms + 2 * 8);
+  CHECK(freeze(model, layers_of(model, 1, 2) & !norms_of(model)).trainable == freeze(model, layers_of(model, 1, 2)).trainable - 2 * 2 * 8);
 }

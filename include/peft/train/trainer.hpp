@@ -45,6 +45,7 @@ struct TrainingArguments {
   std::int64_t eval_steps = 0;            // > 0: evaluate this often, if there is something to evaluate on
   std::int64_t save_steps = 0;            // > 0: keep what a resumed run needs, this often, in output_dir/state
   std::string output_dir = "";            // of log.jsonl and state; nothing is written without it
+  bool keep_state = true;                 // false: nothing is kept to resume from
   bool resume = false;                    // go on from output_dir/state
 };
 
@@ -142,7 +143,7 @@ class Trainer {
     const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
     const std::int64_t first_step = step, first_tokens = result.tokens;
     const auto keep_state = [&] {
-      if (args_.output_dir.empty()) return;
+      if (args_.output_dir.empty() || !args_.keep_state) return;
       TrainingState state{step, forwards, loader.position().epoch, loader.position().step, result.tokens, result.losses};
       save_training_state(state_directory(), state, optimizer, model_);
     };

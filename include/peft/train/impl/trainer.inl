@@ -35,6 +35,7 @@ PEFT_INLINE void validate(const TrainingArguments& a) {
   }
   schedule_named(a.lr_scheduler);
   if (!a.cache_frozen && !a.cache_dir.empty()) throw ConfigError("TrainingArguments", "cache_dir is \"" + a.cache_dir + "\" without cache_frozen");
+  if (!a.keep_state && a.save_steps > 0) throw ConfigError("TrainingArguments", fmt::format("save_steps is {} while keep_state is false", a.save_steps));
   if (a.output_dir.empty() && (a.resume || a.save_steps > 0)) throw ConfigError("TrainingArguments", "resume and save_steps need an output_dir");
 }
 
