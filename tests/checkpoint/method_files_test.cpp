@@ -7,6 +7,7 @@
 #include "checkpoint/model_files.hpp"
 #include "peft/checkpoint/adapter_file.hpp"
 #include "peft/io/json.hpp"
+#include "support/is_near.hpp"
 #include "support/tiny_encoder_decoder.hpp"
 
 using namespace peft;
@@ -62,6 +63,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
   through_its_file(BitFitConfig{});
   through_its_file(BOFTConfig{.boft_block_size = 4});
+  through_its_file(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = {"q_proj", "down_proj"}});
   through_its_file(BottleneckConfig{.variant = "houlsby", .reduction_factor = 3.5, .dropout = 0.1});
   through_its_file(BottleneckConfig{.bottleneck_size = 3, .non_linearity = "gelu", .learned_scaling = true});
   through_its_file(BottleneckConfig{.variant = "parallel", .layers_to_transform = {1}, .modules_to_save = {"lm_head"}});
@@ -69,8 +71,10 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(DeloraConfig{.r = 2});
   through_its_file(FourierFTConfig{.n_frequency = 7});
   through_its_file(GraloraConfig{.r = 4});
+  through_its_file(GraloraConfig{.r = 4, .hybrid_r = 2});
   through_its_file(HiraConfig{.r = 2});
   through_its_file(HRAConfig{.r = 2});
+  through_its_file(HRAConfig{.r = 3, .apply_GS = true});
   through_its_file(IA3Config{});
   through_its_file(LNTuningConfig{});
   through_its_file(LoHaConfig{.r = 2, .rank_dropout = 0.25, .module_dropout = 0.5, .alpha_pattern = {{"q_proj", 4}}});
@@ -166,9 +170,58 @@ TEST_CASE("what a method does not do is refused by key and value in its file, to
   CHECK(text(R"("peft_type": "LOHA", "rank_dropout": 0, "module_dropout": 0.0)") == "read");
   CHECK_THAT(text(R"("peft_type": "LOKR", "rank_dropout": 1.5)"), Catch::Contains("rank_dropout is 1.500000; allowed is 0 ≤ p < 1"));
   CHECK_THAT(text(R"("peft_type": "OFT", "bias": "all")"), Catch::Contains("bias = \"all\" is not supported"));
-  CHECK_THAT(text(R"("peft_type": "BOFT", "boft_n_butterfly_factor": 2)"), Catch::Contains("boft_n_butterfly_factor = 2 is not supported"));
+  CHECK_THAT(text(R"("peft_type": "BOFT", "boft_dropout": 0.1)"), Catch::Contains("boft_dropout = 0.1 is not supported"));
   CHECK_THAT(text(R"("peft_type": "ROAD", "variant": "road_3")"), Catch::Contains("variant \"road_3\""));
-  CHECK_THAT(text(R"("peft_type": "VBLORA", "save_only_topk_weights": true)"), Catch::Contains("save_only_topk_weights = true"));
-  CHECK_THAT(text(R"("peft_type": "GRALORA", "hybrid_r": 4)"), Catch::Contains("hybrid_r is 4"));
   CHECK_THAT(text(R"("peft_type": "POLY")"), Catch::Contains("peft_type \"POLY\" is not supported"));
+}
+
+TEST_CASE("VB-LoRA's file may have the weights of its largest logits alone, for inference", "[checkpoint]") {
+  for (const std::int64_t vectors : {6, 300}) {
+    const Folder folder;
+    auto base = tiny_transformer<float>();
+    PeftModel model{base};
+    model.add_adapter("a", VBLoRAConfig{.r = 2, .num_vectors = vectors, .vector_length = 4, .topk = 3, .init_logits_std = 1, .save_only_topk_weights = true},
+                      3);
+    save_adapter(model, "a", folder / "out");
+    const auto file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+    std::size_t indices = 0;
+    for (const auto& tensor : file.tensors()) {
+      CHECK_FALSE(tensor.name.ends_with("logits_A"));
+      if (!tensor.name.ends_with("_topk_indices")) continue;
+      indices++;
+      CHECK(tensor.dtype == (vectors < 256 ? DType::u8 : DType::i16));
+      CHECK(file.find(tensor.name.substr(0, tensor.name.size() - 8) + "_weights")->shape[2] == 2);
+    }
+    CHECK(indices == 8);
+    PeftModel loaded{base};
+    load_adapter(loaded, "a", folder / "out", true);
+    CHECK_THAT(array(fronted_logits(loaded)), is_near<float>(array(fronted_logits(model)), 50));
+    Pass<float> pass = loaded.pass();
+    pass.sequences = Sequences::of_lengths(std::vector<std::int64_t>{3}), pass.training = true;
+    const PassScope<float> scope(pass);
+    CHECK_THROWS_WITH(loaded.model().hidden_states(random_ids(3, 11)), Catch::Contains("saved with save_only_topk_weights"));
+    save_adapter(loaded, "a", folder / "again");
+    PeftModel again{base};
+    load_adapter(again, "a", folder / "again");
+    CHECK_THAT(array(fronted_logits(again)), is_near<float>(array(fronted_logits(loaded)), 50));
+  }
+}
+
+TEST_CASE("adapters of several methods that act together are the same after each went through its file", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>();
+  PeftModel model{base};
+  const std::vector<std::string> names = {"lora", "prefix", "ia3", "tokens"};
+  model.add_adapter("lora", LoraConfig{.r = 2, .target_modules = {"q_proj"}, .init_lora_weights = false});
+  model.add_adapter("prefix", PrefixTuningConfig{.num_virtual_tokens = 2});
+  model.add_adapter("ia3", IA3Config{.init_ia3_weights = false});
+  model.add_adapter("tokens", PromptTuningConfig{.num_virtual_tokens = 2});
+  model.set_adapter(names);
+  const Tensor<float> expected = fronted_logits(model);
+  PeftModel loaded{base};
+  for (const std::string& name : names) save_adapter(model, name, folder / name), load_adapter(loaded, name, folder / name);
+  loaded.set_adapter(names);
+  CHECK(same_bits(fronted_logits(loaded), expected));
+  loaded.set_adapter(std::vector<std::string>{"prefix", "lora"});
+  CHECK_FALSE(same_bits(fronted_logits(loaded), expected));
 }

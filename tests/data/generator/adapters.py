@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""adapters/: LoRA as PEFT saves it, with logits, gradients, ten steps of AdamW and the merged weights."""
+"""adapters/: adapters as PEFT saves them, with logits, gradients, ten steps of AdamW and the merged weights."""
+import peft.tuners.boft.layer
 import peft.tuners.lora.eva as eva_module
 import torch
-from peft import EvaConfig, LoraConfig, PeftModel, get_peft_model, initialize_lora_eva_weights
+from peft import BOFTConfig, EvaConfig, GraloraConfig, HRAConfig, LoraConfig, PeftModel, VBLoRAConfig, get_peft_model, initialize_lora_eva_weights
 from safetensors.torch import load_file
 
 from common import padded, random, save
@@ -20,16 +21,43 @@ CASES = {
     "llama-bias/lora-bias-all": dict(r=2, lora_alpha=4, target_modules=["v_proj"], bias="all"),
 }
 
+# Options of other methods, computed in float64 (but for what transformers computes in float32 in any case).
+OTHERS = {
+    "llama-gqa/boft-butterfly": lambda: BOFTConfig(boft_block_size=4, boft_n_butterfly_factor=3, target_modules=["q_proj", "down_proj"]),
+    "llama-bias/boft-block-num": lambda: BOFTConfig(boft_block_size=0, boft_block_num=8, boft_n_butterfly_factor=2, target_modules=["v_proj"]),
+    "llama-gqa/hra-gs": lambda: HRAConfig(r=5, apply_GS=True, target_modules=["q_proj", "v_proj", "up_proj"]),
+    "llama-bias/gralora-hybrid": lambda: GraloraConfig(r=4, hybrid_r=3, alpha=10, gralora_k=2, target_modules=["q_proj", "down_proj"]),
+    "llama-gqa/vblora-topk": lambda: VBLoRAConfig(r=2, num_vectors=12, vector_length=8, topk=3, save_only_topk_weights=True, target_modules=["q_proj", "v_proj"]),
+}
+
+
+class BlockDiagonal:
+    """What PEFT's extension for GPUs computes, without which it takes one butterfly factor for any number."""
+
+    @staticmethod
+    def forward(x):
+        return [torch.stack([torch.block_diag(*factor) for factor in x])]
+
+    @staticmethod
+    def backward(grad, x):
+        size = x.shape[-1]
+        return [torch.stack([torch.stack([g[i * size : (i + 1) * size, i * size : (i + 1) * size] for i in range(x.shape[1])]) for g in grad])]
+
+
+peft.tuners.boft.layer._FBD_CUDA = BlockDiagonal
+
 
 def in_file(name):
     """A parameter's name as the adapter's file has it."""
-    return name.replace(".default", "")
+    name = name.replace(".default", "")
+    return "base_model.vblora_vector_bank" if name.endswith(".vblora_vector_bank") else name  # which all modules share
 
 
-def write_case(root, case, settings):
+def write_case(root, case, config, dtype=torch.float32):
     base, folder = case.split("/")[0], root / "adapters" / case
     torch.manual_seed(random(case).initial_seed())
-    tuned = get_peft_model(load(root, base), LoraConfig(task_type="CAUSAL_LM", **settings)).eval()
+    config.task_type = "CAUSAL_LM"
+    tuned = get_peft_model(load(root, base), config).eval()
     tuned.peft_config["default"].base_model_name_or_path = "models/" + base
     trained = {in_file(n): p for n, p in tuned.named_parameters() if p.requires_grad}
     g = random(case + "/weights")
@@ -37,18 +65,22 @@ def write_case(root, case, settings):
         for p in trained.values():
             p.add_(0.15 * torch.randn(p.shape, generator=g))
     tuned.save_pretrained(folder, save_embedding_layers=False)
-    assert load_file(folder / "adapter_model.safetensors").keys() == trained.keys()
+    whole = not getattr(config, "save_only_topk_weights", False)  # else the file has not what trains
+    assert not whole or load_file(folder / "adapter_model.safetensors").keys() == trained.keys()
 
+    tuned.to(dtype)
     inputs = padded(case + "/rows", tuned.config.vocab_size, [9, 6], [2, 3], pad=tuned.config.pad_token_id)
     out = tuned(**inputs)
     out.loss.backward()
     t = dict(inputs, logits=out.logits, loss=out.loss)
     t.update({"grad." + name: p.grad.clone() for name, p in trained.items()})
+    if not whole:
+        t.update({"param." + name: p.detach().clone() for name, p in trained.items()})
 
     # The file, loaded again and merged, means the same.
-    again = PeftModel.from_pretrained(load(root, base), folder).eval()
+    again = PeftModel.from_pretrained(load(root, base), folder).eval().to(dtype)
     torch.testing.assert_close(again(**inputs).logits, out.logits, rtol=0, atol=1e-5)
-    before, merged = load(root, base).state_dict(), again.merge_and_unload()
+    before, merged = load(root, base).to(dtype).state_dict(), again.merge_and_unload()
     torch.testing.assert_close(merged(**inputs).logits, out.logits, rtol=0, atol=1e-4)
     changed = {n: w for n, w in merged.state_dict().items() if not torch.equal(w, before[n])}
     changed.pop("lm_head.weight", None)
@@ -109,4 +141,6 @@ def write(root):
     for case, settings in EVA_CASES.items():
         write_eva(root, case, settings)
     for case, settings in CASES.items():
-        write_case(root, case, settings)
+        write_case(root, case, LoraConfig(**settings))
+    for case, config in OTHERS.items():
+        write_case(root, case, config(), torch.float64)

@@ -13,10 +13,11 @@ namespace peft {
 /// BOFT's options, named and defaulted as PEFT's BOFTConfig.
 struct BOFTConfig {
   static constexpr const char* peft_type = "BOFT";
-  std::int64_t boft_block_size = 4;   // or 0, and
-  std::int64_t boft_block_num = 0;    // the number of blocks
-  bool init_weights = true;           // begin at the identity
-  TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
+  std::int64_t boft_block_size = 4;          // or 0, and
+  std::int64_t boft_block_num = 0;           // the number of blocks
+  std::int64_t boft_n_butterfly_factor = 1;  // products of block rotations, each with blocks of its own
+  bool init_weights = true;                  // begin at the identity
+  TargetModules target_modules = {};         // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
   std::vector<std::int64_t> layers_to_transform = {};  // only these layers
   std::vector<std::string> layers_pattern = {};        // what the list of layers is called in a path, if not found by itself
@@ -28,7 +29,7 @@ struct BOFTConfig {
     field("boft_block_size", self.boft_block_size);
     field("boft_block_num", self.boft_block_num);
     field("init_weights", self.init_weights);
-    field.only("boft_n_butterfly_factor", "1");
+    field("boft_n_butterfly_factor", self.boft_n_butterfly_factor);
     field.only("boft_dropout", "0.0");
     field.keep("fan_in_fan_out", "false");
     field.only("bias", "\"none\"");
@@ -40,6 +41,8 @@ inline void validate(const BOFTConfig& c) {
   if ((c.boft_block_size > 0) == (c.boft_block_num > 0) || c.boft_block_size < 0 || c.boft_block_num < 0)
     detail::refuse("BOFTConfig", "boft_block_size is " + std::to_string(c.boft_block_size) + " and boft_block_num is " + std::to_string(c.boft_block_num) +
                                      "; one of them is to be 0, the other at least 1");
+  if (c.boft_n_butterfly_factor < 1 || c.boft_n_butterfly_factor > 32)
+    detail::refuse("BOFTConfig", "boft_n_butterfly_factor is " + std::to_string(c.boft_n_butterfly_factor) + "; allowed are 1 to 32");
   detail::check_layers("BOFTConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }
 inline BOFTConfig resolved(BOFTConfig config, std::string_view model_type) {

@@ -44,7 +44,7 @@ inline void validate(const GraloraConfig& c) {
   detail::check_positive("GraloraConfig", "gralora_k", c.gralora_k);
   if (c.r % c.gralora_k != 0)
     detail::refuse("GraloraConfig", "r is " + std::to_string(c.r) + ", which gralora_k (" + std::to_string(c.gralora_k) + ") does not divide");
-  if (c.hybrid_r != 0) throw NotSupported("GraloraConfig", "hybrid_r is " + std::to_string(c.hybrid_r) + "; only 0 is supported");
+  if (c.hybrid_r < 0) detail::refuse("GraloraConfig", "hybrid_r is " + std::to_string(c.hybrid_r) + "; at least 0 is wanted");
   detail::check_probability("GraloraConfig", "gralora_dropout", c.gralora_dropout);
   detail::check_layers("GraloraConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }

@@ -9,14 +9,18 @@ namespace peft {
 /// GraLoRA (Jung et al. 2025, arXiv:2505.20355): k × k blocks, each with a LoRA of rank r / k of its own.
 ///
 ///     x (k parts of in / k) ── A each (in / k, r) ── r / k numbers of each part to each output part ── B each (r, out / k) ── · s ── + W x ── y
+///
+/// s = α / (r + h). With hybrid_r = h > 0 an ordinary LoRA of rank h stands beside it, under the same s.
 template <Scalar T>
 struct Gralora {
   Parameter<T> A, B;                                          // (k, in / k, r), (k, r, out / k)
   std::shared_ptr<const std::vector<std::int64_t>> exchange;  // of the k · r numbers between
   T scaling = 1;
   SiteDropout<T> drop;
+  Parameter<T> A_whole, B_whole;  // (h, in), (out, h), or absent
   Variable<T> change(const Variable<T>& x) const {
-    return scale(multiply_blocks(permute_columns(multiply_blocks(x, A.variable()), exchange), B.variable()), scaling);
+    Variable<T> y = scale(multiply_blocks(permute_columns(multiply_blocks(x, A.variable()), exchange), B.variable()), scaling);
+    return A_whole ? add_product(std::move(y), matmul(x, A_whole.variable(), false, true), B_whole.variable(), scaling) : y;
   }
   Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const { return add(std::move(y), change(drop(x))); }
   /// Δᵀ is what becomes of the identity.
@@ -29,6 +33,8 @@ struct Gralora {
   static void describe(auto& self, auto&& visit) {
     visit("gralora_A", self.A);
     visit("gralora_B", self.B);
+    visit("gralora_A_general.weight", self.A_whole);
+    visit("gralora_B_general.weight", self.B_whole);
   }
 };
 
@@ -44,11 +50,18 @@ bool attach_adapter(const GraloraConfig& config, Linear<T>& site, const AttachCo
         for (std::int64_t j = 0; j < r / k; j++) exchange->push_back(n * r + m * (r / k) + j);
     const double a = 1 / std::sqrt(double(in / k)), b = config.init_weights ? 0 : 1 / std::sqrt(double(r));
     Parameter<T> A = drawn_uniform<T>({k, in / k, r}, a, random);
-    return Gralora<T>{std::move(A),
-                      drawn_uniform<T>({k, r, out / k}, b, random),
-                      std::move(exchange),
-                      T(config.alpha / double(r)),
-                      {config.gralora_dropout, name_hash(context.path)}};
+    Gralora<T> gralora{std::move(A),
+                       drawn_uniform<T>({k, r, out / k}, b, random),
+                       std::move(exchange),
+                       T(config.alpha / double(r + config.hybrid_r)),
+                       {config.gralora_dropout, name_hash(context.path)},
+                       {},
+                       {}};
+    if (config.hybrid_r > 0) {
+      gralora.A_whole = kaiming<T>({config.hybrid_r, in}, random);
+      gralora.B_whole = kaiming_or_zero<T>({out, config.hybrid_r}, config.init_weights, random);
+    }
+    return gralora;
   });
 }
 template <Scalar T>

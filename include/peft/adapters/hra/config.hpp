@@ -14,7 +14,7 @@ namespace peft {
 struct HRAConfig {
   static constexpr const char* peft_type = "HRA";
   std::int64_t r = 8;                 // reflections
-  bool apply_GS = false;              // Gram-Schmidt
+  bool apply_GS = false;              // Gram-Schmidt: the directions are made orthogonal to each other
   bool init_weights = true;           // pairs that cancel each other
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
@@ -27,7 +27,7 @@ struct HRAConfig {
     detail::describe_targets(self, field);
     field("r", self.r);
     field("init_weights", self.init_weights);
-    field.only("apply_GS", "false");
+    field("apply_GS", self.apply_GS);
     field.only("bias", "\"none\"");
   }
 };
@@ -35,7 +35,6 @@ struct HRAConfig {
 /// Throws ConfigError naming the field, its value and what is allowed.
 inline void validate(const HRAConfig& c) {
   detail::check_rank("HRAConfig", "r", c.r);
-  if (c.apply_GS) throw NotSupported("HRAConfig", "apply_GS = true");
   detail::check_layers("HRAConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }
 inline HRAConfig resolved(HRAConfig config, std::string_view model_type) {

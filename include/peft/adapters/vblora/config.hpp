@@ -20,7 +20,8 @@ struct VBLoRAConfig {
   double vblora_dropout = 0;
   double init_vector_bank_bound = 0.02;
   double init_logits_std = 0.1;
-  TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
+  bool save_only_topk_weights = false;  // a file has the weights of the k vectors instead of all logits: for inference alone
+  TargetModules target_modules = {};    // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
   std::vector<std::int64_t> layers_to_transform = {};  // only these layers
   std::vector<std::string> layers_pattern = {};        // what the list of layers is called in a path, if not found by itself
@@ -36,7 +37,7 @@ struct VBLoRAConfig {
     field("vblora_dropout", self.vblora_dropout);
     field("init_vector_bank_bound", self.init_vector_bank_bound);
     field("init_logits_std", self.init_logits_std);
-    field.only("save_only_topk_weights", "false");
+    field("save_only_topk_weights", self.save_only_topk_weights);
     field.keep("fan_in_fan_out", "false");
     field.only("bias", "\"none\"");
   }

@@ -247,6 +247,18 @@ PEFT_INLINE std::optional<AnyAdapterConfig> registered(const std::any& config) {
   return found;
 }
 
+inline bool is_integer(DType type) { return type == DType::u8 || type == DType::i16 || type == DType::i32 || type == DType::i64; }
+/// Whole numbers in the type that their file has them in, little-endian.
+inline std::vector<std::byte> as_integers(const AdapterTensor& t) {
+  const std::int64_t width = bytes_of(t.dtype, 1);
+  std::vector<std::byte> bytes(static_cast<std::size_t>(width * t.values.size()));
+  for (std::int64_t i = 0; i < t.values.size(); i++) {
+    const auto value = static_cast<std::uint64_t>(static_cast<std::int64_t>(t.values[i]));
+    for (std::int64_t k = 0; k < width; k++) bytes[static_cast<std::size_t>(i * width + k)] = static_cast<std::byte>(value >> (8 * k) & 255);
+  }
+  return bytes;
+}
+
 PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterConfig& config, const std::string& base_model,
                                const std::map<std::string, std::string>& extra, const AdapterTensors& tensors) {
   namespace fs = std::filesystem;
@@ -268,11 +280,10 @@ PEFT_INLINE void write_adapter(const std::string& directory, const AnyAdapterCon
   json.set("inference_mode", Json(true));
   json.set("peft_version", Json(peft_format_version));
   std::vector<TensorToWrite> all;
-  std::vector<Tensor<std::int32_t>> integers;
+  std::vector<std::vector<std::byte>> integers;
   for (const AdapterTensor& t : tensors) {
-    if (t.dtype == DType::i32) {
-      integers.emplace_back(t.values.shape());
-      for (std::int64_t i = 0; i < t.values.size(); i++) integers.back()[i] = std::int32_t(t.values[i]);
+    if (is_integer(t.dtype)) {
+      integers.push_back(as_integers(t));
       all.push_back({t.name, t.dtype, t.values.shape(), integers.back().data()});
     } else {
       all.push_back({t.name, DType::f32, t.values.shape(), t.values.data()});
@@ -292,7 +303,7 @@ PEFT_INLINE AdapterTensors read_adapter_tensors(const std::string& directory) {
   AdapterTensors tensors;
   for (const auto& entry : file.tensors()) {
     AdapterTensor t{entry.name, {}, entry.dtype.value_or(DType::f32)};
-    if (t.dtype == DType::i32) {
+    if (is_integer(t.dtype)) {
       const auto integers = file.read<std::int32_t>(entry.name);
       t.values = Tensor<float>(entry.shape);
       for (std::int64_t i = 0; i < integers.size(); i++) t.values[i] = float(integers[i]);
