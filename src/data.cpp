@@ -6,5 +6,6 @@
 #include "peft/data/impl/formats.inl"
 #include "peft/data/impl/labelled.inl"
 #include "peft/data/impl/labelled_rows.inl"
+#include "peft/data/impl/placed_prompt.inl"
 #include "peft/data/impl/prompt_template.inl"
 #include "peft/data/impl/questions.inl"

@@ -94,12 +94,14 @@ void classify(const Options& o) {
   const bool words = head.task == peft::TaskType::token_cls;
   const std::vector<peft::LabelledRow> rows = rows_to_classify(o, words);
   const std::int64_t max_length = longest_text(opened);
+  const auto placed = placed_prompt(opened);
   in_groups(rows, [&](std::span<const peft::LabelledRow> now) {
     std::vector<peft::Example> examples;
     std::vector<std::vector<std::int64_t>> first_tokens(now.size());
     for (std::size_t i = 0; i < now.size(); i++)
-      examples.push_back(words ? peft::encode_words(now[i].words, {}, tokenizer, max_length, &first_tokens[i])
-                               : peft::encode_sequence(now[i].text, now[i].text_pair, tokenizer, max_length));
+      examples.push_back(words    ? peft::encode_words(now[i].words, {}, tokenizer, max_length, &first_tokens[i])
+                         : placed ? peft::encode_sequence(now[i].text, now[i].text_pair, tokenizer, *placed, max_length)
+                                  : peft::encode_sequence(now[i].text, now[i].text_pair, tokenizer, max_length));
     const auto logits = peft::predict(opened.tuned, peft::Dataset(std::move(examples)));
     for (std::size_t i = 0; i < now.size(); i++)
       fmt::print("{}\n", (words ? of_words(head, now[i], first_tokens[i], logits[i]) : of_sequence(head, now[i], logits[i], o.all)).dump(-1, false, false));

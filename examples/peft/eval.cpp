@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
-#include <peft/data/formats.hpp>
 #include <peft/generate/generate.hpp>
 #include <peft/io/json.hpp>
 #include <peft/train/objective.hpp>
@@ -106,11 +105,30 @@ struct Options {
 
 // A head that classifies, gives numbers, or finds answers: how many of these are right.
 void eval_head(const Options& o, const Opened& opened, const peft::Tokenizer& tokenizer) {
-  const auto data = load_for_head(o.data, tokenizer, opened, o.task, o.max_length);
+  const auto data = load_rows(o.data, tokenizer, opened, o.task, o.max_length);
   fmt::print("{}\n", describe(opened));
   std::fflush(stdout);
   const peft::Evaluation result = evaluate_head(opened, tokenizer, o.task, o.data, data, o.max_length);
   fmt::print("eval   loss {:.3f}   {}\n", result.loss, scores_text(result));
+}
+
+// A masked language model: a row is right if the likeliest token is, at every mask.
+void eval_masked(const Opened& opened, const peft::Dataset& data) {
+  fmt::print("{}\n", describe(opened));
+  std::fflush(stdout);
+  std::size_t right = 0;
+  for (std::size_t i = 0; i < data.size(); i++) {
+    const peft::Tensor<float> logits = peft::predict(opened.tuned, data.subset({i})).at(0);
+    bool all = true;
+    for (std::size_t t = 0; t < data[i].labels.size(); t++) {
+      const float* row = &logits(std::int64_t(t), 0);
+      if (data[i].labels[t] != peft::ignore_index) all = all && std::max_element(row, row + logits.cols()) - row == data[i].labels[t];
+    }
+    right += all;
+  }
+  const peft::Evaluation loss = peft::evaluate(opened.tuned, data);
+  fmt::print("eval   loss {:.3f}   perplexity {:.2f}   right answers {} of {} = {}\n", loss.loss, loss.perplexity(), right, data.size(),
+             bold(fmt::format("{:.1f} %", 100.0 * double(right) / double(data.size()))));
 }
 
 void eval(const Options& o) {
@@ -119,9 +137,9 @@ void eval(const Options& o) {
   if (has_own_head(opened)) return eval_head(o, opened, tokenizer);
   const auto& c = opened.base.config;
   const bool pairs = c.num_encoder_layers > 0;  // whose relative positions have no end
-  const auto data =
-      peft::load_dataset(o.data, tokenizer, {.max_length = pairs ? 1 << 20 : std::max<std::int64_t>(2, c.max_position_embeddings), .pairs = pairs});
+  const auto data = load_rows(o.data, tokenizer, opened, o.task, pairs ? 1 << 20 : std::max<std::int64_t>(2, c.max_position_embeddings));
   std::vector<Question> questions;
+  if (c.head.task == peft::TaskType::masked_lm) return eval_masked(opened, data);
   if (!o.loss_only && data.report().format != "text") questions = questions_of(o.data, data, tokenizer);
   fmt::print("{}\n", describe(opened));
   std::fflush(stdout);

@@ -6,6 +6,7 @@
 #include <map>
 
 #include "generate_options.hpp"
+#include "labelled.hpp"
 #include "progress.hpp"
 
 namespace tool {
@@ -32,7 +33,9 @@ class RowWriter {
   std::string path_, text_;
 };
 
-std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config) {
+std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config,
+                                    const std::optional<peft::PlacedPrompt>& placed) {
+  if (placed) return placed_question(*placed, row, tokenizer);
   if (const peft::Json* messages = row.get("messages")) {
     std::vector<peft::ChatMessage> all;
     for (const peft::Json& m : messages->array()) all.push_back({m.at("role").string(), m.at("content").string()});
@@ -62,9 +65,11 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   const std::vector<peft::Json> rows = read_rows(*o.prompts);
   std::vector<std::vector<std::int32_t>> ids;
   std::vector<std::vector<std::string>> adapters;
+  const std::vector<std::string> active = opened.tuned.active_adapters();
   for (std::size_t i = 0; i < rows.size(); i++) {
-    ids.push_back(prompt_of(rows[i], i, tokenizer, config));
-    adapters.push_back(adapters_of(rows[i], opened.tuned.active_adapters()));
+    adapters.push_back(adapters_of(rows[i], active));
+    opened.tuned.set_adapter(adapters.back());
+    ids.push_back(prompt_of(rows[i], i, tokenizer, config, placed_prompt(opened)));
   }
   std::vector<int> list_of;
   peft::LanguageModel<float> model(opened.tuned, peft::active_lists(opened.tuned, adapters, list_of));

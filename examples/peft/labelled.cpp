@@ -2,6 +2,8 @@
 #include "labelled.hpp"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <peft/data/formats.hpp>
 
 #include <algorithm>
 
@@ -94,19 +96,64 @@ std::int64_t longest_text(const Opened& opened) {
   return positions > 1 ? positions : std::int64_t{1} << 30;
 }
 
+std::optional<peft::PlacedPrompt> placed_prompt(const Opened& opened) {
+  std::string token_template;
+  for (const std::string& name : opened.tuned.active_adapters())
+    peft::for_each_method([&]<class C>(std::type_identity<C>) {
+      if constexpr (requires(const C& c) { c.token_template; })
+        if (const C* c = std::any_cast<C>(&opened.tuned.entry(name).config); c && !c->token_template.empty()) token_template = c->token_template;
+    });
+  if (token_template.empty()) return std::nullopt;
+  return peft::PlacedPrompt(token_template, opened.base.config.vocab_size);
+}
+
+std::vector<std::int32_t> placed_question(const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer) {
+  const std::vector<std::string> wanted = prompt.fields();
+  const auto text = [&](const std::string& name) {
+    std::string found = row.is_string() ? row.string() : text_of(row, {name.c_str()});
+    if (found.empty() && wanted.size() == 1) found = text_of(row, {"prompt"});
+    if (found.empty() || (row.is_string() && wanted.size() > 1))
+      throw peft::ConfigError("generate", "the adapter's token_template wants " + fmt::format("{}", fmt::join(wanted, ", ")) + " of a row; \"" + name +
+                                              "\" is not there. --prompts takes rows with these");
+    return found;
+  };
+  return prompt.question(text, tokenizer);
+}
+
+namespace {
 peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options,
                             std::int64_t max_length) {
   const auto& config = opened.base.config;
+  const auto prompt = placed_prompt(opened);
   const peft::HeadConfig& head = config.head;
+  if (prompt && head.task == peft::TaskType::question_ans) throw peft::NotSupported("peft", "token_template with questions about contexts");
   if (head.task == peft::TaskType::question_ans) return peft::load_questions(path, tokenizer, windows_of(opened, options, max_length));
   peft::LabelledOptions rows{.max_length = std::min(max_length, longest_text(opened)), .columns = options.columns};
   for (std::int64_t i = 0; i < head.num_labels; i++) rows.label_names.push_back(head.label_name(i));
+  if (prompt) rows.prompt = &*prompt;
+  if (prompt && head.task == peft::TaskType::token_cls) throw peft::NotSupported("peft", "token_template with labels of words");
   if (head.task == peft::TaskType::token_cls) return peft::load_token_classification(path, tokenizer, rows);
   if (head.problem == peft::ProblemType::multi_label_classification)
     throw peft::NotSupported("peft", "rows with several labels at once; Trainer takes them as Example::targets");
   rows.regression = head.problem == peft::ProblemType::regression;
   if (rows.regression && head.num_labels != 1) throw peft::NotSupported("peft", fmt::format("regression of {} numbers a row", head.num_labels));
   return peft::load_classification(path, tokenizer, rows);
+}
+}  // namespace
+
+peft::Dataset load_rows(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options, std::int64_t max_length) {
+  if (has_own_head(opened)) return load_for_head(path, tokenizer, opened, options, max_length);
+  const auto& config = opened.base.config;
+  const bool masked = config.head.task == peft::TaskType::masked_lm;
+  if (const auto prompt = placed_prompt(opened)) {
+    peft::PlacedOptions rows{.max_length = max_length};
+    if (masked) rows.mask_id = peft::mask_id(tokenizer);
+    return peft::load_placed(path, tokenizer, *prompt, rows);
+  }
+  if (masked)
+    throw peft::NotSupported("peft",
+                             "a masked language model with rows as they are; it learns words in places that --set token_template=… names, or labels (--task)");
+  return peft::load_dataset(path, tokenizer, {.max_length = max_length, .pairs = config.num_encoder_layers > 0});
 }
 
 bool answers_questions(const Opened& opened) { return opened.base.config.head.task == peft::TaskType::question_ans; }

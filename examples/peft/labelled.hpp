@@ -2,9 +2,12 @@
 #pragma once
 
 #include <peft/data/labelled.hpp>
+#include <peft/data/placed_prompt.hpp>
 #include <peft/data/questions.hpp>
+#include <peft/train/objective.hpp>
 #include <peft/train/question_answering.hpp>
 
+#include <optional>
 #include <string>
 
 #include "common.hpp"
@@ -32,9 +35,13 @@ bool has_own_head(const Opened& opened);
 /// Tokens that a model has positions for.
 std::int64_t longest_text(const Opened& opened);
 
-/// Rows as such a head learns them.
-peft::Dataset load_for_head(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options,
-                            std::int64_t max_length);
+/// Where the active adapter's virtual tokens stand, if a template says it.
+std::optional<peft::PlacedPrompt> placed_prompt(const Opened& opened);
+/// What the template makes of a row's fields, or of one text alone where it asks for one.
+std::vector<std::int32_t> placed_question(const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer);
+
+/// Rows as the model's head learns them: labels, or tokens.
+peft::Dataset load_rows(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options, std::int64_t max_length);
 
 /// True if a model finds answers in texts.
 bool answers_questions(const Opened& opened);

@@ -71,6 +71,7 @@ class FieldSetter {
   void whole(const char* key, V& to) {
     (*this)(key, to);
   }
+  void own(const char* key, std::string& to) { (*this)(key, to); }
   void as_written(const char*) {}
   void keep(const char*, const char*) {}
   void only(const char*, const char*) {}

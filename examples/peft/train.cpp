@@ -2,7 +2,6 @@
 #include <fmt/core.h>
 #include <signal.h>
 #include <unistd.h>
-#include <peft/data/formats.hpp>
 #include <peft/train/eva.hpp>
 #include <peft/train/trainer.hpp>
 
@@ -160,11 +159,7 @@ void train(Options o) {
   Opened opened(o.model);
   if (o.full()) choose_weights(opened, o.weights);
   const std::string title = o.full() ? tool::title(opened, o.weights) : add_adapter(opened, *config, o);
-  const bool pairs = opened.base.config.num_encoder_layers > 0;
-  const auto rows_of = [&](const std::string& path) {
-    if (has_own_head(opened)) return load_for_head(path, tokenizer, opened, o.task, o.max_length);
-    return peft::load_dataset(path, tokenizer, {.max_length = o.max_length, .pairs = pairs});
-  };
+  const auto rows_of = [&](const std::string& path) { return load_rows(path, tokenizer, opened, o.task, o.max_length); };
   const peft::Dataset data = rows_of(o.data);
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
@@ -184,7 +179,9 @@ void train(Options o) {
   std::fflush(stdout);
 
   peft::Evaluation before;
-  if (!eval.empty()) {
+  if (!eval.empty() && placed_prompt(opened)) {
+    before = peft::evaluate(opened.tuned, eval);  // the rows have virtual tokens, which the model alone does not know
+  } else if (!eval.empty()) {
     const auto quiet = opened.tuned.disable_adapters();
     before = evaluate_head(opened, tokenizer, o.task, o.eval_data, eval, o.max_length);
   }

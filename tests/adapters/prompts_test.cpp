@@ -182,7 +182,7 @@ TEST_CASE("what stands in front of sequences is not merged, and there is one of 
   tuned.add_adapter("c", PrefixTuningConfig{.num_virtual_tokens = 2});
   CHECK_THROWS_WITH(tuned.merge_adapter(), Contains("\"a\" (PROMPT_TUNING) puts something in front of sequences"));
   tuned.set_adapter(std::vector<std::string>{"a", "b"});
-  CHECK_THROWS_WITH(tuned.pass(), Contains("two active adapters both put virtual tokens in front"));
+  CHECK_THROWS_WITH(tuned.pass(), Contains("two active adapters both give a sequence virtual tokens"));
   tuned.set_adapter(std::vector<std::string>{"a", "c"});  // a prompt behind a prefix
   CHECK(tuned.pass().fronts[0].tokens == 3);
   CHECK(tuned.pass().fronts[0].past == 2);

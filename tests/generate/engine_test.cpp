@@ -5,6 +5,7 @@
 
 #include "generate/requests.hpp"
 #include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/prompt_tuning/prompt_tuning.hpp"
 #include "support/threads.hpp"
 
 namespace {
@@ -286,4 +287,20 @@ TEST_CASE("every sequence of a batch has its own adapters", "[generate]") {
   CHECK(all[0].ids != all[1].ids);
   CHECK(all[0].ids != all[2].ids);
   CHECK_THROWS_AS(peft::complete_all_with(tuned, tokenizer, {"a"}, {{"three"}}, c), peft::AdapterError);
+}
+
+TEST_CASE("virtual tokens among a prompt's tokens are read as tokens in their places", "[generate]") {
+  auto base = tiny::model();
+  peft::PeftModel tuned{base};
+  tuned.add_adapter(
+      "a", peft::PromptTuningConfig{.num_virtual_tokens = 3, .prompt_tuning_init = "TEXT", .init_ids = {5, 9, 30}, .token_template = "[P]{a}[P]{b}[P]"});
+  const auto v = std::int32_t(tiny::vocab_size());
+  auto config = tiny::endless(6);
+  config.temperature = 0;
+  const std::vector<std::vector<std::int32_t>> placed = {{v, 13, v + 1, 4}, {20, 21, v, v + 1, v + 2}}, plain = {{5, 13, 9, 4}, {20, 21, 5, 9, 30}};
+  CHECK(tiny::ids_of(peft::generate_ids(tuned, placed, config)) == tiny::ids_of(peft::generate_ids(base, plain, config)));
+  config.repetition_penalty = 1.5;  // what a virtual token says is no word that could be said again
+  CHECK(peft::generate_ids(tuned, placed, config)[0].ids.size() == 6);
+  CHECK_THROWS_WITH(peft::generate_ids(tuned, plain, config), Catch::Contains("without any of the virtual tokens"));
+  CHECK_THROWS_WITH(peft::generate_ids(tuned, {{v + 3}}, config), Catch::Contains("token id " + std::to_string(v + 3)));
 }

@@ -215,3 +215,29 @@ TEST_CASE("evaluation is the mean over all labelled tokens, however they are bat
   CHECK(nothing.tokens == 0);
   CHECK(nothing.loss == 0);
 }
+
+TEST_CASE("a masked language model predicts each label in its own place", "[train]") {
+  const int none = ignore_index;
+  auto model = tiny_transformer<double>();
+  model.config.head.task = TaskType::masked_lm;
+  for (auto& layer : model.layers) layer.self_attn.core.shape.causal = false;
+  model.config.attention.causal = false;
+  const Dataset data({{{1, 2, 3}, {4, none, 5}}, {{4, 2}, {none, 6}}});
+  const Batch batch = collate(data, all_of(data));
+  CHECK(num_targets(model, batch) == 3);
+  double sum = 0;
+  for (const Example& e : data) {
+    const Pass<double> pass = pass_over<double>({std::int64_t(e.input_ids.size())});
+    const PassScope<double> scope(pass);
+    const Tensor<double> logits = model.lm_head(model.hidden_states(e.input_ids)).value();
+    for (std::int64_t i = 0; i < logits.rows(); i++) {
+      if (e.labels[std::size_t(i)] == none) continue;
+      double total = 0;
+      for (std::int64_t c = 0; c < logits.cols(); c++) total += std::exp(logits(i, c));
+      sum += std::log(total) - logits(i, e.labels[std::size_t(i)]);
+    }
+  }
+  CHECK(lm_loss(model, batch).value()[0] == Approx(sum / 3).epsilon(1e-12));
+  CHECK(evaluate(model, data).loss == Approx(sum / 3).epsilon(1e-12));
+  CHECK(evaluate(model, data).tokens == 3);
+}

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "peft/adapters/target_modules.hpp"
+#include "peft/core/token_template.hpp"
 
 namespace peft {
 
@@ -17,6 +18,7 @@ namespace peft {
 //       field.as_written("init_weights");            // written again as the file had it
 //       field.only("use_qalora", "false");           // the one value (JSON) that is supported: others are refused by name and value
 //       field.keep("loftq_config", "{}");            // handed on as it was read; the value to write if none was
+//       field.own("token_template", self.token_template);  // a text that PEFT does not know, written where it is not empty
 //     }
 //
 // A member may be a std::int64_t, double, bool, std::string, std::optional<std::string> (null), TargetModules, Toggle, a list of integers or
@@ -109,6 +111,15 @@ void check_positive(const char* config, const char* field, std::int64_t value);
 void check_finite(const char* config, const char* field, double value);
 void check_layers(const char* config, const TargetModules& target_modules, const std::vector<std::int64_t>& layers,
                   const std::vector<std::string>& layers_pattern);
+
+/// Throws ConfigError where a token_template is none, or places another number of tokens.
+template <class C>
+void check_token_template(const char* name, const C& config) {
+  if (config.token_template.empty()) return;
+  const std::int64_t placed = num_virtual_tokens(parse_token_template(config.token_template));
+  if (placed != config.num_virtual_tokens)
+    refuse(name, "num_virtual_tokens is " + std::to_string(config.num_virtual_tokens) + ", and token_template places " + std::to_string(placed));
+}
 
 /// The fields that choose modules, as most methods have them.
 void describe_targets(auto& self, auto&& field) {

@@ -213,9 +213,10 @@ class PeftModel {
         if (e.id == id && e.shared) {
           Pass<T> p;
           e.shared->prepare(p, 0, id);
-          const auto some = [](const std::vector<Front>& fronts) { return !fronts.empty() && !fronts[0].empty(); };
+          const auto some = [](const std::vector<Front>& fronts) { return !fronts.empty() && (!fronts[0].empty() || fronts[0].placed > 0); };
           if (some(p.fronts) || some(p.source_fronts))
-            throw AdapterError(operation, "\"" + e.name + "\" (" + e.peft_type + ") puts something in front of sequences, so it cannot be merged into weights");
+            throw AdapterError(operation, "\"" + e.name + "\" (" + e.peft_type +
+                                              ") puts something in front of sequences, or among their tokens, so it cannot be merged into weights");
         }
     for (const Entry& e : entries_)
       if (std::ranges::find(ids, e.id) != ids.end())

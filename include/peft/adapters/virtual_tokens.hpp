@@ -39,6 +39,7 @@ struct PromptLayout {
   std::string embedding;  // the path of the Embedding that answers for them
   std::int64_t vocab_size = 0, tokens = 0, rows = 0;
   bool at_source = false, in_both = false;
+  bool placed = false;  // a template says where the tokens stand: sequences come with their ids, and nothing is in front
 };
 
 /// Hands a prompt's table (tasks · rows, hidden) to the pass, and its tokens to the sequences of list `list`.
@@ -47,8 +48,9 @@ void put_in_front(Pass<T>& pass, std::size_t list, int id, Variable<T> table, co
   const auto put = [&](std::vector<Front>& fronts, std::int64_t first_row) {
     if (fronts.size() <= list) fronts.resize(std::max(list + 1, pass.lists ? pass.lists->size() : 0));
     Front& front = fronts[list];
-    if (front.tokens > 0) throw AdapterError("forward", "two active adapters both put virtual tokens in front of a sequence; deactivate one of them");
-    front.tokens = layout.tokens, front.tasks = table.rows() / layout.rows, front.stride = layout.rows;
+    if (front.tokens + front.placed > 0) throw AdapterError("forward", "two active adapters both give a sequence virtual tokens; deactivate one of them");
+    (layout.placed ? front.placed : front.tokens) = layout.tokens;
+    front.tasks = table.rows() / layout.rows, front.stride = layout.rows;
     front.first_id = std::int32_t(layout.vocab_size + first_row);
   };
   if (layout.at_source) put(pass.source_fronts, 0);
@@ -108,7 +110,10 @@ void complete_virtual_tokens(C& config, const ModelInfo& info) {
 template <class C>
 PromptLayout prompt_layout(const C& config, const ModelInfo& info, bool in_both = false) {
   const std::int64_t tokens = config.num_virtual_tokens, submodules = config.num_transformer_submodules;
-  return {info.embedding, info.vocab_size, tokens, tokens * submodules, info.num_encoder_layers > 0, in_both && submodules == 2};
+  PromptLayout layout{info.embedding, info.vocab_size, tokens, tokens * submodules, info.num_encoder_layers > 0, in_both && submodules == 2};
+  if constexpr (requires { config.token_template; }) layout.placed = !config.token_template.empty();
+  if (layout.placed && layout.at_source) throw NotSupported(C::peft_type, "token_template for a model of type \"" + info.model_type + "\", an encoder-decoder");
+  return layout;
 }
 
 /// A Linear's tensors as torch begins with them.

@@ -11,3 +11,4 @@
 #include "peft/core/shape.hpp"
 #include "peft/core/storage.hpp"
 #include "peft/core/tensor.hpp"
+#include "peft/core/token_template.hpp"

@@ -6,5 +6,6 @@
 #include "peft/data/example.hpp"
 #include "peft/data/formats.hpp"
 #include "peft/data/labelled.hpp"
+#include "peft/data/placed_prompt.hpp"
 #include "peft/data/prompt_template.hpp"
 #include "peft/data/questions.hpp"

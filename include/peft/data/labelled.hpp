@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "peft/data/example.hpp"
+#include "peft/data/placed_prompt.hpp"
 #include "peft/tokenizer/tokenizer.hpp"
 
 namespace peft {
@@ -42,6 +43,7 @@ struct LabelledOptions {
   std::vector<std::string> label_names = {};  // classes by their numbers; none: label_names_of the file
   bool regression = false;                    // labels are numbers that a model is to give
   LabelledColumns columns = {};
+  const PlacedPrompt* prompt = nullptr;  // puts virtual tokens around {text} and {text_pair}
 };
 
 /// Sequences with one label each, for a head that classifies sequences: Example::targets. A label is a class's name, or its number where names are
@@ -53,6 +55,10 @@ Dataset load_token_classification(const std::string& path, const Tokenizer& toke
 
 /// A text, or a pair of texts, as the tokenizer's post-processor has it, with segments; cut to max_length. It has no targets.
 Example encode_sequence(std::string_view text, const std::optional<std::string>& text_pair, const Tokenizer& tokenizer, std::int64_t max_length = 512);
+
+/// The same with virtual tokens around {text} and {text_pair}.
+Example encode_sequence(std::string_view text, const std::optional<std::string>& text_pair, const Tokenizer& tokenizer, const PlacedPrompt& prompt,
+                        std::int64_t max_length = 512);
 
 /// Words, put together by blanks; labels (words) go to each word's first token. `first_tokens` (words), if wanted: where these are, −1 where a word has none
 /// or was cut away.

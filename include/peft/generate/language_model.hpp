@@ -38,6 +38,9 @@ class LanguageModel {
   /// What stands in front of sequences of list `active`.
   Front front(int active) const;
 
+  /// Throws ConfigError for a text without any of the virtual tokens that the adapter of list `active` finds within its texts.
+  void check_placed(std::span<const std::int32_t> ids, int active) const;
+
   /// An empty cache with room for `capacity` tokens; it grows where more come. A layer with a window forgets what has left it, unless the `whole`
   /// is wanted.
   KvCache<T> make_cache(std::int64_t capacity, int active = 0, bool whole = false) const;
@@ -63,8 +66,8 @@ class LanguageModel {
     int active = 0;  // which of the pass's active lists
   };
   /// Runs all of them packed, without padding, and appends to their caches. (N, hidden): each row behind the last norm. Ids must be of the
-  /// vocabulary. Throws Error for a cache that another active list has made, NotSupported for an encoder-decoder's that has no source. Prefill runs with
-  /// Kernel::panel, steps of decoding with Kernel::dot.
+  /// vocabulary, or placed virtual tokens. Throws Error for a cache that another active list has made, NotSupported for an encoder-decoder's that has no
+  /// source. Prefill runs with Kernel::panel, steps of decoding with Kernel::dot.
   Tensor<T> hidden_states(std::span<const Continuation> all, ops::Kernel kernel);
   /// hidden_states, then the logits of each sequence's last row: (sequences, vocab).
   Tensor<T> last_logits(std::span<const Continuation> all, ops::Kernel kernel);
@@ -86,7 +89,7 @@ class LanguageModel {
       throw ConfigError("generate",
                         "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model or an encoder-decoder is wanted");
   }
-  void check_ids(std::span<const std::int32_t> ids) const;
+  void check_ids(std::span<const std::int32_t> ids, int active) const;
   const Transformer<T>* model_;
   Pass<T> pass_;
   DType cache_dtype_ = dtype_of<T>;

@@ -13,7 +13,8 @@ struct Front {
   std::int64_t tokens = 0;     // virtual tokens
   std::int32_t first_id = 0;   // their ids: first_id + task · stride + i
   std::int64_t stride = 0;
-  std::int64_t tasks = 1;  // allowed values of Sequence::task
+  std::int64_t tasks = 1;   // allowed values of Sequence::task
+  std::int64_t placed = 0;  // virtual tokens, from first_id on, that stand within the sequences: their ids are there already
   bool empty() const { return past == 0 && tokens == 0; }
 };
 

@@ -56,7 +56,8 @@ struct BatchRows {
   std::shared_ptr<const Sequences> sources = {};
   std::vector<std::int32_t> source_ids = {};
 };
-BatchRows rows_of(const Batch& batch, bool share_beginning = true);
+/// Of a masked language model (`next` false) each row predicts the label in its own place.
+BatchRows rows_of(const Batch& batch, bool share_beginning = true, bool next = true);
 /// Of pairs: the decoder reads the start token and then the target but its last token, so that each row predicts the label in its place.
 BatchRows rows_of_pairs(const Batch& batch, std::int32_t decoder_start_token_id);
 
@@ -103,7 +104,8 @@ Tensor<T> frozen_rows(const M& model, const Batch& batch, FrozenStates<T>& froze
 }
 }  // namespace detail
 
-/// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default). Record it on a Tape. An
+/// Language modelling: Σ −log p(next token) over labelled tokens, divided by `denominator` (their number by default); of a masked language model
+/// Σ −log p(the label of each token that has one). Record it on a Tape. An
 /// encoder-decoder takes a batch of pairs, any other model one without sources: ConfigError.
 template <class M>
 auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const ForwardOptions& options = {}, FrozenStates<scalar_of<M>>* frozen = nullptr) {
@@ -119,8 +121,9 @@ auto lm_loss(const M& model, const Batch& batch, double denominator = 0, const F
                                             : "\", which has no encoder, with pairs; load them as sequences"));
   // What is shared must not depend on what follows it.
   const bool may_share = transformer.config.attention.causal && !transformer.config.blank_tokens;
-  BatchRows rows = encodes ? rows_of_pairs(batch, std::int32_t(transformer.config.decoder_start_token_id))
-                           : rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && may_share);
+  BatchRows rows =
+      encodes ? rows_of_pairs(batch, std::int32_t(transformer.config.decoder_start_token_id))
+              : rows_of(batch, options.share_beginning && !frozen && pass.fronts.empty() && may_share, transformer.config.head.task != TaskType::masked_lm);
   if (!pass.fronts.empty()) {
     FrontedRows fronted = with_fronts(pass.fronts, *rows.sequences, rows.input_ids, rows.targets);
     rows.sequences = std::move(fronted.sequences), rows.input_ids = std::move(fronted.ids), rows.targets = std::move(fronted.targets);
@@ -143,7 +146,8 @@ Variable<scalar_of<M>> task_loss(const M& model, const Batch& batch, double deno
 template <class M>
 std::int64_t num_targets(const M& model, const Batch& batch) {
   const HeadConfig& head = transformer_of(model).config.head;
-  return head.is_language_model() ? batch.num_shifted_labels : head.task == TaskType::token_cls ? batch.num_labels : std::int64_t(batch.size());
+  const bool each_token = head.task == TaskType::masked_lm || head.task == TaskType::token_cls;
+  return each_token ? batch.num_labels : head.is_language_model() ? batch.num_shifted_labels : std::int64_t(batch.size());
 }
 
 /// Forward and backward over a batch in parts of about `tokens_per_forward` tokens (0: in one): the activations of one part are there at
@@ -193,9 +197,10 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
     for (std::int64_t tokens = 0; i < dataset.size() && (indices.empty() || tokens + dataset[i].tokens() <= tokens_per_batch); i++)
       indices.push_back(i), tokens += dataset[i].tokens();
     const Batch batch = collate(dataset, indices);
-    if (batch.num_shifted_labels == 0) continue;
+    const std::int64_t targets = num_targets(model, batch);
+    if (targets == 0) continue;
     sum += double(lm_loss(model, batch, 1).value()[0]);
-    result.tokens += batch.num_shifted_labels;
+    result.tokens += targets;
   }
   result.loss = result.tokens ? sum / double(result.tokens) : 0;
   return result;

@@ -23,6 +23,7 @@ struct PromptEncoderConfig {
   std::int64_t num_attention_heads = 0;
   std::int64_t num_layers = 0;
   std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own: a classifier
+  std::string token_template = {};                // where the virtual tokens stand (parse_token_template); nothing: in front of a sequence
   std::string task_type = "CAUSAL_LM";
 
   static void describe(auto& self, auto&& field) {
@@ -36,12 +37,14 @@ struct PromptEncoderConfig {
     field("encoder_num_layers", self.encoder_num_layers);
     field("encoder_dropout", self.encoder_dropout);
     field("modules_to_save", self.modules_to_save);
+    field.own("token_template", self.token_template);
   }
 };
 
 /// Throws ConfigError naming the field, its value and what is allowed.
 inline void validate(const PromptEncoderConfig& c) {
   detail::check_positive("PromptEncoderConfig", "num_virtual_tokens", c.num_virtual_tokens);
+  detail::check_token_template("PromptEncoderConfig", c);
   detail::check_choice("PromptEncoderConfig", "encoder_reparameterization_type", c.encoder_reparameterization_type, {"MLP", "LSTM"});
   if (c.encoder_num_layers < 1 || c.encoder_num_layers > 64)
     detail::refuse("PromptEncoderConfig", "encoder_num_layers is " + std::to_string(c.encoder_num_layers) + "; allowed are 1 to 64");

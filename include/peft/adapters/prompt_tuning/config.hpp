@@ -22,6 +22,7 @@ struct PromptTuningConfig {
   std::int64_t num_attention_heads = 0;
   std::int64_t num_layers = 0;
   std::vector<std::string> modules_to_save = {};  // these train as a whole, as copies of their own: a classifier
+  std::string token_template = {};                // where the virtual tokens stand (parse_token_template); nothing: in front of a sequence
   std::string task_type = "CAUSAL_LM";
 
   static void describe(auto& self, auto&& field) {
@@ -35,12 +36,14 @@ struct PromptTuningConfig {
     field.keep("tokenizer_name_or_path", "null");
     field.keep("tokenizer_kwargs", "null");
     field("modules_to_save", self.modules_to_save);
+    field.own("token_template", self.token_template);
   }
 };
 
 /// Throws ConfigError naming the field, its value and what is allowed.
 inline void validate(const PromptTuningConfig& c) {
   detail::check_positive("PromptTuningConfig", "num_virtual_tokens", c.num_virtual_tokens);
+  detail::check_token_template("PromptTuningConfig", c);
   detail::check_choice("PromptTuningConfig", "prompt_tuning_init", c.prompt_tuning_init, {"RANDOM", "SAMPLE_VOCAB", "TEXT"});
 }
 inline PromptTuningConfig resolved(PromptTuningConfig config, std::string_view) {

@@ -151,6 +151,7 @@ class FieldReader {
   void whole(const char* key, V& to) {
     (*this)(key, to);
   }
+  void own(const char* key, std::string& to) { f_.read(key, to); }
   void as_written(const char* key) { f_.keep(key); }
   void keep(const char* key, const char*) { f_.keep(key); }
   void only(const char* key, const char* value) { f_.refuse_unless(key, value); }
@@ -223,6 +224,9 @@ class FieldWriter {
     Json object = Json::make_object();
     for (const auto& [pattern, value] : patterns) object.set(pattern, number(value));
     json_.set(key, std::move(object));
+  }
+  void own(const char* key, const std::string& value) {
+    if (!value.empty()) json_.set(key, Json(value));
   }
   void as_written(const char*) {}
   void keep(const char* key, const char* value) { only(key, value); }

@@ -13,43 +13,43 @@ namespace data::detail {
 /// same ids within it as alone; else the part is tokenised for itself, as it is when the model continues the beginning.
 class PartEncoder {
  public:
-  explicit PartEncoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  explicit PartEncoder(const Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
 
   void add(std::string_view part) {
     text_ += part;
     const auto begin = ids_.begin() + static_cast<std::ptrdiff_t>(start_);
-    std::vector<std::int32_t> whole = tokenizer_.encode(text_, {.add_special_tokens = false});
+    std::vector<std::int32_t> whole = tokenizer_->encode(text_, {.add_special_tokens = false});
     const auto known = static_cast<std::size_t>(ids_.end() - begin);
     if (whole.size() >= known && std::equal(begin, ids_.end(), whole.begin())) {
       ids_.insert(ids_.end(), whole.begin() + static_cast<std::ptrdiff_t>(known), whole.end());
     } else {
       start_ = ids_.size(), text_ = part;
-      whole = tokenizer_.encode(part, {.add_special_tokens = false});
+      whole = tokenizer_->encode(part, {.add_special_tokens = false});
       ids_.insert(ids_.end(), whole.begin(), whole.end());
     }
   }
   std::vector<std::int32_t>& ids() { return ids_; }
 
  private:
-  const Tokenizer& tokenizer_;
+  const Tokenizer* tokenizer_;
   std::string text_;  // whose ids begin at start_
   std::size_t start_ = 0;
   std::vector<std::int32_t> ids_;
 };
 
-/// What the tokenizer puts in front of a text and behind it; behind it at least eos.
+/// What the tokenizer puts in front of a text and behind it; behind it at least eos, if it `ends`.
 struct Surroundings {
   std::vector<std::int32_t> before, after;
 };
 
-inline Surroundings surroundings(const Tokenizer& tokenizer) {
+inline Surroundings surroundings(const Tokenizer& tokenizer, bool ends = true) {
   const auto bare = tokenizer.encode("a", {.add_special_tokens = false}), full = tokenizer.encode("a");
   Surroundings s;
   if (const auto at = std::search(full.begin(), full.end(), bare.begin(), bare.end()); at != full.end()) {
     s.before.assign(full.begin(), at);
     s.after.assign(at + static_cast<std::ptrdiff_t>(bare.size()), full.end());
   }
-  if (s.after.empty() && tokenizer.eos_id()) s.after.push_back(*tokenizer.eos_id());
+  if (ends && s.after.empty() && tokenizer.eos_id()) s.after.push_back(*tokenizer.eos_id());
   return s;
 }
 

@@ -65,6 +65,19 @@ inline Example encode_sequence_within(std::string_view text, const std::optional
   }));
 }
 
+inline Example placed_sequence_within(std::string_view text, const std::optional<std::string>& text_pair, const Tokenizer& tokenizer,
+                                      const PlacedPrompt& prompt, std::int64_t max_length, bool* cut) {
+  const RowFields fields = [&](const std::string& name) {
+    if (name != "text" && !(name == "text_pair" && text_pair))
+      throw ConfigError("token_template", "{" + name + "}; rows with labels have " + (text_pair ? "{text} and {text_pair}" : "{text}"));
+    return name == "text" ? std::string(text) : *text_pair;
+  };
+  Example whole = prompt.encode(fields, tokenizer, std::int64_t{1} << 40);
+  const bool longer = whole.tokens() > max_length;
+  if (cut) *cut = longer;
+  return longer ? prompt.encode(fields, tokenizer, max_length) : whole;
+}
+
 /// Code points of a text; bytes that begin none belong to the one before.
 inline std::size_t characters(std::string_view text) {
   return static_cast<std::size_t>(std::ranges::count_if(text, [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
@@ -120,6 +133,12 @@ PEFT_INLINE Example encode_sequence(std::string_view text, const std::optional<s
   return data::detail::encode_sequence_within(text, text_pair, tokenizer, max_length, nullptr);
 }
 
+PEFT_INLINE Example encode_sequence(std::string_view text, const std::optional<std::string>& text_pair, const Tokenizer& tokenizer, const PlacedPrompt& prompt,
+                                    std::int64_t max_length) {
+  data::detail::check_max_length(max_length);
+  return data::detail::placed_sequence_within(text, text_pair, tokenizer, prompt, max_length, nullptr);
+}
+
 PEFT_INLINE Example encode_words(const std::vector<std::string>& words, const std::vector<std::int32_t>& labels, const Tokenizer& tokenizer,
                                  std::int64_t max_length, std::vector<std::int64_t>* first_tokens) {
   data::detail::check_max_length(max_length);
@@ -138,7 +157,8 @@ PEFT_INLINE Dataset load_classification(const std::string& path, const Tokenizer
   std::vector<Example> examples;
   for (const LabelledRow& row : rows) {
     bool cut = false;
-    Example example = encode_sequence_within(row.text, row.text_pair, tokenizer, options.max_length, &cut);
+    Example example = options.prompt ? placed_sequence_within(row.text, row.text_pair, tokenizer, *options.prompt, options.max_length, &cut)
+                                     : encode_sequence_within(row.text, row.text_pair, tokenizer, options.max_length, &cut);
     if (example.input_ids.empty()) throw FormatError(path, -1, row.place + " has a text of no tokens");
     report.truncated += cut;
     const std::optional<double> value = options.regression ? number_of(row.labels[0]) : double(number(row.labels[0], row.place));

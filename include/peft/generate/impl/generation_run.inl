@@ -122,6 +122,7 @@ class GenerationRun {
                          fmt::format("the prompt has {} tokens; max_length = {} leaves no room for an answer", beginning(r).size(), *config_.max_length));
       if (model_.has_encoder() && (r.cache || r.prefix))
         throw NotSupported("generate", "a cache or a prefix with an encoder-decoder, which reads each prompt as a whole");
+      model_.check_placed(r.ids, r.active);
       if (r.cache && r.cache->length() >= std::int64_t(r.ids.size()))
         throw ShapeError("generate", fmt::format("the cache holds {} tokens of a prompt of {}; at least the last one must be left to run: truncate it",
                                                  r.cache->length(), r.ids.size()));

@@ -53,6 +53,7 @@ std::vector<ContinuationScore> score_continuations(LanguageModel<T>& model, std:
                                                    std::span<const std::vector<std::int32_t>> continuations, int active) {
   using Continuation = typename LanguageModel<T>::Continuation;
   if (prompt.empty()) throw ShapeError("score", "the prompt is empty; a continuation needs at least one token in front");
+  model.check_placed(prompt, active);
   std::int64_t longest = 0;
   for (const auto& c : continuations) {
     if (c.empty()) throw ShapeError("score", "a continuation without tokens");
@@ -118,6 +119,7 @@ template <Scalar T>
 PromptLogprobs prompt_logprobs(LanguageModel<T>& model, std::span<const std::int32_t> ids, std::int64_t top, int active) {
   PromptLogprobs found;
   if (ids.size() < 2) return found;
+  model.check_placed(ids, active);
   if (std::int64_t(ids.size()) > model.context_length() + 1)
     throw ShapeError("score", fmt::format("a text of {} tokens; the model's context is {}", ids.size(), model.context_length()));
   KvCache<T> cache = model.make_cache(std::int64_t(ids.size()) - 1, active);
@@ -141,6 +143,7 @@ Perplexity token_perplexity(LanguageModel<T>& model, std::span<const std::int32_
   if (options.max_length < 0 || length < 2 || length > context)
     throw ConfigError("perplexity", fmt::format("max_length = {}; allowed: 2 to {}, the model's context", length, context));
   if (options.stride < 0 || stride > length) throw ConfigError("perplexity", fmt::format("stride = {}; allowed: 1 to max_length, which is {}", stride, length));
+  model.check_placed(ids, 0);
   if (count < 2) throw ShapeError("perplexity", fmt::format("a text of {} tokens; at least two are needed, one to predict the other", count));
   Perplexity p;
   std::int64_t predicted = 1;  // ids that are done; the first is given

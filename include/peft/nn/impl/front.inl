@@ -3,6 +3,8 @@
 
 #include "peft/nn/front.hpp"
 
+#include <algorithm>
+
 #include "peft/core/error.hpp"
 #include "peft/core/labels.hpp"
 
@@ -17,6 +19,8 @@ PEFT_INLINE FrontedRows with_fronts(std::span<const Front> fronts, const Sequenc
     if (!front.empty() && s.behind >= 0) throw Error("forward", "sequences that share a beginning go with neither prefixes nor virtual tokens");
     if (front.tokens > 0 && (s.task < 0 || s.task >= front.tasks))
       throw Error("forward", "a sequence of task " + std::to_string(s.task) + "; the adapter has tasks 0 to " + std::to_string(front.tasks - 1));
+    if (front.placed > 0 && std::none_of(ids.begin() + s.begin, ids.begin() + s.end, [&](std::int32_t id) { return id >= front.first_id; }))
+      throw Error("forward", "a sequence without any of the virtual tokens that its adapter's token_template places; PlacedPrompt makes such sequences");
     const std::int64_t begin = std::int64_t(rows.ids.size());
     for (std::int64_t i = 0; i < front.tokens; i++) {
       rows.ids.push_back(front.first_id + std::int32_t(s.task * front.stride + i));

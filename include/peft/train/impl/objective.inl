@@ -23,7 +23,7 @@ PEFT_INLINE std::int64_t shared_beginning(const Batch& batch) {
   return shared < worth ? 0 : shared;
 }
 
-PEFT_INLINE BatchRows rows_of(const Batch& batch, bool share_beginning) {
+PEFT_INLINE BatchRows rows_of(const Batch& batch, bool share_beginning, bool next) {
   const std::int64_t shared = share_beginning ? shared_beginning(batch) : 0;
   BatchRows rows;
   std::vector<Sequence, PoolAllocator<Sequence>> all;
@@ -35,7 +35,8 @@ PEFT_INLINE BatchRows rows_of(const Batch& batch, bool share_beginning) {
     if (first > 0) s.behind = 0;
     for (std::int64_t t = begin + first; t < begin + end; t++) {
       rows.input_ids.push_back(batch.input_ids[std::size_t(t)]);
-      rows.targets.push_back(t + 1 < begin + end ? batch.labels[std::size_t(t + 1)] : ignore_index);
+      const std::int64_t predicted = t + (next ? 1 : 0);
+      rows.targets.push_back(predicted < begin + end ? batch.labels[std::size_t(predicted)] : ignore_index);
     }
     all.push_back(s);
   };
