@@ -13,6 +13,8 @@ namespace peft::ops {
   template void activation_backward<T>(GradSink<T>, View<const T>, View<const T>, Activation);                                        \
   template void gated_forward<T>(View<T>, View<const T>, View<const T>, Activation);                                                  \
   template void gated_backward<T>(GradSink<T>, GradSink<T>, View<const T>, View<const T>, View<const T>, Activation);                 \
+  template void softcap_forward<T>(View<T>, View<const T>, double);                                                                   \
+  template void softcap_backward<T>(View<T>, View<const T>, View<const T>, double);                                                   \
   template void copy<T>(View<T>, View<const T>);                                                                                      \
   template void add_into<T>(View<T>, View<const T>);                                                                                  \
   template void add<T>(View<T>, View<const T>, View<const T>);                                                                        \

@@ -24,8 +24,8 @@ AttentionSpans<double> spans(std::initializer_list<std::int64_t> lengths) {
   }
   return all;
 }
-ops::AttentionShape heads(std::int64_t n, std::int64_t kv, std::int64_t dim, bool causal = true, std::int64_t window = 0) {
-  return {n, kv, dim, 1 / std::sqrt(double(dim)), causal, window};
+ops::AttentionShape heads(std::int64_t n, std::int64_t kv, std::int64_t dim, bool causal = true, std::int64_t window = 0, double softcap = 0) {
+  return {n, kv, dim, 1 / std::sqrt(double(dim)), causal, window, softcap};
 }
 }  // namespace
 
@@ -41,11 +41,13 @@ TEST_CASE("attention gradient", "[autograd][gradcheck]") {
                         Case{"grouped queries", heads(4, 2, 3), spans({5})}, Case{"one key head", heads(3, 1, 2), spans({5})},
                         Case{"window", heads(2, 1, 3, true, 3), spans({7})}, Case{"several sequences", heads(4, 2, 3), spans({3, 1, 4})},
                         Case{"several, bidirectional", heads(2, 2, 3, false), spans({3, 1, 4})}, Case{"context", heads(2, 2, 3), context},
-                        Case{"window and context", heads(2, 2, 3, true, 2), context}}) {
+                        Case{"window and context", heads(2, 2, 3, true, 2), context}, Case{"soft cap", heads(4, 2, 3, true, 0, 0.7), spans({5, 3})},
+                        Case{"soft cap and window", heads(2, 1, 3, true, 3, 2.0), spans({7})}}) {
     CAPTURE(c.what);
     const std::int64_t n = c.spans.back().end, q = c.shape.heads * c.shape.head_dim, kv = c.shape.kv_heads * c.shape.head_dim;
     CHECK(gradcheck([&](const Variables& v) { return attention<double>(v[0], v[1], v[2], c.spans, c.shape); },
                     {normal({n, q}), normal({n, kv}, 2), normal({n, kv}, 3)}));
+    if (c.shape.softcap > 0) continue;  // which has no bias beside it
     CHECK(gradcheck([&](const Variables& v) { return attention<double>(v[0], v[1], v[2], c.spans, c.shape, v[3], n); },
                     {normal({n, q}), normal({n, kv}, 2), normal({n, kv}, 3), normal({2 * n, c.shape.heads}, 4)}));
   }
@@ -54,8 +56,8 @@ TEST_CASE("attention gradient", "[autograd][gradcheck]") {
 TEST_CASE("attention gradient beyond one tile of keys", "[autograd][gradcheck]") {
   // 70 keys of one sequence; checked along one random direction an input, which central differences do at once
   const std::int64_t n = 70;
-  for (const std::int64_t window : {0, 66}) {
-    const auto shape = heads(2, 1, 4, true, window);
+  for (const std::int64_t window : {0, 66, 65}) {
+    const auto shape = heads(2, 1, 4, true, window, window == 65 ? 0.8 : 0.0);
     const std::vector<Tensor<double>> inputs = {normal({n, 8}), normal({n, 4}, 2), normal({n, 4}, 3)};
     const Tensor<double> weights = normal({n, 8}, 4);
     const auto value = [&](const std::vector<Tensor<double>>& at) { return dot(attention<double>(at[0], at[1], at[2], spans({n}), shape).value(), weights); };

@@ -215,6 +215,13 @@ TEST_CASE("cross entropy gradients", "[autograd][gradcheck]") {
   CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, labels, 0, 0.2); }, {x}, {W, b}));
   const SoftTargets<double> soft{{3, 1, 0, 6, 1}, {0.5, 0.5, 0.2, 0.7, 1.5}, {0, 2, 2, 4, 5, 5}};  // rows 1 and 4 have none
   CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, soft); }, {x}, {W, b}));
+  for (const double cap : {0.6, 5.0}) {  // logits around 2: far in the bend, and in its straight part
+    CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, labels, 0, 0.0, cap); }, {x}, {W, b}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, labels, 0, 0.2, cap); }, {x}, {W, b}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], fixed, {}, labels, 3.0, 0.2, cap); }, {x}));
+    CHECK(gradcheck([&](const Variables& v) { return linear_cross_entropy(v[0], W, b, soft, 0, cap); }, {x}, {W, b}));
+    CHECK(gradcheck([&](const Variables& v) { return softcap(v[0], cap); }, {x}));
+  }
   // The gradient of a loss that is scaled afterwards
   CHECK(gradcheck([&](const Variables& v) { return scale(linear_cross_entropy(v[0], W, b, labels), -3.0); }, {x}, {W, b}));
 }
@@ -228,6 +235,9 @@ TEST_CASE("the fused loss is the loss of the logits", "[autograd]") {
     const double fused = linear_cross_entropy(x, W, b, labels, denominator).value()[0], plain = cross_entropy(linear(x, W, b), labels, denominator).value()[0];
     CHECK(fused == Approx(plain).epsilon(1e-12));
     CHECK(linear_cross_entropy(x, W, b, labels).value()[0] > 1);
+    const double capped = linear_cross_entropy(x, W, b, labels, denominator, 0, 3.0).value()[0];
+    CHECK(capped == Approx(cross_entropy(softcap(linear(x, W, b), 3.0), labels, denominator).value()[0]).epsilon(1e-12));
+    CHECK_FALSE(capped == Approx(plain).epsilon(1e-2));
   }
 }
 

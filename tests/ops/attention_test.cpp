@@ -109,6 +109,7 @@ Array formula(const Case<T>& c, Array& lse) {
           double x = 0;
           for (std::int64_t d = 0; d < dim; d++) x += double(c.q(n, h * dim + d)) * key(c.prefix_k[s], c.k[s], j, d);
           x *= shape.scale;
+          if (shape.softcap > 0) x = shape.softcap * std::tanh(x / shape.softcap);
           if (c.table) x += double(c.table(c.zero + j - at, h));
           const bool past = !shape.causal || j <= at;
           const bool near = shape.window == 0 || (j > at - shape.window && j < at + shape.window);
@@ -125,8 +126,9 @@ Array formula(const Case<T>& c, Array& lse) {
   return out;
 }
 
-AttentionShape attention_shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, bool causal = true, std::int64_t window = 0) {
-  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim)), causal, window};
+AttentionShape attention_shape(std::int64_t heads, std::int64_t kv_heads, std::int64_t head_dim, bool causal = true, std::int64_t window = 0,
+                               double softcap = 0) {
+  return {heads, kv_heads, head_dim, 1 / std::sqrt(double(head_dim)), causal, window, softcap};
 }
 
 struct Setting {
@@ -149,6 +151,8 @@ std::vector<Setting> settings() {
       {attention_shape(2, 1, 8, true, 6), {{100, 100, 0, 3}}},
       {attention_shape(71, 1, 4), {{3, 3}, {1, 70}}},  // more heads than a block has lanes
       {attention_shape(2, 1, 128), {{40, 40}, {0, 0}, {1, 1}}},
+      {attention_shape(6, 2, 24, true, 0, 1.5), {{130, 130, 4}, {3, 90}, {1, 300}}},  // soft caps
+      {attention_shape(2, 2, 10, true, 9, 0.4), {{70, 70}, {1, 80}}},
   };
 }
 
@@ -160,6 +164,7 @@ TEMPLATE_TEST_CASE("attention is a softmax over the keys that are seen", "[ops]"
   for (const auto& [shape, lengths] : settings()) {
     CAPTURE(number++);
     for (const bool biased : {false, true}) {
+      if (biased && shape.softcap > 0) continue;
       const Case<T> c(shape, lengths, biased);
       const auto r = c.forward();
       Array lse;
@@ -178,10 +183,12 @@ TEST_CASE("attention's gradients are the slopes", "[ops][gradcheck]") {
       {attention_shape(1, 1, 2), {{66, 66, 3}}},
       {attention_shape(1, 1, 2, false, 4), {{10, 10}}},
       {attention_shape(2, 2, 3), {{2, 7}, {0, 3}}},  // keys that nobody sees have no gradient
+      {attention_shape(4, 2, 3, true, 3, 0.5), {{9, 9}, {4, 4, 2, 3}}},
+      {attention_shape(2, 1, 3, true, 0, 3), {{70, 70}}},
   };
   int number = 0;
   for (const auto& [shape, lengths] : small) {
-    const bool biased = number % 2 == 0;
+    const bool biased = number % 2 == 0 && shape.softcap == 0;
     CAPTURE(number++);
     const Case<double> c(shape, lengths, biased);
     const auto f = [&] { return dot(c.forward().out, c.dout); };
@@ -207,7 +214,7 @@ TEST_CASE("float gradients are the double ones, rounded", "[ops]") {
   std::vector<Setting> all = settings();
   all.push_back({attention_shape(4, 2, 16), {{600, 600, 10}}});  // cut into parts
   for (const auto& [shape, lengths] : all) {
-    const bool biased = number % 2 == 0;
+    const bool biased = number % 2 == 0 && shape.softcap == 0;
     CAPTURE(number++);
     const Case<float> c(shape, lengths, biased);
     Case<double> exact(shape, lengths, biased);
@@ -235,7 +242,8 @@ TEST_CASE("float gradients are the double ones, rounded", "[ops]") {
 TEMPLATE_TEST_CASE("a query has the same bits in prefill, with a cache and in any batch", "[ops]", float, double) {
   using T = TestType;
   const Threads two(2);
-  for (const AttentionShape& shape : {attention_shape(9, 3, 64), attention_shape(2, 2, 24, true, 50), attention_shape(5, 1, 19)}) {
+  for (const AttentionShape& shape :
+       {attention_shape(9, 3, 64), attention_shape(2, 2, 24, true, 50), attention_shape(5, 1, 19), attention_shape(6, 3, 20, true, 70, 1.5)}) {
     const std::int64_t rows = 150, width = shape.heads * shape.head_dim;
     const Case<T> c(shape, {{rows, rows, 5}}, shape.kv_heads == 2);
     const auto whole = c.forward();
@@ -402,4 +410,8 @@ TEST_CASE("attention refuses what does not fit", "[ops]") {
   CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, c.shape, {table.view().columns(0, 3), 4}), ShapeError);
   shape = c.shape, shape.causal = false;
   CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, shape, {table.view(), 4}), ShapeError);
+  shape = c.shape, shape.softcap = 2;
+  CHECK_THROWS_WITH(ops::attention_forward<float>(out, lse, c.q, sequences, shape, {table.view(), 4}), Catch::Contains("besides a relative bias"));
+  shape.softcap = -1;
+  CHECK_THROWS_AS(ops::attention_forward<float>(out, lse, c.q, sequences, shape), ConfigError);
 }

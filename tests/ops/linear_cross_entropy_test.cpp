@@ -96,8 +96,8 @@ TEMPLATE_TEST_CASE("the loss is −log softmax of the label, and its gradients",
 TEMPLATE_TEST_CASE("targets may be several classes with weights, and smoothed", "[ops]", float, double) {
   using T = TestType;
   for (const Size& z : {Size{1, 5, 2}, Size{7, 13, 33}, Size{5, 8, 2300}, Size{530, 6, 50}, Size{3, 700, 1}})
-    for (const double smoothing : {0.0, 0.1, 1.0}) {
-      CAPTURE(z.n, z.c, z.v, smoothing);
+    for (const auto& [smoothing, cap] : {std::pair(0.0, 0.0), {0.1, 0.0}, {1.0, 0.0}, {0.0, 2.5}, {0.1, 2.5}}) {
+      CAPTURE(z.n, z.c, z.v, smoothing, cap);
       const Case<T> c(z);
       // Row i has i % 4 classes (one may come twice), so that some have none; every 16th has more than the tile's memory has rows for.
       Labels classes;
@@ -114,14 +114,15 @@ TEMPLATE_TEST_CASE("targets may be several classes with weights, and smoothed", 
       }
       const Array mass = xt::sum(q, {1}, xt::keep_dims);
       q = (1 - smoothing) * q + smoothing / double(z.v) * mass;
-      const Array x = array(c.x), w = array(c.w), logits = product(x, xt::transpose(w)) + array(c.b), top = xt::amax(logits, {1}, xt::keep_dims),
-                  e = xt::exp(logits - top), sum = xt::sum(e, {1}, xt::keep_dims), log_p = logits - top - xt::log(sum), dlogits = mass * e / sum - q,
+      const Array x = array(c.x), w = array(c.w), z0 = product(x, xt::transpose(w)) + array(c.b), bent = cap > 0 ? Array(xt::tanh(z0 / cap)) : Array(0 * z0),
+                  logits = cap > 0 ? Array(cap * bent) : z0, top = xt::amax(logits, {1}, xt::keep_dims), e = xt::exp(logits - top),
+                  sum = xt::sum(e, {1}, xt::keep_dims), log_p = logits - top - xt::log(sum), dlogits = (mass * e / sum - q) * (1 - bent * bent),
                   loss_expected = -xt::sum(q * log_p, {1});
       const ops::ClassTargets<T> targets(classes, offsets, weights, smoothing);
       const Tensor<T> loss = poisoned<T>({z.n}), lse = poisoned<T>({z.n}), dx = with_gaps(poisoned<T>({z.n, z.c})), dw = poisoned<T>({z.v, z.c}),
                       db = poisoned<T>({z.v});
-      ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx, c.x, ops::WeightView(c.w.view()), c.b.data(), targets);
-      ops::linear_cross_entropy_backward_weight<T>({dw}, {db}, T(0.5), c.x, ops::WeightView(c.w.view()), c.b.data(), targets, lse.data());
+      ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx, c.x, ops::WeightView(c.w.view()), c.b.data(), targets, cap);
+      ops::linear_cross_entropy_backward_weight<T>({dw}, {db}, T(0.5), c.x, ops::WeightView(c.w.view()), c.b.data(), targets, lse.data(), cap);
       CHECK_THAT(array(loss), is_near<T>(loss_expected, 8, 1));
       CHECK_THAT(array(dx), is_near<T>(product(dlogits, w), 8, 1));
       CHECK_THAT(array(dw), is_near<T>(0.5 * product(xt::transpose(dlogits), x), 8, 1));

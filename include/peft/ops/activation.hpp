@@ -20,6 +20,13 @@ void gated_forward(View<T> y, View<const T> gate, View<const T> up, Activation f
 template <Scalar T>
 void gated_backward(GradSink<T> dgate, GradSink<T> dup, View<const T> dy, View<const T> gate, View<const T> up, Activation f);
 
+/// y = c tanh(x / c): what grows without bound stays between −c and c (Gemma 2, arXiv:2408.00118); y may be x.
+template <Scalar T>
+void softcap_forward(View<T> y, View<const T> x, double c);
+/// dx = dy ∘ (1 − (y / c)²), from the output; dx may be dy.
+template <Scalar T>
+void softcap_backward(View<T> dx, View<const T> dy, View<const T> y, double c);
+
 }  // namespace peft::ops
 
 #if !defined(PEFT_COMPILED)

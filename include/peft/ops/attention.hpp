@@ -14,6 +14,7 @@ struct AttentionShape {
   bool causal = true;
   std::int64_t window = 0;  // > 0: a query sees at most this many keys, itself included (prefix columns count);
                             // without causal, as many on either side
+  double softcap = 0;       // c > 0: a scaled score s is c tanh(s / c) (Gemma 2, arXiv:2408.00118); not besides a relative bias
 };
 
 /// One sequence of a packed batch: rows begin … end of q and of the output. Its keys are the prefix's rows, then the past's, then k's. The queries are
@@ -53,7 +54,7 @@ template <Scalar T>
 void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
                        const RelativeBias<T>& bias = {});
 
-/// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q
+/// p = exp(s − lse);  dv = pᵀ dout;  ds = p ∘ (dout vᵀ − Σ dout ∘ out);  dq = scale · ds k;  dk = scale · dsᵀ q;  behind a cap ds is times 1 − (s / c)².
 /// grads has one entry a sequence, in the same order. Prefixes that several sequences share are added to in sequence order, after all k and v:
 /// a prefix may be rows of another sequence's. dbias, as the table: Σ ds over the pairs at each distance.
 template <Scalar T>

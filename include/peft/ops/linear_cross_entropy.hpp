@@ -39,14 +39,17 @@ struct ClassTargets {
 /// loss_i = −Σ_v q_v log softmax(x_i Wᵀ + b)_v without a buffer of logits: tiles of the vocabulary, a running maximum and sum. q is the
 /// row's targets, smoothed: (1 − ε) q + ε Q / V. x (N, C), W (V, C), b (V) or null; loss, lse (N). Rows to be ignored are dropped by the caller.
 /// If dx (N, C) is wanted, it becomes d(Σ loss)/dx = Q softmax(x Wᵀ) W − Σ_v q_v W_v in the same sweep: Σ_v e^(l_v − max) W_v is
-/// accumulated beside the sum and rescaled with it, as attention does with its values, so no logit is computed twice.
+/// accumulated beside the sum and rescaled with it, as attention does with its values, so no logit is computed twice. softcap c > 0: the softmax is
+/// of l = c tanh((x Wᵀ + b) / c), and each class's share of dx is times 1 − (l / c)².
 template <Scalar T>
-void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, const WeightView& w, const T* bias, const ClassTargets<T>& targets);
+void linear_cross_entropy_forward(T* loss, T* lse, View<T> dx, View<const T> x, const WeightView& w, const T* bias, const ClassTargets<T>& targets,
+                                  double softcap = 0);
 
-/// dW (V, C) = scale · (Q softmax − q)ᵀ x and db likewise, from the saved lse: a second sweep, only where the head trains.
+/// dW (V, C) = scale · (Q softmax − q)ᵀ x and db likewise, from the saved lse: a second sweep, only where the head trains. Behind a cap, Q softmax − q
+/// is times 1 − (l / c)².
 template <Scalar T>
 void linear_cross_entropy_backward_weight(GradSink<T> dw, GradSink<T> db, T scale, View<const T> x, const WeightView& w, const T* bias,
-                                          const ClassTargets<T>& targets, const T* lse);
+                                          const ClassTargets<T>& targets, const T* lse, double softcap = 0);
 
 }  // namespace peft::ops
 

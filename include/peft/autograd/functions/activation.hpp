@@ -24,6 +24,22 @@ Variable<T> activation(Variable<T> x, Activation f) {
                   [dx = x.gradient(), x = x.value(), f](Tensor<T> dy) { ops::activation_backward<T>(dx.sink(), dy.view(), x.view(), f); });
 }
 
+/// y = c tanh(x / c), where x lies if nobody else holds it; keeps y.
+template <Scalar T>
+Variable<T> softcap(Variable<T> x, double c) {
+  const Gradient<T> dx = x.gradient();
+  const bool wanted = recording(x.needs_grad());
+  const Tensor<T> in = std::move(x).release();
+  Tensor<T> y = in.sole_holder() ? in : Tensor<T>(in.shape());
+  ops::softcap_forward<T>(y.view(), in.view(), c);
+  if (!wanted) return Variable<T>(std::move(y));
+  return recorded(y, true, [dx, y, c](Tensor<T> dy) {
+    if (!dy.sole_holder()) dy = dy.clone();
+    ops::softcap_backward<T>(dy.view(), dy.view(), y.view(), c);
+    dx.add(std::move(dy));
+  });
+}
+
 /// y = f(gate) ∘ up; keeps both, and forms the gradients where they lie if nobody else holds them.
 template <Scalar T>
 Variable<T> gated(Variable<T> gate, Variable<T> up, Activation f) {

@@ -68,19 +68,20 @@ struct HeadTargets {
 };
 
 template <Scalar T>
-Variable<T> head_loss(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, HeadTargets<T> targets, double denominator) {
+Variable<T> head_loss(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, HeadTargets<T> targets, double denominator, double softcap) {
   if (denominator <= 0) denominator = double(targets.rows.size());
   const std::int64_t n = std::int64_t(targets.rows.size());
   if (n == 0) return Variable<T>(Tensor<T>::zeros({}));
   const bool train_weight = recording(weight.requires_grad(), bias.requires_grad()), wanted = recording(x.needs_grad()) || train_weight;
   const Tensor<T> in = gather_rows(x.value(), targets.rows);
   Tensor<T> loss({n}), lse({n}), dx = recording(x.needs_grad()) ? Tensor<T>(in.shape()) : Tensor<T>();
-  ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx.view(), in.view(), weight.view(), bias ? bias.value().data() : nullptr, targets.view());
+  ops::linear_cross_entropy_forward<T>(loss.data(), lse.data(), dx.view(), in.view(), weight.view(), bias ? bias.value().data() : nullptr, targets.view(),
+                                       softcap);
   Tensor<T> y({}, mean(loss, denominator));
   if (!wanted) return Variable<T>(std::move(y));
   return recorded(
       std::move(y), true,
-      [gradient = x.gradient(), dx, in = train_weight ? in : Tensor<T>(), lse, weight, bias, targets = std::move(targets), denominator](Tensor<T> dy) {
+      [gradient = x.gradient(), dx, in = train_weight ? in : Tensor<T>(), lse, weight, bias, targets = std::move(targets), denominator, softcap](Tensor<T> dy) {
         const T factor = T(double(dy[0]) / denominator);
         if (gradient) {
           const View<T> sum = gradient.sum_or_zeros();
@@ -89,28 +90,29 @@ Variable<T> head_loss(const Variable<T>& x, const Parameter<T>& weight, const Pa
         }
         if (weight.requires_grad() || bias.requires_grad())
           ops::linear_cross_entropy_backward_weight<T>(weight.gradient().sink(), bias.gradient().sink(), factor, in.view(), weight.view(),
-                                                       bias ? bias.value().data() : nullptr, targets.view(), lse.data());
+                                                       bias ? bias.value().data() : nullptr, targets.view(), lse.data(), softcap);
       });
 }
 }  // namespace detail
 
 /// Σ over labelled rows of −log softmax(x Wᵀ + b)[label], divided by `denominator` (the number of labelled rows by default): a scalar.
 /// x (N, C); labels (N), ignore_index for rows without one; W (V, C). Only labelled rows are multiplied, no logit is stored, and dx is
-/// found in the same sweep as the loss. Keeps dx of the labelled rows. label_smoothing as in torch.nn.functional.cross_entropy.
+/// found in the same sweep as the loss. Keeps dx of the labelled rows. label_smoothing as in torch.nn.functional.cross_entropy. softcap c > 0: of
+/// logits c tanh((x Wᵀ + b) / c).
 template <Scalar T>
 Variable<T> linear_cross_entropy(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, std::span<const std::int32_t> labels,
-                                 double denominator = 0, double label_smoothing = 0) {
+                                 double denominator = 0, double label_smoothing = 0, double softcap = 0) {
   detail::Labelled found = detail::labelled("linear_cross_entropy", labels, x.rows(), weight.shape()[0]);
   detail::HeadTargets<T> targets{std::move(found.rows), std::move(found.labels)};
   targets.label_smoothing = label_smoothing;
-  return detail::head_loss(x, weight, bias, std::move(targets), denominator);
+  return detail::head_loss(x, weight, bias, std::move(targets), denominator, softcap);
 }
 
 /// Σ over rows with targets of −Σ_v q_v log softmax(x Wᵀ + b)_v: cross-entropy against a teacher's probabilities, for distillation (Hinton et
 /// al. 2015, arXiv:1503.02531); divided by `denominator`, or the number of such rows.
 template <Scalar T>
-Variable<T> linear_cross_entropy(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, const SoftTargets<T>& soft,
-                                 double denominator = 0) {
+Variable<T> linear_cross_entropy(const Variable<T>& x, const Parameter<T>& weight, const Parameter<T>& bias, const SoftTargets<T>& soft, double denominator = 0,
+                                 double softcap = 0) {
   if (std::int64_t(soft.offsets.size()) != x.rows() + 1 || soft.offsets.front() != 0 || soft.offsets.back() != std::int64_t(soft.classes.size()))
     throw ShapeError("linear_cross_entropy", std::to_string(soft.offsets.size()) + " offsets of soft targets for " + std::to_string(x.rows()) +
                                                  " rows; one more than rows is wanted, from 0 to the number of classes, " +
@@ -121,7 +123,7 @@ Variable<T> linear_cross_entropy(const Variable<T>& x, const Parameter<T>& weigh
   for (std::int64_t i = 0; i < x.rows(); i++)
     if (const std::int64_t end = soft.offsets[std::size_t(i) + 1]; end != soft.offsets[std::size_t(i)])
       targets.rows.push_back(std::int32_t(i)), targets.offsets.push_back(end);
-  return detail::head_loss(x, weight, bias, std::move(targets), denominator);
+  return detail::head_loss(x, weight, bias, std::move(targets), denominator, softcap);
 }
 
 /// The same on logits (N, V) that exist, for heads with few classes or with adapters on them.

@@ -71,4 +71,25 @@ void gated_backward(GradSink<T> dgate, GradSink<T> dup, View<const T> dy, View<c
   });
 }
 
+namespace detail {
+inline void check_softcap(const char* operation, double c) {
+  if (!(c > 0)) throw ConfigError(operation, "softcap is " + std::to_string(c) + "; a positive number is wanted");
+}
+}  // namespace detail
+
+template <Scalar T>
+void softcap_forward(View<T> y, View<const T> x, double c) {
+  detail::check_softcap("softcap", c), detail::check_same_shape("softcap", y, x);
+  detail::each_piece(x.rows, x.cols, y.contiguous() && x.contiguous(), [&](std::int64_t i, std::int64_t first, std::int64_t n) {
+    PEFT_DISPATCH(row_softcap<T>, y.row(i) + first, static_cast<T*>(nullptr), x.row(i) + first, T(c), n);
+  });
+}
+template <Scalar T>
+void softcap_backward(View<T> dx, View<const T> dy, View<const T> y, double c) {
+  detail::check_softcap("softcap backward", c), detail::check_same_shape("softcap backward", dx, y), detail::check_same_shape("softcap backward", dy, y);
+  detail::each_piece(y.rows, y.cols, dx.contiguous() && dy.contiguous() && y.contiguous(), [&](std::int64_t i, std::int64_t first, std::int64_t n) {
+    PEFT_DISPATCH(row_softcap_backward<T>, dx.row(i) + first, dy.row(i) + first, y.row(i) + first, T(c), n);
+  });
+}
+
 }  // namespace peft::ops

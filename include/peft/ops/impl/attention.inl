@@ -23,6 +23,7 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
   if (shape.heads < 1 || shape.kv_heads < 1 || shape.head_dim < 1 || shape.heads % shape.kv_heads || q.cols != shape.heads * shape.head_dim)
     throw ShapeError(operation, std::to_string(shape.heads) + " heads over " + std::to_string(shape.kv_heads) + " key heads of " +
                                     std::to_string(shape.head_dim) + ", q has " + std::to_string(q.cols) + " columns");
+  if (!(shape.softcap >= 0)) throw ConfigError(operation, "softcap is " + std::to_string(shape.softcap) + "; allowed is softcap ≥ 0, 0 for none");
   const std::int64_t cols = shape.kv_heads * shape.head_dim;
   for (std::size_t i = 0; i < sequences.size(); i++) {
     const AttentionSequence<T>& s = sequences[i];
@@ -42,6 +43,7 @@ void check_attention(const char* operation, View<const T> q, std::span<const Att
 template <class T>
 void check_bias(const char* operation, const RelativeBias<T>& bias, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape) {
   if (!bias) return;
+  if (shape.softcap > 0) throw NotSupported(operation, "a softcap of " + std::to_string(shape.softcap) + " besides a relative bias");
   std::int64_t back = 0, ahead = 0;
   for (const AttentionSequence<T>& s : sequences)
     if (const std::int64_t rows = s.end - s.begin; rows > 0) {
@@ -148,7 +150,7 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
     Pieces<T> memory(slot.data());
     QueryBlock<T> b{};
     KeyTile<T> t;
-    b.dim = shape.head_dim, b.padded = padded, b.width = width;
+    b.dim = shape.head_dim, b.padded = padded, b.width = width, b.softcap = T(shape.softcap);
     b.p = memory.cut(key_tile * width), b.first = memory.cut(width), b.last = memory.cut(width), b.shrink = memory.cut(width), b.spare = memory.cut(padded);
     T* const queries = memory.cut(together * width * padded);
     if (widened) t.k = memory.cut(key_tile * padded), t.v = memory.cut(key_tile * padded);

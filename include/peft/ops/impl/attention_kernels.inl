@@ -127,12 +127,19 @@ PEFT_TARGET void soften(const detail::QueryBlock<T>& b, const detail::KeyTile<T>
   }
 }
 
+// s ← c tanh(s / c) of n scores, whole registers of them.
+template <class T>
+PEFT_TARGET void cap_scores(T* s, T softcap, std::int64_t n) {
+  const V<T> c = broadcast(softcap), per_c = broadcast(T(1) / softcap);
+  for (std::int64_t i = 0; i < n; i += L<T>) store(s + i, c * tanh<T>(load(s + i) * per_c));
+}
 template <class T>
 PEFT_TARGET void scores(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
   if (t.biased)  // the bias stands in p already
     product<T, true>(t.count, b.width, b.dim, t.k, b.padded, 1, b.qt, b.width, b.p, b.width);
   else
     product<T, false>(t.count, b.width, b.dim, t.k, b.padded, 1, b.qt, b.width, b.p, b.width);
+  if (b.softcap > T(0)) cap_scores<T>(b.p, b.softcap, t.count * b.width);
 }
 template <class T>
 PEFT_TARGET void attend(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t) {
@@ -221,6 +228,7 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
     }
     for (std::int64_t lane = 0; lane < b.lanes; lane++) store(b.p + lane * detail::key_tile + j, s[lane]);
   }
+  for (std::int64_t lane = 0; b.softcap > T(0) && lane < b.lanes; lane++) cap_scores<T>(b.p + lane * detail::key_tile, b.softcap, t.count);
   soften_few<T>(b, t);
   for (std::int64_t lane = 0; lane < b.lanes; lane += 2) {
     const bool pair = lane + 1 < b.lanes;
@@ -251,21 +259,25 @@ PEFT_TARGET void attend_few(const detail::QueryBlock<T>& b, const detail::KeyTil
   }
 }
 
-// P again from the saved log-sum-exp; dS = P ∘ (dP − Σ dout ∘ out). dk and dv (keys, padded), null if nobody wants them.
+// P again from the saved log-sum-exp; dS = P ∘ (dP − Σ dout ∘ out), behind a cap ∘ (1 − (S / c)²). dk and dv (keys, padded), null if nobody wants them.
 template <class T>
 PEFT_TARGET void attend_backward(const detail::QueryBlock<T>& b, const detail::KeyTile<T>& t, T* dk, T* dv) {
   const std::int64_t w = b.width;
-  const bool wants_ds = dk || b.dq || b.wants_ds;
+  const bool wants_ds = dk || b.dq || b.wants_ds, capped = b.softcap > T(0);
+  const V<T> one = broadcast(T(1)), per_cap = broadcast(capped ? T(1) / b.softcap : T(0));
   scores<T>(b, t);
   if (wants_ds) product<T, false>(t.count, w, b.dim, t.v, b.padded, 1, b.doutt, w, b.ds, w);
   for (std::int64_t c = 0; c < w; c += L<T>) {
     const V<T> lse = load(b.lse + c), delta = load(b.delta + c);
     const V<T> first = t.masked ? load(b.first + c) : V<T>{}, last = t.masked ? load(b.last + c) : V<T>{};
     for (std::int64_t j = 0; j < t.count; j++) {
-      V<T> p = exp<T>(load(b.p + j * w + c) - lse);
+      const V<T> s = load(b.p + j * w + c);
+      V<T> p = exp<T>(s - lse);
       if (t.masked) p = hide<T>(p, t, j, first, last, V<T>{});
       store(b.p + j * w + c, p);
-      if (wants_ds) store(b.ds + j * w + c, p * (load(b.ds + j * w + c) - delta));
+      if (!wants_ds) continue;
+      const V<T> ds = p * (load(b.ds + j * w + c) - delta), part = s * per_cap;
+      store(b.ds + j * w + c, capped ? ds * (one - part * part) : ds);
     }
   }
   if (dv) product<T, true>(t.count, b.padded, b.lanes, b.p, w, 1, b.dout, b.padded, dv, b.padded);

@@ -30,6 +30,7 @@ template <class T>
 struct QueryBlock {
   std::int64_t lanes, rows, width;  // rows, width: the next multiples of 8, 16
   std::int64_t dim, padded;         // of a head; the next multiple of 16
+  T softcap;                        // c of c tanh(s / c); 0: none
   T *q, *qt;                        // scale · q: (width, padded) and (padded, width)
   T* p;                             // (key_tile, width)
   T *first, *last;                  // (width): the lane sees keys first … last of the tile
@@ -122,7 +123,7 @@ inline std::int64_t queries_per_block(const AttentionShape& shape) { return std:
 template <class T>
 void cut_block(QueryBlock<T>& b, KeyTile<T>& t, Pieces<T>& memory, const AttentionShape& shape) {
   const std::int64_t most = queries_per_block(shape) * (shape.heads / shape.kv_heads), width = round_up(most, 16);
-  b.dim = shape.head_dim, b.padded = round_up(shape.head_dim, 16);
+  b.dim = shape.head_dim, b.padded = round_up(shape.head_dim, 16), b.softcap = T(shape.softcap);
   b.q = memory.cut(width * b.padded), b.qt = memory.cut(width * b.padded), b.p = memory.cut(key_tile * width);
   b.first = memory.cut(width), b.last = memory.cut(width);
   t.k = memory.cut(key_tile * b.padded), t.v = memory.cut(key_tile * b.padded);

@@ -68,6 +68,36 @@ PEFT_TARGET T row_max(const T* x, std::int64_t n) {
   for (; i < n; i += L<T>) m0 = max<T>(load_part(x + i, n - i, none), m0);
   return largest<T>(max<T>(m0, m1));
 }
+// y = c tanh(x / c), and unless it is null slope = 1 − (y / c)². y may be x.
+template <class T>
+PEFT_TARGET void row_softcap(T* y, T* slope, const T* x, T cap, std::int64_t n) {
+  const V<T> c = broadcast(cap), per_c = broadcast(T(1) / cap), one = broadcast(T(1));
+  for (std::int64_t i = 0; i < n; i += L<T>) {
+    const std::int64_t left = n - i;
+    const V<T> t = tanh<T>((left < L<T> ? load_part(x + i, left) : load(x + i)) * per_c);
+    if (left < L<T>) {
+      store_part(y + i, c * t, left);
+      if (slope) store_part(slope + i, one - t * t, left);
+    } else {
+      store(y + i, c * t);
+      if (slope) store(slope + i, one - t * t);
+    }
+  }
+}
+// dx = dy ∘ (1 − (y / c)²); dx may be dy.
+template <class T>
+PEFT_TARGET void row_softcap_backward(T* dx, const T* dy, const T* y, T cap, std::int64_t n) {
+  const V<T> per_c = broadcast(T(1) / cap), one = broadcast(T(1));
+  for (std::int64_t i = 0; i < n; i += L<T>) {
+    const std::int64_t left = n - i;
+    const V<T> t = (left < L<T> ? load_part(y + i, left) : load(y + i)) * per_c;
+    const V<T> d = (left < L<T> ? load_part(dy + i, left) : load(dy + i)) * (one - t * t);
+    if (left < L<T>)
+      store_part(dx + i, d, left);
+    else
+      store(dx + i, d);
+  }
+}
 // Σ e^(x − shift);  y = factor · e^(x − shift), unless it is null. y may be x.
 template <class T>
 PEFT_TARGET T row_exp(T* y, const T* x, T shift, T factor, std::int64_t n) {
