@@ -156,6 +156,11 @@ std::vector<ArchitectureCase> all_cases() {
       {"qwen3", of("qwen3", "Qwen3ForCausalLM", llama_keys),
        llama_like(false, false) + gate_and_up + std::vector<FileTensor>{{"model.layers.{}.self_attn.q_norm", {D}}, {"model.layers.{}.self_attn.k_norm", {D}}}},
       {"gemma", of("gemma", "GemmaForCausalLM", llama_keys), llama_like(false, true) + gate_and_up},
+      {"gemma2",
+       of("gemma2", "Gemma2ForCausalLM", llama_keys,
+          R"(, "query_pre_attn_scalar": 4, "sliding_window": 2, "attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.5)"),
+       llama_like(false, true) + gate_and_up +
+           std::vector<FileTensor>{{"model.layers.{}.pre_feedforward_layernorm", {H}}, {"model.layers.{}.post_feedforward_layernorm", {H}}}},
       {"glm", of("glm", "GlmForCausalLM", llama_keys), llama_like(true, false) + gate_up},
       {"glm4", of("glm4", "Glm4ForCausalLM", llama_keys),
        llama_like(true, false) + gate_up +
@@ -462,7 +467,7 @@ TEST_CASE("LoRA goes through a GGUF file on every architecture that GGUF has, A 
     CHECK(file.find_tensor(down + "lora_a")->shape == Shape{2, I});
     CHECK(file.find_tensor(down + "lora_b")->shape == Shape{H, 2});
   }
-  CHECK(written == 8);  // mistral, qwen2 twice, qwen3, gemma, gpt2, llama and gpt2 with other heads
+  CHECK(written == 9);  // mistral, qwen2 twice, qwen3, gemma, gemma2, gpt2, llama and gpt2 with other heads
 }
 
 TEST_CASE("a model of every architecture that GGUF has goes through a GGUF file; what GGUF cannot say is refused", "[checkpoint]") {
@@ -494,7 +499,7 @@ TEST_CASE("a model of every architecture that GGUF has goes through a GGUF file;
     REQUIRE(again.tensors().size() == first.tensors().size());
     for (const GgufTensor& t : first.tensors()) CHECK(std::memcmp(again.find_tensor(t.name)->data, t.data, std::size_t(t.bytes)) == 0);
   }
-  CHECK(written == std::vector<std::string>{"qwen2", "qwen3", "gemma", "gpt2"});
+  CHECK(written == std::vector<std::string>{"qwen2", "qwen3", "gemma", "gemma2", "gpt2"});
 }
 
 TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit, in every decoder", "[checkpoint]") {
@@ -760,6 +765,9 @@ TEST_CASE("options that are not done are refused before any weight is looked for
   CHECK_THAT(reason("t5", t5_keys + R"(, "architectures": ["T5EncoderModel"])"), Contains("is not supported for an encoder-decoder"));
   CHECK_THAT(reason("t5", t5_keys + R"(, "feed_forward_proj": "gated-mish")"), Contains("feed_forward_proj \"mish\" is not supported"));
   CHECK_THAT(reason("gemma", llama_keys + R"(, "use_bidirectional_attention": true)"), Contains("use_bidirectional_attention true is not supported"));
+  CHECK_THAT(reason("gemma2", llama_keys + R"(, "layer_types": ["sliding_attention"])"), Contains("layer_types has 1 entries for 2 layers"));
+  CHECK_THAT(reason("gemma2", llama_keys + R"(, "attn_logit_softcapping": -50.0)"), Contains("attn_logit_softcapping is -50"));
+  CHECK_THAT(reason("gemma2", llama_keys + R"(, "query_pre_attn_scalar": 0)"), Contains("query_pre_attn_scalar is 0"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "scale_attn_by_inverse_layer_idx": true)"), Contains("scale_attn_by_inverse_layer_idx true"));
   CHECK_THAT(reason("gpt2", gpt2_keys + R"(, "architectures": ["GPT2DoubleHeadsModel2"])"), Contains("\"GPT2DoubleHeadsModel2\" is not supported"));
   CHECK_THAT(reason("bert", bert_keys + R"(, "is_decoder": true)"), Contains("is_decoder true is not supported"));

@@ -67,6 +67,7 @@ struct AttentionConfig {
   std::int64_t sliding_window = 0;
   std::vector<bool> sliding_layers = {};  // which layers it holds for; empty: all
   double scale = 0;                       // of the scores; 0: 1/√head_dim
+  double softcap = 0;                     // c: a score s is c tanh(s / c); 0: it is s
   bool causal = true;
   std::int64_t relative_buckets = 0, relative_max_distance = 128;  // T5's relative positions; 0: there are none
 
@@ -91,7 +92,8 @@ enum class Pooling { none, first, last };
 
 struct HeadConfig {
   bool tied = true;
-  double scale = 1;  // of what the last Linear reads
+  double scale = 1;    // of what the last Linear reads
+  double softcap = 0;  // c: a logit z of a language model is c tanh(z / c); 0: it is z
   TaskType task = TaskType::causal_lm;
   std::int64_t num_labels = 0;  // of classification; question answering has 2
   ProblemType problem = ProblemType::single_label_classification;
@@ -210,7 +212,7 @@ struct Transformer {
 
   /// hidden (N, hidden) → logits (N, vocab); of a head that reads one row of each sequence: (sequences, labels).
   Variable<T> logits(const Variable<T>& hidden) const {
-    return at_head(hidden, [&](const Variable<T>& x) { return lm_head(x); });
+    return at_head(hidden, [&](const Variable<T>& x) { return capped(lm_head(x)); });
   }
 
   /// Mean of −log p(target) over the rows that have one (or sum / denominator); targets (N), ignore_index elsewhere; of a head that reads one
@@ -326,6 +328,7 @@ struct Transformer {
     return table_rows;
   }
 
+  Variable<T> capped(Variable<T> logits) const { return config.head.softcap > 0 ? softcap(std::move(logits), config.head.softcap) : std::move(logits); }
   // f of what the last Linear reads, under a pass whose rows are these.
   template <class F>
   Variable<T> at_head(const Variable<T>& hidden, F f) const {
@@ -360,7 +363,7 @@ struct Transformer {
   }
 
   Variable<T> classification_loss(const Variable<T>& hidden, std::span<const std::int32_t> targets, double denominator) const {
-    if (!lm_head.adapters.engaged()) return linear_cross_entropy(hidden, lm_head.weight, lm_head.bias, targets, denominator);
+    if (!lm_head.adapters.engaged()) return linear_cross_entropy(hidden, lm_head.weight, lm_head.bias, targets, denominator, 0, config.head.softcap);
     if (denominator <= 0) denominator = double(std::ranges::count_if(targets, [](std::int32_t t) { return t != ignore_index; }));
     constexpr std::int64_t tile = 64;
     Variable<T> total(Tensor<T>::zeros({}));
@@ -372,7 +375,7 @@ struct Transformer {
       total = add(std::move(total), checkpoint<T>(
                                         [this, labels, denominator, pass](const Variable<T>& x) {
                                           PassScope<T> scope(pass);
-                                          return cross_entropy(lm_head(x), labels, denominator);
+                                          return cross_entropy(capped(lm_head(x)), labels, denominator);
                                         },
                                         rows(hidden, begin, end)));
     }

@@ -19,6 +19,7 @@ CASES = {
     "llama3-rope/lora": dict(r=4, lora_alpha=4, target_modules=["q_proj", "k_proj", "down_proj"]),
     "llama-bias/lora-bias-only": dict(r=2, lora_alpha=4, target_modules=["q_proj", "up_proj"], bias="lora_only"),
     "llama-bias/lora-bias-all": dict(r=2, lora_alpha=4, target_modules=["v_proj"], bias="all"),
+    "gemma2/lora": dict(r=3, lora_alpha=6, target_modules="all-linear"),
 }
 
 # Options of other methods, computed in float64 (but for what transformers computes in float32 in any case).

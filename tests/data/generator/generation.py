@@ -158,6 +158,7 @@ def write_processors(root):
 
 
 def write(root):
-    write_decoding(root, "llama-gqa")
+    for base in ("llama-gqa", "gemma2"):
+        write_decoding(root, base)
     write_with_adapters(root, ["llama-gqa/lora", "llama-bias/lora-bias-all"])
     write_processors(root)

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 import double
 from common import dump, padded, random, randomise, save
@@ -33,7 +33,7 @@ def configs(root):
 
 
 def load(root, name):
-    return LlamaForCausalLM.from_pretrained(root / "models" / name, dtype=torch.float32, attn_implementation="eager").eval()
+    return AutoModelForCausalLM.from_pretrained(root / "models" / name, dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def golden(model, inputs, gradients):

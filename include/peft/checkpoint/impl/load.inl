@@ -182,9 +182,14 @@ PEFT_INLINE bool same_bytes(const StoredTensor& a, const StoredTensor& b) {
 PEFT_INLINE ModelFile open_model(const std::string& path, const ModelTask& task) {
   namespace fs = std::filesystem;
   const auto gguf = [&](const std::string& file) {
-    if (task.task && *task.task != TaskType::causal_lm)
-      throw NotSupported("load_model", "the task " + std::string(name(*task.task)) + " from " + file + "; a GGUF file predicts tokens: causal_lm");
-    return detail::open_gguf_model(file);
+    const auto refuse = [&] {
+      throw NotSupported("load_model", "the task " + std::string(name(*task.task)) + " from " + file +
+                                           "; a GGUF file predicts tokens (causal_lm) or, of an encoder, has no head (feature_extraction)");
+    };
+    if (task.task && *task.task != TaskType::causal_lm && *task.task != TaskType::feature_extraction) refuse();
+    ModelFile opened = detail::open_gguf_model(file);
+    if (task.task && *task.task != opened.config.head.task) refuse();
+    return opened;
   };
   if (fs::is_directory(path)) {
     if (fs::exists(fs::path(path) / "config.json")) return detail::open_huggingface(path, task);
@@ -301,7 +306,7 @@ Transformer<T> build_model(const ModelFile& file, const LoadOptions& options) {
     block.normed_residual = T(c.normed_residual);
     if (a.alibi) attention.alibi_slopes = alibi_slopes(a.num_attention_heads);
     attention.core.shape = {
-        a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), causal, a.window(l)};
+        a.num_attention_heads, a.num_key_value_heads, a.head_dim, a.scale > 0 ? a.scale : 1 / std::sqrt(double(a.head_dim)), causal, a.window(l), a.softcap};
     if (has_cross_attention) {
       block.cross_attn_layernorm = block_norm("cross_attn_layernorm");
       Attention<T>& across = block.cross_attn.emplace();

@@ -28,6 +28,7 @@ const Architecture& chatglm_architecture();
 const Architecture& chatglm_6b_architecture();
 const Architecture& distilbert_architecture();
 const Architecture& gemma_architecture();
+const Architecture& gemma2_architecture();
 const Architecture& glm_architecture();
 const Architecture& glm4_architecture();
 const Architecture& gpt2_architecture();
@@ -44,11 +45,11 @@ const Architecture& t5_architecture();
 const Architecture& xlm_roberta_architecture();
 
 PEFT_INLINE std::span<const Architecture> architectures() {
-  static const std::array<Architecture, 20> all = {bert_architecture(),       bloom_architecture(),    chatglm_architecture(), chatglm_6b_architecture(),
-                                                   distilbert_architecture(), gemma_architecture(),    glm_architecture(),     glm4_architecture(),
-                                                   gpt2_architecture(),       gpt_neox_architecture(), llama_architecture(),   mistral_architecture(),
-                                                   mt5_architecture(),        opt_architecture(),      phi3_architecture(),    qwen2_architecture(),
-                                                   qwen3_architecture(),      roberta_architecture(),  t5_architecture(),      xlm_roberta_architecture()};
+  static const std::array<Architecture, 21> all = {
+      bert_architecture(),    bloom_architecture(), chatglm_architecture(),    chatglm_6b_architecture(), distilbert_architecture(), gemma_architecture(),
+      gemma2_architecture(),  glm_architecture(),   glm4_architecture(),       gpt2_architecture(),       gpt_neox_architecture(),   llama_architecture(),
+      mistral_architecture(), mt5_architecture(),   opt_architecture(),        phi3_architecture(),       qwen2_architecture(),      qwen3_architecture(),
+      roberta_architecture(), t5_architecture(),    xlm_roberta_architecture()};
   return all;
 }
 
@@ -132,6 +133,8 @@ PEFT_INLINE void validate(const TransformerConfig& c) {
     within("gmask_token_id", blank->gmask, 0, c.vocab_size - 1);
     within("mask_token_id", blank->mask, 0, c.vocab_size - 1);
   }
+  for (const auto& [key, value] : {std::pair("attn_logit_softcapping", a.softcap), std::pair("final_logit_softcapping", c.head.softcap)})
+    if (!(value >= 0)) throw ConfigError("config", std::string(key) + " is " + std::to_string(value) + "; a positive number is wanted, or none");
   within("sliding_window", a.sliding_window, 0, std::int64_t{1} << 40);
   if (!a.sliding_layers.empty() && std::int64_t(a.sliding_layers.size()) != c.num_hidden_layers)
     throw ConfigError("config",

@@ -83,17 +83,29 @@ inline TransformerConfig decoder_from_gguf(const GgufFile& file, const char* arc
   return c;
 }
 
+/// layer_types: which layers see a window alone.
+inline std::vector<bool> sliding_layers(const Json& types) {
+  if (!types.is_array()) throw ConfigError("config", "layer_types is " + types.dump() + "; a list is wanted");
+  std::vector<bool> sliding;
+  for (const Json& type : types.array()) {
+    const std::string text = named_field("layer_types", [&] { return std::string(type.string()); });
+    if (text != "full_attention" && text != "sliding_attention")
+      throw NotSupported("config", "layer_types \"" + text + "\" is not supported; supported are full_attention, sliding_attention");
+    sliding.push_back(text == "sliding_attention");
+  }
+  return sliding;
+}
+inline Json layer_types_json(const TransformerConfig& c) {
+  Json types = Json::make_array();
+  for (std::int64_t l = 0; l < c.num_hidden_layers; l++) types.push_back(Json(c.attention.window(l) > 0 ? "sliding_attention" : "full_attention"));
+  return types;
+}
+
 /// use_sliding_window, max_window_layers and layer_types: which layers see a window alone.
 inline void read_sliding_layers(const Json& json, TransformerConfig& c) {
   const ConfigFields f(json);
   if (const Json* types = f.find("layer_types")) {
-    if (!types->is_array()) throw ConfigError("config", "layer_types is " + types->dump() + "; a list is wanted");
-    for (const Json& type : types->array()) {
-      const std::string text = named_field("layer_types", [&] { return std::string(type.string()); });
-      if (text != "full_attention" && text != "sliding_attention")
-        throw NotSupported("config", "layer_types \"" + text + "\" is not supported; supported are full_attention, sliding_attention");
-      c.attention.sliding_layers.push_back(text == "sliding_attention");
-    }
+    c.attention.sliding_layers = sliding_layers(*types);
   } else {
     for (std::int64_t l = 0; l < std::min<std::int64_t>(c.num_hidden_layers, 1 << 12); l++)
       c.attention.sliding_layers.push_back(l >= f.integer("max_window_layers", 28));
@@ -103,9 +115,7 @@ inline void read_sliding_layers(const Json& json, TransformerConfig& c) {
 inline void set_sliding_layers(Json& j, const TransformerConfig& c) {
   const AttentionConfig& a = c.attention;
   j.set("use_sliding_window", Json(a.sliding_window > 0)), j.set("sliding_window", a.sliding_window > 0 ? Json(a.sliding_window) : Json());
-  Json types = Json::make_array();
-  for (std::int64_t l = 0; l < c.num_hidden_layers; l++) types.push_back(Json(a.window(l) > 0 ? "sliding_attention" : "full_attention"));
-  j.set("layer_types", std::move(types));
+  j.set("layer_types", layer_types_json(c));
 }
 
 }  // namespace peft::detail

@@ -4,6 +4,7 @@
 // What the readers of GGUF metadata share. Included by .inl files alone.
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -74,6 +75,13 @@ inline RopeConfig gguf_rope_config(const GgufFields& f, std::int64_t head_dim) {
     }
   }
   return rope;
+}
+
+/// The scale of Gemma 2's scores, for which there is no key: that of its 27 billion, which its readers know by the 46 layers, is of
+/// hidden_size / heads and not of head_dim.
+inline double gguf_gemma2_scale(const TransformerConfig& c) {
+  const AttentionConfig& a = c.attention;
+  return 1 / std::sqrt(c.num_hidden_layers == 46 ? double(c.hidden_size) / double(a.num_attention_heads) : double(a.head_dim));
 }
 
 inline void read_gguf_token_ids(const GgufFields& f, TransformerConfig& c) {

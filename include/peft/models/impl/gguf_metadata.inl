@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "peft/models/gguf_metadata.hpp"
+#include "peft/models/impl/gguf_fields.hpp"
 
 namespace peft {
 
@@ -61,11 +62,15 @@ PEFT_INLINE void set_gguf_metadata(GgufFileWriter& w, const TransformerConfig& c
   const detail::GgufLimits limits(gguf_architecture(architecture_of(c)));
   const std::string& name = limits.architecture();
   const std::string a = name + ".";
-  limits.must(c.head.task == TaskType::causal_lm, std::string("the task ") + peft::name(c.head.task));
-  limits.must(c.attention.scale == 0, "a scale of attention of its own");
+  const bool bert = name == "bert";
+  limits.must(c.head.task == (bert ? TaskType::feature_extraction : TaskType::causal_lm), std::string("the task ") + peft::name(c.head.task));
+  const bool gemma2 = name == "gemma2";
+  const double scale = gemma2 ? detail::gguf_gemma2_scale(c) : 0;
+  limits.must(std::abs(c.attention.scale - scale) < 1e-12, "a scale of attention of its own");
   for (std::int64_t l = 0; l < c.num_hidden_layers; l++)
-    limits.must(c.attention.window(l) == 0, "sliding_window " + std::to_string(c.attention.sliding_window));
-  const Activation wanted = name == "gpt2" || name == "gemma" ? Activation::gelu_tanh : Activation::silu;
+    limits.must((c.attention.window(l) > 0) == (gemma2 && l % 2 == 0),
+                "sliding_window " + std::to_string(c.attention.window(l)) + " in layer " + std::to_string(l));
+  const Activation wanted = bert ? Activation::gelu : name == "gpt2" || name == "gemma" || gemma2 ? Activation::gelu_tanh : Activation::silu;
   limits.must(c.mlp.activation == wanted, "this activation of the MLP");
 
   w.text("general.architecture", name), w.text("general.type", "model");
@@ -74,7 +79,7 @@ PEFT_INLINE void set_gguf_metadata(GgufFileWriter& w, const TransformerConfig& c
   w.u32(a + "block_count", c.num_hidden_layers), w.u32(a + "feed_forward_length", c.mlp.intermediate_size);
   w.u32(a + "attention.head_count", c.attention.num_attention_heads);
   w.u32(a + "vocab_size", c.vocab_size);
-  if (name == "gpt2") {
+  if (name == "gpt2" || bert) {
     w.f32(a + "attention.layer_norm_epsilon", c.norm.eps);
   } else {
     limits.must(c.attention.qkv_bias == (name == "qwen2"), c.attention.qkv_bias ? "attention_bias" : "a qwen2 without biases");
@@ -83,6 +88,12 @@ PEFT_INLINE void set_gguf_metadata(GgufFileWriter& w, const TransformerConfig& c
     w.u32(a + "attention.key_length", c.attention.head_dim), w.u32(a + "attention.value_length", c.attention.head_dim);
     w.f32(a + "attention.layer_norm_rms_epsilon", c.norm.eps);
     detail::set_gguf_rope(w, limits, c);
+  }
+  if (bert) w.boolean(a + "attention.causal", false), w.u32("tokenizer.ggml.token_type_count", c.embedding.token_types);
+  if (gemma2) {
+    limits.must(c.attention.softcap > 0 && c.head.softcap > 0, "attn_logit_softcapping or final_logit_softcapping of null");
+    w.f32(a + "attn_logit_softcapping", c.attention.softcap), w.f32(a + "final_logit_softcapping", c.head.softcap);
+    w.u32(a + "attention.sliding_window", c.attention.sliding_window);
   }
   const auto id = [&](const char* key, std::int64_t value) {
     if (value >= 0) w.u32(std::string("tokenizer.ggml.") + key, value);
