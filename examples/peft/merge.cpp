@@ -36,10 +36,11 @@ void merge_to_gguf(const Options& o, peft::DType type) {
   if (fs::exists(o.out)) throw peft::ConfigError("merge", o.out + " exists already; give --out a new name");
   Opened opened(o.model);
   fmt::print("{}\n", describe(opened));
-  const bool from_gguf = fs::is_regular_file(opened.file.path);
-  peft::save_gguf_model(opened.tuned.merge_and_unload(true), o.out, type, from_gguf ? opened.file.path : "");
-  fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))), from_gguf ? ", the tokenizer in it" : "");
-  if (!from_gguf) {
+  const bool encoder = opened.file.config.model_type == "bert", has_tokenizer = fs::is_regular_file(opened.file.path) || encoder;
+  peft::save_gguf_model(opened.tuned.merge_and_unload(true), o.out, type, has_tokenizer ? opened.file.path : "");
+  fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))), has_tokenizer ? ", the tokenizer in it" : "");
+  if (encoder) return;
+  if (!has_tokenizer) {
     fmt::print(stderr, "peft: no tokenizer was written, for the base model's is not in a GGUF file\n");
     return;
   }

@@ -467,7 +467,7 @@ TEST_CASE("LoRA goes through a GGUF file on every architecture that GGUF has, A 
     CHECK(file.find_tensor(down + "lora_a")->shape == Shape{2, I});
     CHECK(file.find_tensor(down + "lora_b")->shape == Shape{H, 2});
   }
-  CHECK(written == 9);  // mistral, qwen2 twice, qwen3, gemma, gemma2, gpt2, llama and gpt2 with other heads
+  CHECK(written == 10);  // mistral, qwen2 twice, qwen3, gemma, gemma2, gpt2, llama, gpt2 and bert with other heads
 }
 
 TEST_CASE("a model of every architecture that GGUF has goes through a GGUF file; what GGUF cannot say is refused", "[checkpoint]") {
@@ -499,7 +499,7 @@ TEST_CASE("a model of every architecture that GGUF has goes through a GGUF file;
     REQUIRE(again.tensors().size() == first.tensors().size());
     for (const GgufTensor& t : first.tensors()) CHECK(std::memcmp(again.find_tensor(t.name)->data, t.data, std::size_t(t.bytes)) == 0);
   }
-  CHECK(written == std::vector<std::string>{"qwen2", "qwen3", "gemma", "gemma2", "gpt2"});
+  CHECK(written == std::vector<std::string>{"qwen2", "qwen3", "gemma", "gemma2", "gpt2", "bert alone"});
 }
 
 TEST_CASE("decoding with a cache gives what the whole forward gives, to the bit, in every decoder", "[checkpoint]") {

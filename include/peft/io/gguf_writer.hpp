@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
@@ -28,6 +29,8 @@ class GgufFileWriter {
   void u32(const std::string& key, std::int64_t value);  // throws ConfigError for what does not fit
   void f32(const std::string& key, double value);
   void boolean(const std::string& key, bool value);
+  void texts(const std::string& key, const std::vector<std::string>& values);
+  void i32s(const std::string& key, const std::vector<std::int32_t>& values);
   /// A key of another file, bit for bit.
   void copy(const GgufFile& from, const std::string& key);
 

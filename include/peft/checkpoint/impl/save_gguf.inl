@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <filesystem>
 #include <vector>
 
 #include "peft/checkpoint/impl/gguf_adapter.inl"
+#include "peft/checkpoint/impl/gguf_wordpiece.inl"
 #include "peft/checkpoint/save_gguf.hpp"
 #include "peft/io/gguf.hpp"
 #include "peft/io/gguf_writer.hpp"
@@ -35,7 +37,8 @@ PEFT_INLINE void carry_over(GgufFileWriter& writer, const std::string& source, c
                                                "general.alignment"};
   for (const GgufValue& value : file.metadata()) {
     const std::string& key = value.key();
-    if (key.starts_with("tokenizer.") || (key.starts_with("general.") && std::ranges::find(own, key) == own.end())) writer.copy(file, key);
+    if (key.starts_with("tokenizer.") || key.ends_with(".pooling_type") || (key.starts_with("general.") && std::ranges::find(own, key) == own.end()))
+      writer.copy(file, key);
   }
 }
 
@@ -74,10 +77,16 @@ void save_gguf_model(const Transformer<T>& model, const std::string& path, DType
   GgufFileWriter writer;
   set_gguf_metadata(writer, c);
   writer.u32("general.file_type", file_type->number), writer.u32("general.quantization_version", 2);
-  if (source.empty())
+  if (source.empty()) {
     writer.text("tokenizer.ggml.model", "none");
-  else
+  } else if (std::filesystem::is_directory(source)) {
+    if (std::string_view(gguf_architecture(architecture)) != "bert")
+      throw NotSupported("save_gguf_model", "the tokenizer of " + source + " in a GGUF file; supported are a BERT's, and those of GGUF files");
+    detail::write_gguf_wordpiece(writer, (std::filesystem::path(source) / "tokenizer.json").string());
+    detail::write_gguf_pooling(writer, source);
+  } else {
     detail::carry_over(writer, source, gguf_architecture(architecture));
+  }
 
   std::vector<GgufTensorToWrite> tensors;
   std::vector<const void*> seen;
@@ -86,9 +95,12 @@ void save_gguf_model(const Transformer<T>& model, const std::string& path, DType
     seen.push_back(parameter.identity());
     const std::size_t dot = of.rfind('.');
     const FoundName name = find_name(architecture, of.substr(0, dot));
+    if (name && std::string_view(name.name->ours) == "feature_extraction.dense") return;  // a pooler, which readers do not expect
     if (!name || !name.name->gguf) throw NotSupported("save_gguf_model", of + " has no name in GGUF");
     const Shape shape = parameter.shape();
-    const DType as = shape.rank() < 2 ? DType::f32 : shape.columns() % info(dtype).block ? DType::f16 : dtype;
+    const std::string_view ours = name.name->ours;  // what an encoder adds to its word vectors stays as exact as vectors are
+    const bool whole = shape.rank() < 2 || (c.embedding.token_types > 0 && (ours == "embed_token_types" || ours == "embed_positions"));
+    const DType as = whole ? DType::f32 : shape.columns() % info(dtype).block ? DType::f16 : dtype;
     tensors.push_back(
         {tensor_name(name.name->gguf, name.layer) + of.substr(dot), as, shape,
          [parameter, as, layout = name.name->layout, head_dim = c.attention.head_dim] { return detail::gguf_bytes(parameter, layout, head_dim, as); }});

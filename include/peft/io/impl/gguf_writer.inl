@@ -49,6 +49,18 @@ PEFT_INLINE void GgufFileWriter::boolean(const std::string& key, bool value) {
   const std::uint8_t byte = value;
   set(key, 7, &byte, 1);
 }
+PEFT_INLINE void GgufFileWriter::texts(const std::string& key, const std::vector<std::string>& values) {
+  std::string bytes;
+  detail::append_bytes(bytes, std::int32_t(8)), detail::append_bytes(bytes, std::uint64_t(values.size()));
+  for (const std::string& value : values) detail::append_gguf_text(bytes, value);
+  set(key, 9, bytes.data(), bytes.size());
+}
+PEFT_INLINE void GgufFileWriter::i32s(const std::string& key, const std::vector<std::int32_t>& values) {
+  std::string bytes;
+  detail::append_bytes(bytes, std::int32_t(5)), detail::append_bytes(bytes, std::uint64_t(values.size()));
+  for (const std::int32_t value : values) detail::append_bytes(bytes, value);
+  set(key, 9, bytes.data(), bytes.size());
+}
 PEFT_INLINE void GgufFileWriter::copy(const GgufFile& from, const std::string& key) {
   const auto raw = from.raw(key);
   std::int32_t type;

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "peft/models/bert.hpp"
+#include "peft/models/impl/gguf_fields.hpp"
 #include "peft/models/impl/json_fields.hpp"
 
 namespace peft {
@@ -59,6 +60,23 @@ PEFT_INLINE TransformerConfig bert_from_json(const Json& json) {
   return c;
 }
 PEFT_INLINE Json bert_to_json(const TransformerConfig& c) { return bert_to_json_as(c, "Bert"); }
+/// An encoder without a head, as GGUF has it: its pooler is not in the file.
+PEFT_INLINE TransformerConfig bert_from_gguf(const GgufFile& file) {
+  const GgufFields f(file, "bert");
+  TransformerConfig c;
+  c.model_type = "bert";
+  c.name = f.text("general.name", "");
+  if (f.find("attention.causal") && f.find("attention.causal")->boolean()) throw NotSupported("config", "attention.causal true is not supported for bert");
+  c.vocab_size = f.vocabulary(), c.hidden_size = f.integer("embedding_length"), c.num_hidden_layers = f.integer("block_count");
+  c.max_position_embeddings = c.embedding.positions = f.integer("context_length");
+  c.embedding.token_types = f.integer("tokenizer.ggml.token_type_count", 1);
+  c.norm.eps = f.number("attention.layer_norm_epsilon");
+  c.attention.num_attention_heads = f.integer("attention.head_count");
+  c.mlp.activation = Activation::gelu, c.mlp.intermediate_size = f.integer("feed_forward_length");
+  c.pad_token_id = f.integer("tokenizer.ggml.padding_token_id", 0), c.embedding.padding_idx = std::int32_t(c.pad_token_id);
+  make_encoder(Json::make_object(), c, Activation::tanh, c.mlp.activation);
+  return c;
+}
 
 PEFT_INLINE TransformerConfig roberta_from_json(const Json& json, const char* model_type) {
   TransformerConfig c = bert_from_json_as(json, model_type);
@@ -95,18 +113,18 @@ PEFT_INLINE Json distilbert_to_json(const TransformerConfig& c) {
 }
 
 inline constexpr std::array<TensorName, 21> bert_names = {{
-    {"embed_tokens", "bert.embeddings.word_embeddings"},
-    {"embed_positions", "bert.embeddings.position_embeddings"},
-    {"embed_token_types", "bert.embeddings.token_type_embeddings"},
-    {"embedding_norm", "bert.embeddings.LayerNorm"},
-    {"layers.{}.self_attn.q_proj", "bert.encoder.layer.{}.attention.self.query"},
-    {"layers.{}.self_attn.k_proj", "bert.encoder.layer.{}.attention.self.key"},
-    {"layers.{}.self_attn.v_proj", "bert.encoder.layer.{}.attention.self.value"},
-    {"layers.{}.self_attn.o_proj", "bert.encoder.layer.{}.attention.output.dense"},
-    {"layers.{}.attention_join.norm", "bert.encoder.layer.{}.attention.output.LayerNorm"},
-    {"layers.{}.mlp.up_proj", "bert.encoder.layer.{}.intermediate.dense"},
-    {"layers.{}.mlp.down_proj", "bert.encoder.layer.{}.output.dense"},
-    {"layers.{}.mlp_join.norm", "bert.encoder.layer.{}.output.LayerNorm"},
+    {"embed_tokens", "bert.embeddings.word_embeddings", "token_embd"},
+    {"embed_positions", "bert.embeddings.position_embeddings", "position_embd"},
+    {"embed_token_types", "bert.embeddings.token_type_embeddings", "token_types"},
+    {"embedding_norm", "bert.embeddings.LayerNorm", "token_embd_norm"},
+    {"layers.{}.self_attn.q_proj", "bert.encoder.layer.{}.attention.self.query", "blk.{}.attn_q"},
+    {"layers.{}.self_attn.k_proj", "bert.encoder.layer.{}.attention.self.key", "blk.{}.attn_k"},
+    {"layers.{}.self_attn.v_proj", "bert.encoder.layer.{}.attention.self.value", "blk.{}.attn_v"},
+    {"layers.{}.self_attn.o_proj", "bert.encoder.layer.{}.attention.output.dense", "blk.{}.attn_output"},
+    {"layers.{}.attention_join.norm", "bert.encoder.layer.{}.attention.output.LayerNorm", "blk.{}.attn_output_norm"},
+    {"layers.{}.mlp.up_proj", "bert.encoder.layer.{}.intermediate.dense", "blk.{}.ffn_up"},
+    {"layers.{}.mlp.down_proj", "bert.encoder.layer.{}.output.dense", "blk.{}.ffn_down"},
+    {"layers.{}.mlp_join.norm", "bert.encoder.layer.{}.output.LayerNorm", "blk.{}.layer_output_norm"},
     {"feature_extraction.dense", "bert.pooler.dense"},
     {"seq_cls.dense", "bert.pooler.dense"},
     {"seq_cls.out", "classifier"},
@@ -164,7 +182,7 @@ inline constexpr std::array<TensorName, 18> distilbert_names = {{
 }  // namespace detail
 
 PEFT_INLINE const Architecture& bert_architecture() {
-  static const Architecture bert = {"bert", nullptr, "bert", detail::bert_from_json, detail::bert_to_json, nullptr, detail::bert_names};
+  static const Architecture bert = {"bert", "bert", "bert", detail::bert_from_json, detail::bert_to_json, detail::bert_from_gguf, detail::bert_names};
   return bert;
 }
 PEFT_INLINE const Architecture& roberta_architecture() {
