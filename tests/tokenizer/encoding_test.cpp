@@ -27,6 +27,19 @@ const std::string bert_processing = R"("post_processor":{"type":"BertProcessing"
 
 }  // namespace
 
+TEST_CASE("WordLevel knows a piece or does not", "[tokenizer]") {
+  const std::string words = R"({"pre_tokenizer":{"type":"WhitespaceSplit"},"model":{"type":"WordLevel","vocab":{"hot":4,"?":1,"water":0,"[UNK]":2})";
+  const peft::Tokenizer t = small::from_json(words + R"(,"unk_token":"[UNK]"}})");
+  const peft::Encoding e = t.encode_full("water  hoT hot ?");
+  CHECK(e.ids == std::vector<std::int32_t>{0, 2, 4, 1});
+  CHECK(e.offsets == std::vector<peft::Offsets>{{0, 5}, {7, 10}, {11, 14}, {15, 16}});
+  CHECK(t.decode(e.ids) == "water [UNK] hot ?");
+  CHECK(t.unk_id() == 2);
+  const peft::Tokenizer without = small::from_json(words + "}}");
+  CHECK(without.encode("hot water") == std::vector<std::int32_t>{4, 0});
+  CHECK_THROWS_WITH(without.encode("hot milk"), Catch::Contains("\"milk\"") && Catch::Contains("\"<unk>\""));
+}
+
 TEST_CASE("WordPiece takes the longest piece from the left", "[tokenizer]") {
   const peft::Tokenizer t = small::from_json(
       R"({"pre_tokenizer":{"type":"WhitespaceSplit"},"model":{"type":"WordPiece","unk_token":"[UNK]","continuing_subword_prefix":"##","max_input_chars_per_word":10,)"

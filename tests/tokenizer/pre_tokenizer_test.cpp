@@ -131,3 +131,14 @@ TEST_CASE("without Oniguruma an expression that is not built in is quoted", "[to
   CHECK_THROWS_WITH(by("(?<=a)b", "ab"), Catch::Contains("(?<=a)b") && Catch::Contains("PEFT_ONIGURUMA"));
 }
 #endif
+
+TEST_CASE("another script begins another piece", "[tokenizer]") {
+  const std::string_view scripts = R"({"type":"UnicodeScripts"})";
+  CHECK(cut(scripts, "どこで生れ。Yes") == Texts{"どこで生れ", "。", "Yes"});
+  CHECK(cut(scripts, "Apples are りんご 林檎") == Texts{"Apples are ", "りんご 林檎"});
+  CHECK(cut(scripts, "コーヒー豆") == Texts{"コーヒー豆"});  // a length mark is Han
+  CHECK(cut(scripts, "  a 1  ") == Texts{"a ", "1  "});      // a digit is Common; spaces in front are dropped
+  CHECK(cut(scripts, "   ") == Texts{});
+  CHECK(cut(scripts, "Ωmega, привет\n") == Texts{"Ω", "mega", ", ", "привет", "\n"});
+  CHECK(cut(scripts, "a\xF0\x91\xB4\x80 b") == Texts{"a\xF0\x91\xB4\x80 b"});  // U+11D00 came with Unicode 10
+}

@@ -11,7 +11,7 @@
 
 namespace peft::tokenizer {
 
-/// Turns one piece into ids: Bpe, WordPiece, Unigram, SentencepieceBpe.
+/// Turns one piece into ids: Bpe, WordPiece, WordLevel, Unigram, SentencepieceBpe.
 class Model {
  public:
   virtual ~Model() = default;

@@ -65,6 +65,13 @@ class Metaspace final : public PreTokenizer {
   Split words_;
 };
 
+/// Cuts where another script begins (sentencepiece's way, as XLNet's); Han, Hiragana and Katakana are one. Spaces, and characters of no script, go with
+/// what is in front of them; where there is nothing, they are dropped.
+class UnicodeScripts final : public PreTokenizer {
+ public:
+  void apply(Pieces& pieces) const override;
+};
+
 class PreTokenizerSequence final : public PreTokenizer {
  public:
   explicit PreTokenizerSequence(std::vector<PreTokenizerPtr> steps) : steps_(std::move(steps)) {}

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tokenizers/ and chat_templates/: byte-level BPE in two styles, trained on the project's own text, and what they make of difficult strings."""
+"""tokenizers/ and chat_templates/: byte-level BPE in two styles and vocabularies of words, trained on the project's own text, and what they make of
+difficult strings."""
 import json
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from common import dump
@@ -74,7 +75,40 @@ def train(before, special, size):
     return tokenizer
 
 
+def train_words(before):
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = before
+    tokenizer.train_from_iterator(corpus(), trainers.WordLevelTrainer(vocab_size=300, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]"], show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    return tokenizer
+
+
+def write_golden(folder, tokenizer):
+    with open(folder / "golden.jsonl", "w", encoding="utf-8") as file:
+        for text in DIFFICULT:
+            ids, plain = tokenizer.encode(text).ids, tokenizer.encode(text, add_special_tokens=False).ids
+            row = dict(text=text, ids=ids, ids_without_special=plain, decoded=tokenizer.decode(plain, skip_special_tokens=False),
+                       decoded_skip_special=tokenizer.decode(ids))
+            file.write(json.dumps(row) + "\n")
+
+
+def write_words(root):
+    """Words, and what lies between two changes of script; also the offsets, of pairs."""
+    for name, before in {"words-scripts": pre_tokenizers.UnicodeScripts(),
+                         "words-mixed": pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.UnicodeScripts()])}.items():
+        folder = root / "tokenizers" / name
+        folder.mkdir(parents=True)
+        tokenizer = train_words(before)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        write_golden(folder, tokenizer)
+        with open(folder / "golden_pairs.jsonl", "w", encoding="utf-8") as file:
+            for a, b in zip(DIFFICULT + PROSE.split("\n"), PROSE.split("\n") + DIFFICULT):
+                pair = tokenizer.encode(a, b)
+                file.write(json.dumps(dict(a=a, b=b, ids=pair.ids, type_ids=pair.type_ids, offsets=pair.offsets)) + "\n")
+
+
 def write(root):
+    write_words(root)
     for name, (before, special, size) in STYLES.items():
         folder = root / "tokenizers" / name
         folder.mkdir(parents=True)
@@ -82,12 +116,7 @@ def write(root):
         tokenizer.save(str(folder / "tokenizer.json"))
         dump(folder / "tokenizer_config.json", dict(tokenizer_class="PreTrainedTokenizerFast", eos_token=special[-1], pad_token=special[0],
                                                     **({"chat_template": CHAT["chatml"]} if "<|im_start|>" in special else {})))
-        with open(folder / "golden.jsonl", "w", encoding="utf-8") as file:
-            for text in DIFFICULT:
-                ids, plain = tokenizer.encode(text).ids, tokenizer.encode(text, add_special_tokens=False).ids
-                row = dict(text=text, ids=ids, ids_without_special=plain, decoded=tokenizer.decode(plain, skip_special_tokens=False),
-                           decoded_skip_special=tokenizer.decode(ids))
-                file.write(json.dumps(row) + "\n")
+        write_golden(folder, tokenizer)
 
     chat = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>")
     (root / "chat_templates").mkdir()

@@ -8,6 +8,7 @@
 #include "peft/tokenizer/impl/post_processor.inl"
 #include "peft/tokenizer/make_model.hpp"
 #include "peft/tokenizer/unigram.hpp"
+#include "peft/tokenizer/wordlevel.hpp"
 #include "peft/tokenizer/wordpiece.hpp"
 
 namespace peft::tokenizer {
@@ -82,6 +83,8 @@ inline ModelPtr wordpiece_of(const Component& c) {
   return std::make_unique<WordPiece>(std::move(vocabulary), id, c.string("continuing_subword_prefix", "##"), longest);
 }
 
+inline ModelPtr wordlevel_of(const Component& c) { return std::make_unique<WordLevel>(vocabulary_of(c), c.string("unk_token", "<unk>")); }
+
 /// "vocab": [[token, log p], …]
 inline ModelPtr unigram_of(const Component& c) {
   std::vector<std::pair<std::string, std::int32_t>> tokens;
@@ -110,8 +113,9 @@ PEFT_INLINE ModelPtr make_model(const Json& json, std::string_view path) {
     const std::string type = c.type();
     if (type == "BPE") return detail::bpe_of(c);
     if (type == "WordPiece") return detail::wordpiece_of(c);
+    if (type == "WordLevel") return detail::wordlevel_of(c);
     if (type == "Unigram") return detail::unigram_of(c);
-    throw c.unknown({"BPE", "WordPiece", "Unigram"});
+    throw c.unknown({"BPE", "WordPiece", "WordLevel", "Unigram"});
   });
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "peft/tokenizer/impl/component_json.inl"
+#include "peft/tokenizer/impl/scripts.inl"
 #include "peft/tokenizer/pre_tokenizer.hpp"
 #include "peft/tokenizer/unicode.hpp"
 
@@ -111,6 +112,27 @@ PEFT_INLINE void Metaspace::apply(Pieces& pieces) const {
   if (split_) words_.apply(pieces);
 }
 
+PEFT_INLINE void UnicodeScripts::apply(Pieces& pieces) const {
+  std::vector<Pieces::Span>& cut = pieces.spare_spans;
+  cut.clear();
+  for (std::size_t i = 0; i < pieces.spans.size(); i++) {
+    const Pieces::Span whole = pieces.spans[i];
+    const std::string_view text = pieces[i];
+    const std::size_t before = cut.size();
+    std::uint8_t last = 0;
+    for (std::size_t at = 0; at < text.size();) {
+      const unicode::Character c = unicode::decode(text, at);
+      if (const std::uint8_t script = unicode::detail::script_of(c.value); script != 0 && script != last) {
+        if (cut.size() > before) cut.back().end = whole.begin + at;
+        cut.push_back({whole.begin + at, whole.end});
+        last = script;
+      }
+      at += c.length;
+    }
+  }
+  pieces.spans.swap(cut);
+}
+
 namespace detail {
 
 inline SplitBehavior split_behavior(const Component& c, const std::string& name) {
@@ -149,6 +171,7 @@ inline PreTokenizerPtr pre_tokenizer_of(const Json& json, std::string_view path,
   if (type == "Punctuation") return std::make_unique<Split>(Pattern::punctuation(), split_behavior(c, c.string("behavior", "Isolated")));
   if (type == "FixedLength")
     return std::make_unique<Split>(Pattern::chunks(static_cast<std::size_t>(c.find("length") ? c.integer("length", 1, 1 << 30) : 5)), SplitBehavior::isolated);
+  if (type == "UnicodeScripts") return std::make_unique<UnicodeScripts>();
   if (type == "BertPreTokenizer") {
     std::vector<PreTokenizerPtr> steps;
     steps.push_back(std::make_unique<Split>(Pattern::regex("\\s", path), SplitBehavior::removed));
@@ -156,7 +179,7 @@ inline PreTokenizerPtr pre_tokenizer_of(const Json& json, std::string_view path,
     return std::make_unique<PreTokenizerSequence>(std::move(steps));
   }
   throw c.unknown({"Sequence", "ByteLevel", "Split", "Digits", "Whitespace", "WhitespaceSplit", "CharDelimiterSplit", "Metaspace", "Punctuation", "FixedLength",
-                   "BertPreTokenizer"});
+                   "BertPreTokenizer", "UnicodeScripts"});
 }
 
 }  // namespace detail
