@@ -18,7 +18,8 @@ void WeightOptions::add_to(CLI::App& command) {
   const char* group = "Without an adapter (--method full)";
   command.add_option("--train-last", train_last, "train the last so many layers, and what --train names")->check(CLI::PositiveNumber)->group(group);
   command.add_option("--freeze-layers", freeze_layers, "freeze the embeddings and the first so many layers")->check(CLI::PositiveNumber)->group(group);
-  command.add_option("--train", train, "train this alone: layers.{24-27}, q_proj, *.bias, or embeddings, norms, biases, head; may be given again")->group(group);
+  command.add_option("--train", train, "train this alone: layers.{24-27}, q_proj, *.bias, or embeddings, norms, biases, head; may be given again")
+      ->group(group);
   command.add_option("--freeze", freeze, "do not train this, named likewise")->group(group);
   command.add_option("--dtype", dtype, "how trained weights are written")->capture_default_str()->check(CLI::IsMember({"f32", "f16", "bf16"}))->group(group);
 }
@@ -98,10 +99,11 @@ peft::ParameterCount choose_weights(Opened& opened, const WeightOptions& options
   peft::for_each_parameter(model, [&](const std::string& path, const peft::Parameter<float>& p) {
     if (fixed.contains(p.identity()) || !(everything || trained.contains(path))) return;
     if (p.is_stored() && peft::is_quantized(p.dtype()))
-      throw peft::ConfigError("train", fmt::format("--method full would train {}, which is stored as {}: steps of training are smaller than the distance between "
-                                                   "two of its values. Take the model in F32, F16 or BF16, without --quantize, train an adapter on this one "
-                                                   "(--method lora), or name with --train what is not quantised (norms, biases)",
-                                                   path, peft::name(p.dtype())));
+      throw peft::ConfigError("train",
+                              fmt::format("--method full would train {}, which is stored as {}: steps of training are smaller than the distance between "
+                                          "two of its values. Take the model in F32, F16 or BF16, without --quantize, train an adapter on this one "
+                                          "(--method lora), or name with --train what is not quantised (norms, biases)",
+                                          path, peft::name(p.dtype())));
     chosen.paths.insert(path);
   });
   if (chosen.paths.empty()) throw peft::ConfigError("train", "--freeze and --freeze-layers leave nothing to train");

@@ -38,21 +38,22 @@ TEST_CASE("BOFT's factors turn the input one after the other, each in blocks of 
   for (const auto& [size, factors, in] : std::vector<std::array<std::size_t, 3>>{{2, 2, 12}, {6, 2, 12}, {2, 3, 16}}) {
     CAPTURE(size, factors, in);
     const std::size_t n = in, m = factors, b = size;
-    check_method(BOFTConfig{.boft_block_size = std::int64_t(b), .boft_n_butterfly_factor = std::int64_t(m), .init_weights = false, .target_modules = the_map},
-                 [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-                   Array turned = xt::eye<double>(n);
-                   for (std::size_t i = 0; i < m; i++) {
-                     Array blocks = xt::zeros<double>({n, n});
-                     for (std::size_t k = 0; k < n / b; k++) {
-                       const Array P = xt::view(t["boft_R"], i, k);
-                       xt::view(blocks, xt::range(k * b, (k + 1) * b), xt::range(k * b, (k + 1) * b)) = rotation_of(P);
-                     }
-                     const Array P = butterfly_permutation(n, b, i);
-                     turned = times(times(P, times(blocks, transposed(P))), turned);
-                   }
-                   return Array(times(times(x, turned), transposed(W)) * xt::flatten(t["boft_s"]) + bias);
-                 },
-                 OneLinear(std::int64_t(in)));
+    check_method(
+        BOFTConfig{.boft_block_size = std::int64_t(b), .boft_n_butterfly_factor = std::int64_t(m), .init_weights = false, .target_modules = the_map},
+        [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+          Array turned = xt::eye<double>(n);
+          for (std::size_t i = 0; i < m; i++) {
+            Array blocks = xt::zeros<double>({n, n});
+            for (std::size_t k = 0; k < n / b; k++) {
+              const Array P = xt::view(t["boft_R"], i, k);
+              xt::view(blocks, xt::range(k * b, (k + 1) * b), xt::range(k * b, (k + 1) * b)) = rotation_of(P);
+            }
+            const Array P = butterfly_permutation(n, b, i);
+            turned = times(times(P, times(blocks, transposed(P))), turned);
+          }
+          return Array(times(times(x, turned), transposed(W)) * xt::flatten(t["boft_s"]) + bias);
+        },
+        OneLinear(std::int64_t(in)));
   }
   check_fresh(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = the_map}, 4);
   OneLinear base;
@@ -88,7 +89,8 @@ TEST_CASE("GraLoRA may have an ordinary LoRA beside it", "[adapters][gradcheck]"
                  Array delta = times(t["gralora_B_general.weight"], t["gralora_A_general.weight"]);
                  for (std::size_t o = 0; o < 8; o++)
                    for (std::size_t i = 0; i < 12; i++)
-                     for (std::size_t j = 0; j < 2; j++) delta(o, i) += t["gralora_A"](i / 6, i % 6, o / 4 * 2 + j) * t["gralora_B"](o / 4, i / 6 * 2 + j, o % 4);
+                     for (std::size_t j = 0; j < 2; j++)
+                       delta(o, i) += t["gralora_A"](i / 6, i % 6, o / 4 * 2 + j) * t["gralora_B"](o / 4, i / 6 * 2 + j, o % 4);
                  return Array(times(x, transposed(Array(W + 2.0 * delta))) + bias);
                });
   check_fresh(GraloraConfig{.r = 4, .hybrid_r = 2, .target_modules = the_map}, 1);

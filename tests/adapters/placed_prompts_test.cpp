@@ -89,7 +89,8 @@ TEST_CASE("gradients of placed prompts and their encoders", "[adapters][gradchec
 }
 
 TEST_CASE("a template that does not fit is refused", "[adapters]") {
-  CHECK_THROWS_WITH(validate(PromptEncoderConfig{.num_virtual_tokens = 4, .token_template = around}), Contains("num_virtual_tokens is 4, and token_template places 3"));
+  CHECK_THROWS_WITH(validate(PromptEncoderConfig{.num_virtual_tokens = 4, .token_template = around}),
+                    Contains("num_virtual_tokens is 4, and token_template places 3"));
   CHECK_THROWS_WITH(validate(PromptTuningConfig{.token_template = "{a} {answer}"}), Contains("places no virtual token"));
   CHECK_THROWS_WITH(parse_token_template("{prompt:2} {answer} {answer:b}"), Contains("has two answers"));
   CHECK_THROWS_WITH(parse_token_template("{prompt:two}"), Contains("{prompt:N} with a number of at least 1"));

@@ -15,11 +15,12 @@ TEST_CASE("answers are found in texts by a head that was trained for it", "[cli]
   const std::vector<std::string> befores = {"", "dull . ", "the great film was bad . ", "good . the film was dull . the plot was bad . a great plot . "};
   for (const std::string who : {"anna", "a film", "the plot"})
     for (const std::string& before : befores)
-      rows += R"({"question": "the lives", "context": ")" + before + who + R"( lives in paris .", "answers": {"text": [")" + who +
-              R"("], "answer_start": [)" + std::to_string(before.size()) + "]}}\n";
+      rows += R"({"question": "the lives", "context": ")" + before + who + R"( lives in paris .", "answers": {"text": [")" + who + R"("], "answer_start": [)" +
+              std::to_string(before.size()) + "]}}\n";
   const std::string data = folder.write("squad.jsonl", rows);
-  const auto trained = run({"train",    "--model",     model,    "--data", data,     "--eval-data",  data, "--task",      "question_ans", "--targets",
-                            "all-linear", "--lr", "1e-2", "--batch", "6", "--max-steps", "80", "--max-length", "20", "--stride", "6", "--out", out});
+  const auto trained = run({"train",        "--model",      model,        "--data",   data,   "--eval-data", data, "--task",
+                            "question_ans", "--targets",    "all-linear", "--lr",     "1e-2", "--batch",     "6",  "--max-steps",
+                            "80",           "--max-length", "20",         "--stride", "6",    "--out",       out});
   INFO(trained.out << trained.err);
   REQUIRE(trained.code == 0);
   CHECK_THAT(trained.out, Contains("15 examples, ") && Contains("exact_match 0.") && Contains(" answer --model " + model + " --adapter " + out));

@@ -19,16 +19,14 @@ struct Own {
   Own() {
     model = path("tiny");
     peft::testing::write_tiny_model(model);
-    data = folder.write("facts.jsonl",
-                        R"({"question": "What is red?", "answer": "It is the rose.", "fact": "the rose"})"
-                        "\n"
-                        R"({"question": "What burns?", "answer": "It is a fire.", "fact": "a fire"})"
-                        "\n");
+    data = folder.write("facts.jsonl", R"({"question": "What is red?", "answer": "It is the rose.", "fact": "the rose"})"
+                                       "\n"
+                                       R"({"question": "What burns?", "answer": "It is a fire.", "fact": "a fire"})"
+                                       "\n");
   }
   cli::Words train(const std::string& out, const cli::Words& more = {}, const std::string& steps = "60") const {
-    cli::Words words = {"train", "--model", model,         "--data", data,    "--method", "full",
-                        "--lr",  "1e-2",    "--max-steps", steps,    "--out", path(out),  "--threads",
-                        "1"};
+    cli::Words words = {"train", "--model",     model, "--data", data,      "--method",  "full", "--lr",
+                        "1e-2",  "--max-steps", steps, "--out",  path(out), "--threads", "1"};
     words.insert(words.end(), more.begin(), more.end());
     return words;
   }
@@ -75,7 +73,8 @@ TEST_CASE("full training writes a model that knows the answers", "[cli]") {
   CHECK_THAT(made.out, Catch::Contains("all weights   trainable params: ") && Catch::Contains("trainable%: 100.0000"));
   CHECK_THAT(made.out, Catch::Contains("saved  " + own().path("whole") + " (config.json, model.safetensors "));
   CHECK_THAT(made.out, Catch::Contains(" generate --model " + own().path("whole") + " --prompt"));
-  CHECK(files_of(own().path("whole")) == cli::Words{"config.json", "generation_config.json", "log.jsonl", "model.safetensors", "state", "tokenizer.json", "tokenizer_config.json"});
+  CHECK(files_of(own().path("whole")) ==
+        cli::Words{"config.json", "generation_config.json", "log.jsonl", "model.safetensors", "state", "tokenizer.json", "tokenizer_config.json"});
   CHECK_THAT(succeeds({"eval", "--model", own().path("whole"), "--data", own().data}).out, Catch::Contains("right answers 2 of 2"));
   CHECK_THAT(succeeds({"generate", "--model", own().path("whole"), "--prompt", "What burns?", "--max-new-tokens", "24"}).out, Catch::Contains("a fire"));
   CHECK(changed(own().model, own().path("whole")).size() > 20);
@@ -84,18 +83,21 @@ TEST_CASE("full training writes a model that knows the answers", "[cli]") {
 
 TEST_CASE("layers, patterns and parts say which of the weights train", "[cli]") {
   const auto some = [&](const cli::Words& more) {
-    succeeds(own().train("some", [&] {
-      cli::Words all = {"--overwrite", "--no-state"};
-      all.insert(all.end(), more.begin(), more.end());
-      return all;
-    }(), "2"));
+    succeeds(own().train(
+        "some",
+        [&] {
+          cli::Words all = {"--overwrite", "--no-state"};
+          all.insert(all.end(), more.begin(), more.end());
+          return all;
+        }(),
+        "2"));
     CHECK_FALSE(cli::fs::exists(own().path("some") + "/state"));
     return changed(own().model, own().path("some"));
   };
   const std::string layer = "model.layers.1.";
-  const cli::Words last = {layer + "input_layernorm.weight",   layer + "self_attn.q_proj.weight",         layer + "self_attn.k_proj.weight",
-                           layer + "self_attn.v_proj.weight",  layer + "self_attn.o_proj.weight",         layer + "post_attention_layernorm.weight",
-                           layer + "mlp.gate_proj.weight",     layer + "mlp.up_proj.weight",              layer + "mlp.down_proj.weight"};
+  const cli::Words last = {layer + "input_layernorm.weight",  layer + "self_attn.q_proj.weight", layer + "self_attn.k_proj.weight",
+                           layer + "self_attn.v_proj.weight", layer + "self_attn.o_proj.weight", layer + "post_attention_layernorm.weight",
+                           layer + "mlp.gate_proj.weight",    layer + "mlp.up_proj.weight",      layer + "mlp.down_proj.weight"};
   CHECK(some({"--train-last", "1", "--cache-frozen"}) == last);
   CHECK(some({"--train", "layers.1."}) == last);
   cli::Words upper = last;
@@ -148,7 +150,8 @@ TEST_CASE("full training that is interrupted goes on to the same bytes, and a fu
 TEST_CASE("the last layers of an encoder learn labels together with a head that is new", "[cli]") {
   const std::string model = own().path("bert"), out = own().path("labels");
   peft::testing::write_tiny_bert(model);
-  const std::string data = own().folder.write("rows.tsv", "sentence\tlabel\nthe film was good\tgood\nthe film was bad\tbad\na great plot\tgood\na dull plot\tbad\n");
+  const std::string data =
+      own().folder.write("rows.tsv", "sentence\tlabel\nthe film was good\tgood\nthe film was bad\tbad\na great plot\tgood\na dull plot\tbad\n");
   const cli::Outcome made = succeeds({"train", "--model", model, "--data", data, "--task", "seq_cls", "--method", "full", "--train-last", "1", "--lr", "1e-2",
                                       "--max-steps", "60", "--no-state", "--out", out});
   CHECK_THAT(made.out, Catch::Contains(" classify --model " + out + " --text"));

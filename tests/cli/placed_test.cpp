@@ -12,8 +12,7 @@ TEST_CASE("a prompt placed by a template learns fields of rows, and answers by t
   const small::Folder folder;
   const std::string model = folder.path() + "/tiny", out = folder.path() + "/placed";
   peft::testing::write_tiny_model(model);
-  const std::string data = folder.write("facts.jsonl",
-                                        "{\"who\": \"the rose\", \"what\": \"red\"}\n{\"who\": \"the sea\", \"what\": \"blue\"}\n");
+  const std::string data = folder.write("facts.jsonl", "{\"who\": \"the rose\", \"what\": \"red\"}\n{\"who\": \"the sea\", \"what\": \"blue\"}\n");
   const auto train = [&](const std::string& token_template) {
     return cli::run({"train", "--model", model, "--data", data, "--eval-data", data, "--method", "p_tuning", "--set", "num_virtual_tokens=6", "--set",
                      "token_template=" + token_template, "--lr", "3e-2", "--max-steps", "300", "--out", out});
@@ -39,7 +38,8 @@ TEST_CASE("a prompt placed by a template learns fields of rows, and answers by t
   CHECK(peft::Json::parse(rows[1], "row").at("generated").string() + "\n" == asked({"--prompt", "the sea"}));
   CHECK_THAT(cli::run({"generate", "--model", model, "--adapter", out, "--prompts", folder.write("other.jsonl", "{\"whom\": \"a\"}")}).err,
              Catch::Contains("wants who of a row"));
-  CHECK_THAT(cli::run({"score", "--model", model, "--adapter", out, "--prompt", "a", "--choice", "b"}).err, Catch::Contains("without any of the virtual tokens"));
+  CHECK_THAT(cli::run({"score", "--model", model, "--adapter", out, "--prompt", "a", "--choice", "b"}).err,
+             Catch::Contains("without any of the virtual tokens"));
 }
 
 TEST_CASE("a prompt placed by a template goes with a head that classifies", "[cli]") {
@@ -47,8 +47,9 @@ TEST_CASE("a prompt placed by a template goes with a head that classifies", "[cl
   const std::string model = folder.path() + "/bert", out = folder.path() + "/placed";
   peft::testing::write_tiny_bert(model);
   const std::string data = folder.write("rows.tsv", "sentence\tlabel\nthe film was good\tgood\nthe film was bad\tbad\na great plot\tgood\na dull plot\tbad\n");
-  const cli::Outcome made = cli::run({"train", "--model", model, "--data", data, "--task", "seq_cls", "--method", "prompt_tuning", "--set", "num_virtual_tokens=3",
-                                      "--set", "token_template={prompt:1} {text} {prompt:2}", "--lr", "3e-2", "--max-steps", "120", "--out", out});
+  const cli::Outcome made =
+      cli::run({"train", "--model", model, "--data", data, "--task", "seq_cls", "--method", "prompt_tuning", "--set", "num_virtual_tokens=3", "--set",
+                "token_template={prompt:1} {text} {prompt:2}", "--lr", "3e-2", "--max-steps", "120", "--out", out});
   INFO(made.out << made.err);
   REQUIRE(made.code == 0);
   CHECK_THAT(cli::run({"eval", "--model", model, "--adapter", out, "--data", data}).out, Catch::Contains("accuracy 1.0000"));

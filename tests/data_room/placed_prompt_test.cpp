@@ -44,7 +44,8 @@ TEST_CASE("a template places virtual tokens among a row's texts, and labels stan
   const peft::Example cut = prompt.encode(city, t, length - 1);
   CHECK(cut.tokens() == length - 1);
   CHECK(cut.labels.back() == peft::ignore_index);
-  CHECK(std::count(cut.labels.begin(), cut.labels.end(), peft::ignore_index) == std::count(example.labels.begin(), example.labels.end(), peft::ignore_index) - 1);
+  CHECK(std::count(cut.labels.begin(), cut.labels.end(), peft::ignore_index) ==
+        std::count(example.labels.begin(), example.labels.end(), peft::ignore_index) - 1);
 }
 
 TEST_CASE("an encoder reads masks where the answer stands, between what its tokenizer puts around a text", "[data]") {
@@ -60,7 +61,8 @@ TEST_CASE("an encoder reads masks where the answer stands, between what its toke
   CHECK(peft::PlacedPrompt("{prompt:2} {text}", first).question(film, t) == PlacedIds{first, first + 1, cls, the, film_id, was});
   CHECK(peft::encode_sequence("the film", std::string("good"), t, peft::PlacedPrompt("{text}[P]{text_pair}", first)).input_ids ==
         PlacedIds{cls, the, film_id, first, good, sep});
-  CHECK_THROWS_WITH(peft::encode_sequence("the film", std::nullopt, t, peft::PlacedPrompt("{text}[P]{text_pair}", first)), Catch::Contains("rows with labels have {text}"));
+  CHECK_THROWS_WITH(peft::encode_sequence("the film", std::nullopt, t, peft::PlacedPrompt("{text}[P]{text_pair}", first)),
+                    Catch::Contains("rows with labels have {text}"));
   CHECK_THROWS_WITH(peft::mask_id(small::chat()), Catch::Contains("neither [MASK] nor <mask>"));
 }
 
@@ -70,10 +72,12 @@ TEST_CASE("a file of rows goes through a template, and what a row lacks is said"
   const auto load = [&](const std::string& rows, const std::string& token_template) {
     return peft::load_placed(folder.write("rows.jsonl", rows), t, peft::PlacedPrompt(token_template, first));
   };
-  const peft::Dataset data = load("{\"who\": \"hello\", \"where\": \"world\", \"n\": 3}\n{\"who\": \"a\", \"where\": \"the\", \"n\": 4}\n", "[P]{who} {n}[P] {answer:where}");
+  const peft::Dataset data =
+      load("{\"who\": \"hello\", \"where\": \"world\", \"n\": 3}\n{\"who\": \"a\", \"where\": \"the\", \"n\": 4}\n", "[P]{who} {n}[P] {answer:where}");
   REQUIRE(data.size() == 2);
   CHECK(data.report().format == "placed");
-  CHECK(data[1].input_ids == joined({{first}, t.encode("a 4", {.add_special_tokens = false}), {first + 1}, t.encode(" the", {.add_special_tokens = false}), {*t.eos_id()}}));
+  CHECK(data[1].input_ids ==
+        joined({{first}, t.encode("a 4", {.add_special_tokens = false}), {first + 1}, t.encode(" the", {.add_special_tokens = false}), {*t.eos_id()}}));
   CHECK_THROWS_WITH(load("{\"who\": \"a\", \"were\": \"b\"}", "[P]{who}{answer:where}"),
                     Catch::Contains("line 1") && Catch::Contains("\"where\"") && Catch::Contains("did you mean \"were\"?"));
   CHECK_THROWS_WITH(load("{\"who\": \"a\"}", "[P]{who}"), Catch::Contains("has no {answer}"));

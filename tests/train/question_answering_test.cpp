@@ -143,10 +143,10 @@ TEST_CASE("the best answers are those of run_qa's search", "[train]") {
   for (const SpanAnswer& answer : all.best) sum += answer.probability;
   CHECK(sum == Approx(1));
   CHECK(all.best[0].probability / all.best[1].probability == Approx(std::exp(1.0)));
-  CHECK(given({.max_answer_length = 1}).answer().text == "c");                 // 2 + 2.5, above 0 + 4 of "b"
-  CHECK(given({.n_best = 3}).best.size() == 1);                                // starts 1, 7, 2; ends 1, 7, 3
-  CHECK(given({.n_best = 2}).answer().text.empty());                           // nothing within the context
-  CHECK(given({.may_be_none = true}).answer().text == "a b");                  // 1 + 0.5 − 7 ≤ 0
+  CHECK(given({.max_answer_length = 1}).answer().text == "c");                    // 2 + 2.5, above 0 + 4 of "b"
+  CHECK(given({.n_best = 3}).best.size() == 1);                                   // starts 1, 7, 2; ends 1, 7, 3
+  CHECK(given({.n_best = 2}).answer().text.empty());                              // nothing within the context
+  CHECK(given({.may_be_none = true}).answer().text == "a b");                     // 1 + 0.5 − 7 ≤ 0
   CHECK(given({.may_be_none = true, .null_threshold = -6}).answer().text == "");  // −5.5 > −6
   CHECK_THROWS_AS(given({.n_best = 0}), ConfigError);
 
@@ -166,7 +166,8 @@ TEST_CASE("exact match and F1 are SQuAD's", "[train]") {
   CHECK(normalised_answer("The  \"Great\" film, a U.S.-made one!") == "great film usmade one");
   CHECK(normalised_answer("theatre an") == "theatre");
   CHECK(normalised_answer("the—film") == "—film");  // no ASCII punctuation, but the end of a word
-  CHECK(normalised_answer("ÄN\xC2\xA0" "b") == "än b");
+  CHECK(normalised_answer("ÄN\xC2\xA0"
+                          "b") == "än b");
   const auto score = [](const std::string& given, const std::vector<std::string>& wanted) {
     std::vector<QuestionRow::Answer> answers;
     for (const std::string& text : wanted) answers.push_back({text, 0});

@@ -107,6 +107,7 @@ concept ActsAfterStep = requires(P& part) {
 /// (a Module, made by `shared_part<T>(config, info, random)`) stands behind it. P may have
 ///     prepare(Pass<T>&, list, id) const   before each forward: prefixes, virtual tokens, tensors that are computed once
 ///     penalty() const                     a Variable that the trainer adds to the loss
+///     begin_run(steps)                    before a run's first step, of so many
 ///     after_step(step)                    called with the gradients of step 0, 1, … still there, behind the optimiser
 ///     for_each_state(f)                   f(name, tensor of double) for what it carries from step to step: part of a run's state
 ///     to_file(AdapterTensors&) const, from_file(AdapterTensors&)   where the file is not just the parameters (to_file(std::any& config, …) where
@@ -122,6 +123,7 @@ class SharedPart {
   virtual std::string site_prefix() const = 0;  // and of those that the adapter has at sites
   virtual void prepare(Pass<T>& pass, std::size_t list, int id) const = 0;
   virtual Variable<T> penalty() const = 0;  // without a value: none
+  virtual void begin_run(std::int64_t steps) = 0;
   virtual void after_step(std::int64_t step) = 0;
   virtual void visit_state(StateVisitor f) = 0;
   virtual void to_file(std::any& config, AdapterTensors& tensors) const = 0;
@@ -152,6 +154,9 @@ class SharedPartOf final : public SharedPart<T> {
       return part.penalty();
     else
       return {};
+  }
+  void begin_run([[maybe_unused]] std::int64_t steps) override {
+    if constexpr (requires { part.begin_run(steps); }) part.begin_run(steps);
   }
   void after_step([[maybe_unused]] std::int64_t step) override {
     if constexpr (detail::ActsAfterStep<P>) part.after_step(step);

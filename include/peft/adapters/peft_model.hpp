@@ -325,6 +325,12 @@ class PeftModel {
           if (Variable<T> one = e.shared->penalty()) sum = sum ? add(std::move(sum), one) : std::move(one);
     return sum;
   }
+  /// To be called before a run of so many optimiser steps (AdaLoRA's budget follows them, if its config names no total_step).
+  void begin_run(std::int64_t steps) {
+    for (int id : active())
+      for (const Entry& e : entries_)
+        if (e.id == id && e.shared) e.shared->begin_run(steps);
+  }
   /// To be called behind each optimiser step (0, 1, …), while its gradients are still there.
   void after_step(std::int64_t step) {
     for (int id : active())

@@ -128,6 +128,8 @@ class Trainer {
     const std::int64_t warmup = args_.warmup_steps > 0 ? args_.warmup_steps : std::int64_t(std::ceil(args_.warmup_ratio * double(steps)));
     const Schedule schedule = schedule_named(args_.lr_scheduler);
 
+    if constexpr (requires { model_.begin_run(steps); }) model_.begin_run(steps);
+
     TrainingResult result;
     std::int64_t step = 0, forwards = 0;
     if (args_.resume) {

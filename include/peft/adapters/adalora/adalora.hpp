@@ -100,6 +100,13 @@ struct RankAllocator {
       }
     return sum ? scale(sum, T(config.orth_reg_weight / double(2 * sites.size()))) : sum;
   }
+  void begin_run(std::int64_t steps) {
+    if (config.total_step > 0) return;
+    AdaLoraConfig whole = config;
+    whole.total_step = steps;
+    validate(whole);
+    config = whole;
+  }
   /// Weights after the step meet gradients from before it, as in PEFT.
   void after_step(std::int64_t step) {
     if (sites.empty()) return;
@@ -111,7 +118,9 @@ struct RankAllocator {
   }
   void to_file(std::any& any, AdapterTensors& tensors) const {
     auto* to = std::any_cast<AdaLoraConfig>(&any);
-    if (!allocated() || !to) return;
+    if (!to) return;
+    to->total_step = config.total_step;
+    if (!allocated()) return;
     to->rank_pattern.clear();
     for (const Triplets& t : sites) {
       std::vector<bool> kept;

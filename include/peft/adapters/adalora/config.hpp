@@ -21,7 +21,7 @@ struct AdaLoraConfig {
   double beta1 = 0.85;            // of the sensitivity
   double beta2 = 0.85;            // of its uncertainty
   double orth_reg_weight = 0.5;   // of the penalty
-  std::int64_t total_step = 0;    // of the run; must be set to train
+  std::int64_t total_step = 0;    // of the run; 0: the trainer counts them
   RowPatterns rank_pattern = {};  // which rows are left; out of a file
   std::int64_t r = 8;             // not used; PEFT stores it
   double lora_alpha = 8;

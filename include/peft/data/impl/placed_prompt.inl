@@ -86,8 +86,7 @@ PEFT_INLINE std::vector<PlacedPrompt::Piece> PlacedPrompt::pieces(const RowField
   return all;
 }
 
-PEFT_INLINE Example PlacedPrompt::encode(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length,
-                                         std::optional<std::int32_t> mask_id) const {
+PEFT_INLINE Example PlacedPrompt::encode(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length, std::optional<std::int32_t> mask_id) const {
   std::vector<Piece> all = pieces(row, tokenizer, mask_id, false);
   const bool continued = !mask_id && !answer_field().empty(), ends_with_answer = continued && parts_.back().kind == TemplatePart::Kind::answer;
   data::detail::Surroundings around = data::detail::surroundings(tokenizer, ends_with_answer);

@@ -16,9 +16,8 @@ inline std::vector<std::int64_t> largest(const Tensor<float>& logits, std::int64
   std::vector<std::int64_t> order(std::size_t(logits.rows()));
   for (std::size_t i = 0; i < order.size(); i++) order[i] = std::int64_t(i);
   const auto count = std::min<std::ptrdiff_t>(n, std::ssize(order));
-  std::partial_sort(order.begin(), order.begin() + count, order.end(), [&](std::int64_t a, std::int64_t b) {
-    return logits(a, column) != logits(b, column) ? logits(a, column) > logits(b, column) : a > b;
-  });
+  std::partial_sort(order.begin(), order.begin() + count, order.end(),
+                    [&](std::int64_t a, std::int64_t b) { return logits(a, column) != logits(b, column) ? logits(a, column) > logits(b, column) : a > b; });
   order.resize(std::size_t(count));
   return order;
 }
