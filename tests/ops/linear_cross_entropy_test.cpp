@@ -7,6 +7,7 @@
 #include <xtensor/xview.hpp>
 
 #include "peft/core/labels.hpp"
+#include "peft/ops/gemm.hpp"
 #include "peft/ops/quantized.hpp"
 #include "support/is_near.hpp"
 #include "support/threads.hpp"
@@ -128,6 +129,23 @@ TEMPLATE_TEST_CASE("targets may be several classes with weights, and smoothed", 
       CHECK_THAT(array(dw), is_near<T>(0.5 * product(xt::transpose(dlogits), x), 8, 1));
       CHECK_THAT(array(db), is_near<T>(0.5 * xt::sum(dlogits, {0}), 8, 1));
     }
+}
+
+TEST_CASE("a capped head with products of bfloat16 is that head with rounded factors", "[ops]") {
+  const Case<float> c({40, 32, 1100});
+  const auto run = [&](DType products) {
+    const ops::UseComputeDtype guard(products);
+    const Tensor<float> loss({40}), lse({40}), dx({40, 32}), dw({1100, 32});
+    const ops::ClassTargets<float> targets(c.labels, 0.1);
+    ops::linear_cross_entropy_forward<float>(loss.data(), lse.data(), dx, c.x, ops::WeightView(c.w.view()), c.b.data(), targets, 4.0);
+    ops::linear_cross_entropy_backward_weight<float>({dw}, {}, 1.f, c.x, ops::WeightView(c.w.view()), c.b.data(), targets, lse.data(), 4.0);
+    return std::vector{loss, lse, dx, dw};
+  };
+  const auto exact = run(DType::f32), rounded = run(DType::bf16);
+  for (std::size_t i = 0; i < exact.size(); i++) {  // a factor has 8 bits, logits of size 6 are off by a hundredth
+    CHECK_THAT(array(rounded[i]), IsNear(array(exact[i]), 0.05));
+    CHECK(same_bits(rounded[i], exact[i]) == !ops::has_bf16_products());
+  }
 }
 
 TEMPLATE_TEST_CASE("one class of weight 1 a row is a label, to the bit", "[ops]", float, double) {
