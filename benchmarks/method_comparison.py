@@ -34,7 +34,7 @@ METHODS = {
     "pissa": (["--r", 8, "--set", "init_lora_weights=pissa"], 5e-4),
     "adalora": ([], 2e-3),
     "vera": ([], 1e-2),
-    "vblora": ([], 5e-3),
+    "vblora": (["--set", "vector_length=64"], 5e-3),  # divides 576, which 256 does not
     "loha": ([], 1e-3),
     "lokr": ([], 2e-3),
     "hira": ([], 2e-3),
@@ -150,6 +150,22 @@ def run_e2e(o, task, work, name, seed):
     return row
 
 
+def run_all(task, done, names, seeds, run, figures):
+    """Runs what is not in `done` yet: {method: {seed: row}}; what is measured is kept at once, so that a stopped comparison goes on where it stood."""
+    for name in names:
+        for seed in seeds:
+            if str(seed) in done.get(name, {}):
+                continue
+            try:
+                row = run(name, seed)
+            except Failed as error:
+                print(f"left out: {task}, {name}: {error}", file=sys.stderr)
+                break
+            done.setdefault(name, {})[str(seed)] = row
+            print(task, name, seed, json.dumps(row), file=sys.stderr)
+            FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
 def perplexity(model, text, adapter=None):
     """Nats a token of plain text."""
     said = tool("perplexity", "--model", model, "--data", text, "--max-length", 512, *(["--adapter", adapter] if adapter else []))
@@ -164,6 +180,10 @@ def mean_and_spread(rows, key, digits):
     return text + (f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else "")
 
 
+def rows_of(methods):
+    return [(name, list(seeds.values())) for name, seeds in methods.items()]
+
+
 def size(n):
     return f"{n / 1024:,.0f} KiB" if n < 1 << 20 else f"{n / (1 << 20):,.1f} MiB"
 
@@ -173,7 +193,7 @@ def e2e_table(o, figures):
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     base = figures["base"]
     lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – | – |")
-    for name, rows in sorted(figures["methods"].items(), key=lambda pair: statistics.mean(row["loss"] for row in pair[1])):
+    for name, rows in sorted(rows_of(figures["methods"]), key=lambda pair: statistics.mean(row["loss"] for row in pair[1])):
         first = rows[0]
         lines.append(f"| {name} | {first['lr']:g} | {first['trainable']:,.0f} | {size(first['bytes'])} | {mean_and_spread(rows, 'loss', 3)} | {mean_and_spread(rows, 'bleu', 1)} | "
                      f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {max(row['tok_s'] for row in rows):,.0f} | {max(row['peak_mib'] for row in rows):,.0f} |")
@@ -195,9 +215,10 @@ def glue_row(o, work, name, task, seed):
 def glue_table(figures):
     tasks = list(figures)
     lines = ["| method | trained | " + " | ".join(f"{task}, accuracy %" for task in tasks) + " |", "|---|" + "---:|" * (len(tasks) + 1)]
-    names = sorted({name for task in tasks for name in figures[task]}, key=lambda name: -statistics.mean(row["accuracy"] for row in figures[tasks[0]].get(name, [{"accuracy": 0}])))
+    rows_by_task = {task: dict(rows_of(figures[task])) for task in tasks}
+    names = sorted({name for task in tasks for name in figures[task]}, key=lambda name: -statistics.mean(row["accuracy"] for row in rows_by_task[tasks[0]].get(name, [{"accuracy": 0}])))
     for name in names:
-        rows = [figures[task].get(name, []) for task in tasks]
+        rows = [rows_by_task[task].get(name, []) for task in tasks]
         lines.append(f"| {name} | {next(r[0]['trainable'] for r in rows if r):,.0f} | " + " | ".join(mean_and_spread(r, "accuracy", 1) for r in rows) + " |")
     return "\n".join(lines)
 
@@ -217,7 +238,7 @@ def plot(figures):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5))
-    for name, rows in figures["methods"].items():
+    for name, rows in rows_of(figures["methods"]):
         x, y = rows[0]["trainable"], statistics.mean(row["loss"] for row in rows)
         axes.plot(x, y, "o", color="#2b6cb0", markersize=4)
         axes.annotate(name, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7)
@@ -254,34 +275,21 @@ def main():
         work = pathlib.Path(folder)
         if o.model and o.e2e:
             task = E2E(o.e2e, work, o.steps * o.batch, o.questions)
-            figures["e2e"] = {"steps": o.steps, "batch": o.batch, "base": task.measure(o.model, None), "methods": figures.get("e2e", {}).get("methods", {})}
-            if o.text:
+            budget = {"steps": o.steps, "batch": o.batch, "questions": o.questions, "compute_dtype": o.compute_dtype}
+            if figures.get("e2e", {}).get("budget") != budget:
+                figures["e2e"] = {"budget": budget, "base": task.measure(o.model, None), "methods": {}}
+            if o.text and "forgot" not in figures["e2e"]["base"]:
                 figures["e2e"]["base"]["forgot"] = perplexity(o.model, o.text)
-            for name in names:
-                rows = []
-                for seed in seeds:
-                    try:
-                        rows.append(run_e2e(o, task, work, name, seed))
-                        print(name, seed, json.dumps(rows[-1]), file=sys.stderr)
-                    except Failed as error:
-                        print(f"left out: {name}: {error}", file=sys.stderr)
-                if rows:
-                    figures["e2e"]["methods"][name] = rows
-            text = replace(text, "e2e", f"{o.steps} steps of {o.batch} sentences, seeds {o.seeds}.\n\n" + e2e_table(o, figures["e2e"]))
+            run_all("E2E", figures["e2e"]["methods"], names, seeds, lambda name, seed: run_e2e(o, task, work, name, seed), figures)
+            text = replace(text, "e2e", f"{o.steps} steps of {o.batch} sentences, {o.questions} questions, seeds {o.seeds}.\n\n" + e2e_table(o, figures["e2e"]))
             plot(figures["e2e"])
         if o.encoder and o.glue:
-            glue = figures.setdefault("glue", {})
+            budget = {"steps": o.glue_steps}
+            if figures.get("glue", {}).get("budget") != budget:
+                figures["glue"] = {"budget": budget, "tasks": {}}
+            glue = figures["glue"]["tasks"]
             for task in ("SST-2", "MRPC"):
-                for name in names:
-                    rows = []
-                    for seed in seeds:
-                        try:
-                            rows.append(glue_row(o, work, name, task, seed))
-                            print(task, name, seed, json.dumps(rows[-1]), file=sys.stderr)
-                        except Failed as error:
-                            print(f"left out: {task}, {name}: {error}", file=sys.stderr)
-                    if rows:
-                        glue.setdefault(task, {})[name] = rows
+                run_all(task, glue.setdefault(task, {}), names, seeds, lambda name, seed: glue_row(o, work, name, task, seed), figures)
             text = replace(text, "glue", f"{o.glue_steps} steps of 32 sentences, seeds {o.seeds}.\n\n" + glue_table(glue))
     PAGE.write_text(text, encoding="utf-8")
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

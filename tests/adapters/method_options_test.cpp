@@ -10,7 +10,7 @@ using Catch::Contains;
 
 namespace {
 
-const TargetModules the_map = {"map"};
+const TargetModules only_map = {"map"};
 
 // PEFT's boft_P[factor] of n features in blocks of `size`: evens and then odds of the half blocks of each group.
 Array butterfly_permutation(std::size_t n, std::size_t size, std::size_t factor) {
@@ -39,7 +39,7 @@ TEST_CASE("BOFT's factors turn the input one after the other, each in blocks of 
     CAPTURE(size, factors, in);
     const std::size_t n = in, m = factors, b = size;
     check_method(
-        BOFTConfig{.boft_block_size = std::int64_t(b), .boft_n_butterfly_factor = std::int64_t(m), .init_weights = false, .target_modules = the_map},
+        BOFTConfig{.boft_block_size = std::int64_t(b), .boft_n_butterfly_factor = std::int64_t(m), .init_weights = false, .target_modules = only_map},
         [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
           Array turned = xt::eye<double>(n);
           for (std::size_t i = 0; i < m; i++) {
@@ -55,18 +55,18 @@ TEST_CASE("BOFT's factors turn the input one after the other, each in blocks of 
         },
         OneLinear(std::int64_t(in)));
   }
-  check_fresh(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = the_map}, 4);
+  check_fresh(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = only_map}, 4);
   OneLinear base;
   PeftModel tuned{base};
-  CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 3, .boft_n_butterfly_factor = 2, .target_modules = the_map}),
+  CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 3, .boft_n_butterfly_factor = 2, .target_modules = only_map}),
                     Contains("wants blocks of an even size") && Contains("blocks here have 3"));
-  CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 0, .boft_block_num = 6, .boft_n_butterfly_factor = 3, .target_modules = the_map}),
+  CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 0, .boft_block_num = 6, .boft_n_butterfly_factor = 3, .target_modules = only_map}),
                     Contains("4 of them to divide the 12 features"));
   CHECK_THROWS_WITH(validate(BOFTConfig{.boft_n_butterfly_factor = 0}), Contains("boft_n_butterfly_factor is 0"));
 }
 
 TEST_CASE("HRA with orthogonal directions reflects at all of them at once", "[adapters][gradcheck]") {
-  check_method(HRAConfig{.r = 4, .apply_GS = true, .target_modules = the_map}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+  check_method(HRAConfig{.r = 4, .apply_GS = true, .target_modules = only_map}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
     Array M = xt::eye<double>(12);
     std::vector<Array> done;
     for (std::size_t i = 0; i < 4; i++) {
@@ -80,11 +80,11 @@ TEST_CASE("HRA with orthogonal directions reflects at all of them at once", "[ad
   });
   OneLinear base;
   PeftModel tuned{base};
-  CHECK_THROWS_WITH(tuned.add_adapter("a", HRAConfig{.r = 13, .apply_GS = true, .target_modules = the_map}), Contains("no more than 12 directions"));
+  CHECK_THROWS_WITH(tuned.add_adapter("a", HRAConfig{.r = 13, .apply_GS = true, .target_modules = only_map}), Contains("no more than 12 directions"));
 }
 
 TEST_CASE("GraLoRA may have an ordinary LoRA beside it", "[adapters][gradcheck]") {
-  check_method(GraloraConfig{.r = 4, .hybrid_r = 3, .alpha = 14, .gralora_k = 2, .init_weights = false, .target_modules = the_map},
+  check_method(GraloraConfig{.r = 4, .hybrid_r = 3, .alpha = 14, .gralora_k = 2, .init_weights = false, .target_modules = only_map},
                [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
                  Array delta = times(t["gralora_B_general.weight"], t["gralora_A_general.weight"]);
                  for (std::size_t o = 0; o < 8; o++)
@@ -93,6 +93,6 @@ TEST_CASE("GraLoRA may have an ordinary LoRA beside it", "[adapters][gradcheck]"
                        delta(o, i) += t["gralora_A"](i / 6, i % 6, o / 4 * 2 + j) * t["gralora_B"](o / 4, i / 6 * 2 + j, o % 4);
                  return Array(times(x, transposed(Array(W + 2.0 * delta))) + bias);
                });
-  check_fresh(GraloraConfig{.r = 4, .hybrid_r = 2, .target_modules = the_map}, 1);
+  check_fresh(GraloraConfig{.r = 4, .hybrid_r = 2, .target_modules = only_map}, 1);
   CHECK_THROWS_WITH(validate(GraloraConfig{.hybrid_r = -1}), Contains("hybrid_r is -1"));
 }

@@ -58,6 +58,8 @@ std::vector<Base> bases() {
   add("qwen2", "Qwen2ForCausalLM", grouped);
   add("qwen3", "Qwen3ForCausalLM", grouped);
   add("gemma", "GemmaForCausalLM", grouped);
+  add("gemma2", "Gemma2ForCausalLM",
+      grouped + R"(, "query_pre_attn_scalar": 4, "sliding_window": 3, "attn_logit_softcapping": 4.0, "final_logit_softcapping": 6.0)");
   add("glm", "GlmForCausalLM", grouped);
   add("glm4", "Glm4ForCausalLM", grouped);
   add("chatglm", "ChatGLMForConditionalGeneration", chatglm);
