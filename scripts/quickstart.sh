@@ -33,13 +33,13 @@ scripts/build.sh
 data=examples/data/quillon
 
 say "Before: what the model says about a machine that it has never heard of"
-run build/bin/peft eval --model "$model" --data $data/test.jsonl --show 4
+run build/bin/peft eval --model "$model" --data $data/test.jsonl --show 4 --max-new-tokens 24
 
 say "Training an adapter on the machine's service notes"
-run build/bin/peft train --model "$model" --data $data/train.jsonl --targets all-linear --r 16 --lr 1.5e-3 --batch 4 --epochs 3 --compute-dtype bf16 --out "$out" --overwrite
+run build/bin/peft train --model "$model" --data $data/train.jsonl --targets all-linear --r 32 --rslora --alpha 32 --lr 7e-4 --batch 4 --epochs 3 --compute-dtype bf16 --out "$out" --overwrite
 
 say "After: the same questions, worded as none was in training"
-run build/bin/peft eval --model "$model" --adapter "$out" --data $data/test.jsonl --show 4
+run build/bin/peft eval --model "$model" --adapter "$out" --data $data/test.jsonl --show 4 --max-new-tokens 24
 
 say "What next"
 cat <<TEXT
