@@ -189,14 +189,14 @@ def size(n):
 
 
 def e2e_table(o, figures):
-    head = ["method", "learning rate", "trained", "file", "loss", "BLEU", "slots said, %", "plain text, nats", "tok/s", "peak MiB"]
+    head = ["method", "learning rate", "trained", "file", "loss", "BLEU", "slots said, %", "plain text, nats", "peak MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     base = figures["base"]
-    lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – | – |")
+    lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – |")
     for name, rows in sorted(rows_of(figures["methods"]), key=lambda pair: statistics.mean(row["loss"] for row in pair[1])):
         first = rows[0]
         lines.append(f"| {name} | {first['lr']:g} | {first['trainable']:,.0f} | {size(first['bytes'])} | {mean_and_spread(rows, 'loss', 3)} | {mean_and_spread(rows, 'bleu', 1)} | "
-                     f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {max(row['tok_s'] for row in rows):,.0f} | {max(row['peak_mib'] for row in rows):,.0f} |")
+                     f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {max(row['peak_mib'] for row in rows):,.0f} |")
     return "\n".join(lines)
 
 
