@@ -18,12 +18,28 @@ void widen_factor(const GemmKernels<T>& f, T* to, const Factor& w) {
       for (std::int64_t i = 0; i < w.lines; i++) widen(to + i * w.depth + k, w.data + w.stored(k) * w.stride, i, 1);
 }
 
+/// The lines of a matrix that is read once, as runs for threads to claim. The first run of each thread is long: what is fetched ahead of it is its
+/// own, and memory is read as fast as it goes. Short ones even out the end. Each line is a result of its own, so that the number of threads may
+/// decide here.
+class Runs {
+ public:
+  Runs(std::int64_t lines, std::int64_t line_bytes) : lines_(lines), threads_(num_threads()), long_(lines * 7 / 8 / threads_ / 4 * 4) {
+    const std::int64_t bytes = std::max<std::int64_t>(1, line_bytes), fair = (lines - threads_ * long_) / (2 * threads_);
+    short_ = std::max<std::int64_t>(4, std::clamp(fair, 4096 / bytes, 49152 / bytes) / 4 * 4);
+  }
+  std::int64_t count() const { return threads_ + (lines_ - threads_ * long_ + short_ - 1) / short_; }
+  std::int64_t begin(std::int64_t run) const { return run <= threads_ ? run * long_ : std::min(lines_, threads_ * long_ + (run - threads_) * short_); }
+  std::int64_t end(std::int64_t run) const { return begin(run + 1); }
+
+ private:
+  std::int64_t lines_, threads_, long_, short_ = 0;
+};
+
 /// y (N, out) = alpha · x wᵀ [+ y] [+ bias]. The rows of w are streamed once, in the order in which they lie; with few of them the rows
 /// of x are split among threads instead.
 template <class T>
 void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Factor& w, T alpha, bool add, const T* bias) {
   if (y.rows == 0 || y.cols == 0) return;
-  constexpr std::int64_t most = 256;  // rows of w in a chunk
   const std::int64_t K = w.depth, size = sizeof(T);
   Dots<T> all;
   all.depth = K, all.alpha = alpha, all.add = add, all.bias = bias, all.ldx = x.stride, all.ldy = y.stride;
@@ -41,35 +57,36 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
       f.dots(d);
     });
   }
-  // Chunks of some 24 KiB of weights, in fours of rows.
-  const std::int64_t by_bytes = 24576 / std::max<std::int64_t>(1, std::abs(w.stride)),
-                     rows = std::clamp<std::int64_t>(std::max(by_bytes, w.lines / 64) / 4 * 4, 4, most);
-  const std::int64_t chunks = (w.lines + rows - 1) / rows;
+  all.x = x.data, all.y = y.data, all.count = x.rows;
   void (*const kernel)(const Dots<T>&) = f.stream(w.type);
   // For many rows of x blocks are widened once, to memory: the same numbers, summed in the same order.
   const bool wide = !kernel || (is_quantized(w.type) && x.rows > f.streamed);
-  Slots slots(chunks, wide ? 4 * K * size : 0);
-  parallel_for(chunks, [&](std::int64_t chunk) {
-    const std::int64_t begin = chunk * rows, end = std::min(w.lines, begin + rows);
-    std::int32_t out[most];
-    for (std::int64_t i = begin; i < end; i++) {
-      std::int64_t r = i;
-      if (const std::int64_t d = w.rope_head_dim; d > 0) r = i / d * d + i % 2 * (d / 2) + i % d / 2;
-      out[i - begin] = std::int32_t(r);
-    }
-    Dots<T> d = all;
-    d.x = x.data, d.y = y.data, d.count = x.rows;
-    if (!wide) {
-      d.w = w.data + begin * w.stride, d.w_stride = w.stride, d.rows = end - begin, d.out = out;
-      return kernel(d);
-    }
-    const Slots::Slot slot(slots);
-    const Widen<T> widen = f.widener(w.type);
-    d.w = slot.data(), d.w_stride = K * size;
-    for (std::int64_t i = begin; i < end; i += 4) {
-      d.rows = std::min<std::int64_t>(4, end - i), d.out = out + (i - begin);
-      for (std::int64_t r = 0; r < d.rows; r++) widen(reinterpret_cast<T*>(slot.data()) + r * K, w.data + (i + r) * w.stride, 0, K);
-      f.dots(d);
+  const Runs runs(w.lines, std::abs(w.stride));
+  Slots slots(runs.count(), wide ? 4 * K * size : 0);
+  parallel_for(runs.count(), [&](std::int64_t run) {
+    constexpr std::int64_t most = 256;
+    for (std::int64_t begin = runs.begin(run), end; begin < runs.end(run); begin = end) {
+      end = std::min(runs.end(run), begin + most);
+      std::int32_t out[most];
+      for (std::int64_t i = begin; i < end; i++) {
+        std::int64_t r = i;
+        if (const std::int64_t d = w.rope_head_dim; d > 0) r = i / d * d + i % 2 * (d / 2) + i % d / 2;
+        out[i - begin] = std::int32_t(r);
+      }
+      Dots<T> d = all;
+      if (!wide) {
+        d.w = w.data + begin * w.stride, d.w_stride = w.stride, d.rows = end - begin, d.out = out;
+        kernel(d);
+        continue;
+      }
+      const Slots::Slot slot(slots);
+      const Widen<T> widen = f.widener(w.type);
+      d.w = slot.data(), d.w_stride = K * size;
+      for (std::int64_t i = begin; i < end; i += 4) {
+        d.rows = std::min<std::int64_t>(4, end - i), d.out = out + (i - begin);
+        for (std::int64_t r = 0; r < d.rows; r++) widen(reinterpret_cast<T*>(slot.data()) + r * K, w.data + (i + r) * w.stride, 0, K);
+        f.dots(d);
+      }
     }
   });
 }

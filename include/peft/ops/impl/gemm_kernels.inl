@@ -195,6 +195,7 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
   V<T> sums[XB * WB];
   _Pragma("GCC unroll 16") for (int i = 0; i < XB * WB; i++) sums[i] = V<T>{};
   Bytes w = reinterpret_cast<Bytes>(d.w) + row * d.w_stride;
+  const Bytes start = w;
   const std::int64_t stride = d.w_stride, ldx = d.ldx;
   const T* x = d.x + first * ldx;
   [[maybe_unused]] float scales[WB][simple<type> ? 2 * slab + 8 : 1];
@@ -202,11 +203,13 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
     const std::int64_t blocks = left < slab ? left : slab;
     if constexpr (simple<type>)
       for (int r = 0; r < WB; r++) scales_of<type>(scales[r], w + r * stride, blocks);
-    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S) _Pragma("GCC unroll 4") for (int r = 0; r < WB; r += RB) {
+    for (std::int64_t b = 0; b < blocks; b++, w += size, x += S) {
+      // The rows lie behind each other: what comes after them is fetched 2 KiB ahead, in its order.
+      _Pragma("GCC unroll 8") for (int line = 0; line < (WB * size + 63) / 64; line++) __builtin_prefetch(start + WB * (w - start) + 2048 + 64 * line);
+      _Pragma("GCC unroll 4") for (int r = 0; r < WB; r += RB) {
         V<T> e[RB][n];
         _Pragma("GCC unroll 4") for (int q = 0; q < RB; q++) {
           Bytes from = w + (r + q) * stride;
-          __builtin_prefetch(from + WB * stride);
           if constexpr (type == dtype_of<T>)
             e[q][0] = load(reinterpret_cast<const T*>(from));
           else if constexpr (simple<type>)
@@ -220,6 +223,7 @@ PEFT_SIMD void stream_rows(const detail::Dots<T>& d, std::int64_t row, std::int6
           _Pragma("GCC unroll 4") for (int q = 0; q < RB; q++) sums[i * WB + r + q] += e[q][j] * v;
         }
       }
+    }
   }
   if constexpr (!simple<type>)
     if (const std::int64_t rest = d.depth % S; rest > 0)
