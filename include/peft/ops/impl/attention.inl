@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
+#include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -130,44 +132,69 @@ void attend_in_blocks(View<T> out, View<T> lse, View<const T> q, std::span<const
   });
 }
 
-/// One or few queries over a long past. A chunk is one range of keys for all heads, so that the rows of a cache are read from one end to the
-/// other; where there is one range only, each head is a chunk.
+/// A few queries behind a cache are bound by memory.
 template <class T>
-void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const AttentionSequence<T>& s, const AttentionShape& shape, const BiasRows<T>& bias) {
+bool few_queries(const AttentionSequence<T>& s, const AttentionShape& shape) {
+  return (s.end - s.begin) * (shape.heads / shape.kv_heads) <= few_lanes;
+}
+
+/// A sequence of one or few queries over a long past. A chunk is one range of keys for all heads, so that the rows of a cache are read from one end
+/// to the other; where there is one range only, each head is a chunk.
+template <class T>
+struct FewQueries {
+  const AttentionSequence<T>* sequence;
+  std::int64_t ranges, together;  // heads of a chunk
+  std::int64_t first_chunk, first_state;
+};
+
+/// All such sequences at once.
+template <class T>
+void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, std::span<const AttentionSequence<T>> sequences, const AttentionShape& shape,
+                      const BiasRows<T>& bias) {
   constexpr std::int64_t width = round_up(few_lanes, 16);
   const std::int64_t padded = round_up(shape.head_dim, 16), heads = shape.kv_heads, state = width * padded + 2 * width;
-  const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range, together = ranges > 1 ? heads : 1;
-  const std::int64_t chunks = ranges * heads / together;
-  const Tensor<T> states({ranges * heads, state});                            // o, largest and total of each range and head
-  const std::int64_t widened = has_half_keys(s) ? 2 * key_tile * padded : 0;  // keys of half precision are not read where they are
-  Slots slots(chunks, std::int64_t(sizeof(T)) * (together * width * padded + key_tile * width + 4 * width + padded + widened));
-  const auto place = [&](QueryBlock<T>& b, std::int64_t range, std::int64_t head) {
-    b.o = states.view().row(range * heads + head), b.largest = b.o + width * padded, b.total = b.largest + width;
+  std::vector<FewQueries<T>, PoolAllocator<FewQueries<T>>> all;
+  std::int64_t chunks = 0, states_wanted = 0, together = 1, widened = 0;
+  for (const AttentionSequence<T>& s : sequences) {
+    if (s.end == s.begin || !few_queries(s, shape)) continue;
+    const std::int64_t ranges = (Block<T>(shape, s, 0, s.begin, s.end).last() + key_range - 1) / key_range;
+    all.push_back({&s, ranges, ranges > 1 ? heads : 1, chunks, states_wanted});
+    chunks += ranges * heads / all.back().together, states_wanted += ranges * heads, together = std::max(together, all.back().together);
+    if (has_half_keys(s)) widened = 2 * key_tile * padded;  // keys of half precision are not read where they are
+  }
+  if (all.empty()) return;
+  const Tensor<T> states({states_wanted, state});  // o, largest and total of each range and head
+  const std::int64_t attending = together * width * padded + key_tile * width + 4 * width + padded + widened, joining = state + 2 * width;
+  Slots slots(std::max(chunks, std::int64_t(all.size())), std::int64_t(sizeof(T)) * std::max(attending, joining));
+  const auto place = [&](QueryBlock<T>& b, std::int64_t number) {
+    b.o = states.view().row(number), b.largest = b.o + width * padded, b.total = b.largest + width;
   };
   parallel_for(chunks, [&](std::int64_t number) {
-    const std::int64_t range = number * together / heads, first = number * together % heads;
+    const FewQueries<T>& of = *std::prev(std::upper_bound(all.begin(), all.end(), number, [](std::int64_t n, const auto& a) { return n < a.first_chunk; }));
+    const AttentionSequence<T>& s = *of.sequence;
+    const std::int64_t begin_head = (number - of.first_chunk) * of.together, range = begin_head / heads, first = begin_head % heads;
     const Slots::Slot slot(slots);
     Pieces<T> memory(slot.data());
     QueryBlock<T> b{};
     KeyTile<T> t;
     b.dim = shape.head_dim, b.padded = padded, b.width = width, b.softcap = T(shape.softcap);
     b.p = memory.cut(key_tile * width), b.first = memory.cut(width), b.last = memory.cut(width), b.shrink = memory.cut(width), b.spare = memory.cut(padded);
-    T* const queries = memory.cut(together * width * padded);
-    if (widened) t.k = memory.cut(key_tile * padded), t.v = memory.cut(key_tile * padded);
+    T* const queries = memory.cut(of.together * width * padded);
+    if (has_half_keys(s)) t.k = memory.cut(key_tile * padded), t.v = memory.cut(key_tile * padded);
     const auto take_head = [&](std::int64_t head) {
-      place(b, range, head);
+      place(b, of.first_state + range * heads + head);
       b.q = queries + (head - first) * width * padded;
       return Block<T>(shape, s, head, s.begin, s.end);
     };
     std::fill(b.spare, b.spare + padded, T(0));
-    for (std::int64_t head = first; head < first + together; head++) {
+    for (std::int64_t head = first; head < first + of.together; head++) {
       const Block<T> block = take_head(head);
       b.lanes = block.lanes();
       load_lanes<T>(b.q, b, block, q, T(shape.scale));
       clear_range<T>(b, b.o, b.largest, b.total);
     }
     each_tile<T>(Block<T>(shape, s, 0, s.begin, s.end), range * key_range, (range + 1) * key_range, [&](std::int64_t begin) {
-      for (std::int64_t head = first; head < first + together; head++) {
+      for (std::int64_t head = first; head < first + of.together; head++) {
         const Block<T> block = take_head(head);
         load_tile<T>(t, b, block, begin, true);
         load_bias<T>(t, b, block, bias, begin, 1, key_tile);
@@ -175,17 +202,22 @@ void attend_in_ranges(View<T> out, View<T> lse, View<const T> q, const Attention
       }
     });
   });
-  const Tensor<T> joined({state + 2 * width});
-  for (std::int64_t head = 0; head < heads; head++) {
-    QueryBlock<T> b{};
-    const Block<T> block(shape, s, head, s.begin, s.end);
-    b.dim = shape.head_dim, b.padded = padded, b.width = width, b.lanes = block.lanes();
-    b.all_o = joined.data(), b.all_largest = b.all_o + width * padded, b.all_total = b.all_largest + width, b.shrink = b.all_total + width;
-    b.keep = b.shrink + width;
-    clear_range<T>(b, b.all_o, b.all_largest, b.all_total);
-    for (std::int64_t range = 0; range < ranges; range++) place(b, range, head), PEFT_DISPATCH(join_range<T>, b);
-    finish_block<T>(b, block, out, lse);
-  }
+  parallel_for(std::int64_t(all.size()), [&](std::int64_t number) {
+    const FewQueries<T>& of = all[std::size_t(number)];
+    const AttentionSequence<T>& s = *of.sequence;
+    const Slots::Slot slot(slots);
+    for (std::int64_t head = 0; head < heads; head++) {
+      Pieces<T> memory(slot.data());
+      QueryBlock<T> b{};
+      const Block<T> block(shape, s, head, s.begin, s.end);
+      b.dim = shape.head_dim, b.padded = padded, b.width = width, b.lanes = block.lanes();
+      b.all_o = memory.cut(width * padded), b.all_largest = memory.cut(width), b.all_total = memory.cut(width), b.shrink = memory.cut(width);
+      b.keep = memory.cut(width);
+      clear_range<T>(b, b.all_o, b.all_largest, b.all_total);
+      for (std::int64_t range = 0; range < of.ranges; range++) place(b, of.first_state + range * heads + head), PEFT_DISPATCH(join_range<T>, b);
+      finish_block<T>(b, block, out, lse);
+    }
+  });
 }
 
 }  // namespace detail
@@ -197,12 +229,9 @@ void attention_forward(View<T> out, View<T> lse, View<const T> q, std::span<cons
   detail::check_bias<T>("attention", bias, sequences, shape);
   const detail::BiasRows<T> bias_rows(bias);
   detail::AttentionChunks chunks = detail::attention_chunks<T>(sequences, shape, [&](std::int64_t) { return detail::queries_per_block(shape); });
-  // A few queries behind a cache are memory-bound; one sequence after the other.
-  const auto few = [&](const AttentionSequence<T>& s) { return (s.end - s.begin) * (shape.heads / shape.kv_heads) <= detail::few_lanes; };
-  std::erase_if(chunks, [&](const detail::AttentionChunk& c) { return few(sequences[c.sequence]); });
+  std::erase_if(chunks, [&](const detail::AttentionChunk& c) { return detail::few_queries(sequences[c.sequence], shape); });
   if (!chunks.empty()) detail::attend_in_blocks<T>(out, lse, q, sequences, shape, chunks, bias_rows);
-  for (const AttentionSequence<T>& s : sequences)
-    if (s.end > s.begin && few(s)) detail::attend_in_ranges<T>(out, lse, q, s, shape, bias_rows);
+  detail::attend_in_ranges<T>(out, lse, q, sequences, shape, bias_rows);
 }
 
 template <Scalar T>

@@ -132,7 +132,7 @@ void gemm(T alpha, View<const T> a, bool transpose_a, View<const T> b, bool tran
     throw ShapeError("gemm",
                      detail::text(c.rows, c.cols) + " of " + detail::text(lines.lines, lines.depth) + " and " + detail::text(columns.depth, columns.lines));
   const detail::GemmKernels<T>& f = PEFT_DISPATCH(gemm_kernels<T>, );
-  if (!transpose_a && columns.lines <= detail::few) {
+  if (!transpose_a && (columns.lines <= detail::few || (kernel() == Kernel::dot && columns.along))) {
     if (beta != T(0) && beta != T(1))
       for (std::int64_t i = 0; i < c.rows; i++)
         for (std::int64_t j = 0; j < c.cols; j++) c(i, j) *= beta;

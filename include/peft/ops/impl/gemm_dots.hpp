@@ -58,7 +58,8 @@ void dot_products(const GemmKernels<T>& f, View<T> y, View<const T> x, const Fac
     });
   }
   all.x = x.data, all.y = y.data, all.count = x.rows;
-  void (*const kernel)(const Dots<T>&) = f.stream(w.type);
+  const bool shallow = w.type == dtype_of<T> && K <= 32;  // as of low rank
+  void (*const kernel)(const Dots<T>&) = shallow ? f.dots : f.stream(w.type);
   // For many rows of x blocks are widened once, to memory: the same numbers, summed in the same order.
   const bool wide = !kernel || (is_quantized(w.type) && x.rows > f.streamed);
   const Runs runs(w.lines, std::abs(w.stride));

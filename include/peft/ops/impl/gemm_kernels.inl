@@ -161,7 +161,10 @@ PEFT_SIMD void dot_rows(const detail::Dots<T>& d, std::int64_t row, std::int64_t
       }
     }
   }
-  if (k > 0)
+  if (k == L<T> / 2)  // low ranks
+    _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[i * WB + r] +=
+        load_half(w + r * w_stride) * load_half(x + i * d.ldx);
+  else if (k > 0)
     _Pragma("GCC unroll 8") for (int i = 0; i < XB; i++) _Pragma("GCC unroll 8") for (int r = 0; r < WB; r++) sums[i * WB + r] +=
         load_part(w + r * w_stride, k) * load_part(x + i * d.ldx, k);
   put<T, XB, WB>(d, first, row, sums);

@@ -40,6 +40,18 @@ PEFT_SIMD V<T> load_part(const T* p, std::int64_t n, V<T> rest = V<T>{}) {
   }
   return rest;
 }
+/// The first half of the lanes; the others are 0.
+template <class T, int... I>
+PEFT_SIMD V<T> load_half(const T* p, std::integer_sequence<int, I...>) {
+  typedef T Half __attribute__((vector_size(PEFT_BYTES / 2)));
+  Half half;
+  __builtin_memcpy(&half, p, sizeof half);
+  return __builtin_shufflevector(half, Half{}, I...);
+}
+template <class T>
+PEFT_SIMD V<T> load_half(const T* p) {
+  return load_half(p, std::make_integer_sequence<int, L<T>>{});
+}
 template <class T>
 PEFT_SIMD void store_part(T* p, V<T> v, std::int64_t n) {
   for (int i = 0; i < L<T> && i < n; i++) p[i] = v[i];
