@@ -4,7 +4,8 @@
 #include "peft/nn/impl/module.inl"
 #include "peft/nn/impl/relative_positions.inl"
 #include "peft/nn/impl/sequences.inl"
-#include "peft/nn/impl/transformer.inl"
+#include "peft/nn/impl/transformer_config.inl"
+#include "peft/nn/transformer.hpp"
 
 namespace peft {
 template struct Walked<Transformer<float>>;

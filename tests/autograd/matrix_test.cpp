@@ -2,69 +2,35 @@
 // The functions that adapters compose their small matrices of, against central differences and xtensor.
 #include <catch2/catch.hpp>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "peft/autograd/functions/matrix.hpp"
 #include "support/gradients.hpp"
-#include "support/is_near.hpp"
 
 using namespace peft;
 using namespace peft::testing;
-
-namespace {
-template <class F>
-void check_matrix_function(const F& f, const std::vector<Tensor<double>>& inputs) {
-  CHECK(gradcheck(f, inputs));
-}
-std::shared_ptr<const ops::GatherMap> gather_map(std::vector<std::int64_t> from, std::vector<std::int8_t> sign = {}) {
-  auto map = std::make_shared<ops::GatherMap>();
-  map->from = std::move(from), map->sign = std::move(sign);
-  return map;
-}
-}  // namespace
 
 TEST_CASE("products of variables have their gradients, transposed or not", "[autograd][gradcheck]") {
   for (const bool ta : {false, true})
     for (const bool tb : {false, true}) {
       CAPTURE(ta, tb);
-      check_matrix_function([&](const Variables& v) { return matmul(v[0], v[1], ta, tb); },
-                            {normal(ta ? Shape{4, 3} : Shape{3, 4}), normal(tb ? Shape{5, 4} : Shape{4, 5}, 2)});
+      check_function([&](const Variables& v) { return matmul(v[0], v[1], ta, tb); },
+                     {normal(ta ? Shape{4, 3} : Shape{3, 4}), normal(tb ? Shape{5, 4} : Shape{4, 5}, 2)});
     }
-  check_matrix_function([](const Variables& v) { return matmul(v[0], v[0], false, true); }, {normal({3, 4})});  // one variable at both places
-  check_matrix_function([](const Variables& v) { return add_product(v[0], v[1], v[2], 1.5); }, {normal({5, 3}), normal({5, 4}, 2), normal({3, 4}, 3)});
-  check_matrix_function([](const Variables& v) { return batched_matmul(v[0], v[1]); }, {normal({2, 3, 4}), normal({2, 4, 5}, 2)});
-  check_matrix_function([](const Variables& v) { return multiply_blocks(v[0], v[1]); }, {normal({5, 6}), normal({2, 3, 4}, 2)});
-  check_matrix_function([](const Variables& v) { return kronecker(v[0], v[1]); }, {normal({2, 3}), normal({3, 2}, 2)});
+  check_function([](const Variables& v) { return matmul(v[0], v[0], false, true); }, {normal({3, 4})});  // one variable at both places
+  check_function([](const Variables& v) { return add_product(v[0], v[1], v[2], 1.5); }, {normal({5, 3}), normal({5, 4}, 2), normal({3, 4}, 3)});
+  check_function([](const Variables& v) { return batched_matmul(v[0], v[1]); }, {normal({2, 3, 4}), normal({2, 4, 5}, 2)});
+  check_function([](const Variables& v) { return multiply_blocks(v[0], v[1]); }, {normal({5, 6}), normal({2, 3, 4}, 2)});
+  check_function([](const Variables& v) { return kronecker(v[0], v[1]); }, {normal({2, 3}), normal({3, 2}, 2)});
   CHECK_THROWS_AS(matmul(Variable<double>(normal({2, 3})), Variable<double>(normal({2, 3}))), ShapeError);
+  check_function([](const Variables& v) { return transpose(v[0]); }, {normal({5, 3})});
+  check_function([](const Variables& v) { return reshape(v[0], {5, 3}); }, {normal({3, 5})});
 }
 
-TEST_CASE("scaled and shifted rows and columns have their gradients", "[autograd][gradcheck]") {
-  check_matrix_function([](const Variables& v) { return scale_columns(v[0], v[1]); }, {normal({5, 3}), normal({3}, 2)});
-  check_matrix_function([](const Variables& v) { return scale_rows(v[0], v[1]); }, {normal({5, 3}), normal({5}, 2)});
-  check_matrix_function([](const Variables& v) { return add_row(v[0], 1.5, v[1]); }, {normal({5, 3}), normal({3}, 2)});
-  check_matrix_function([](const Variables& v) { return add_constant_row(v[0], -1.0, normal({3}, 2)); }, {normal({5, 3})});
-  check_matrix_function([](const Variables& v) { return transpose(v[0]); }, {normal({5, 3})});
-  check_matrix_function([](const Variables& v) { return reshape(v[0], {5, 3}); }, {normal({3, 5})});
-  check_matrix_function([](const Variables& v) { return concat_columns<double>({v[0], v[1], v[0]}); }, {normal({5, 3}), normal({5, 2}, 2)});
-  check_matrix_function([](const Variables& v) { return fold_columns(v[0], 3); }, {normal({5, 8})});
-  check_matrix_function([](const Variables& v) { return rotate_halves(v[0], 4); }, {normal({5, 8})});
-  check_matrix_function(
-      [](const Variables& v) {
-        return permute_columns(v[0], std::make_shared<const std::vector<std::int64_t>>(std::vector<std::int64_t>{2, 0, 1}));
-      },
-      {normal({5, 3})});
-}
-
-TEST_CASE("functions of elements and rows have their gradients", "[autograd][gradcheck]") {
-  check_matrix_function([](const Variables& v) { return peft::cos(v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return peft::sin(v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return sigmoid(v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return reciprocal(v[0]); }, {Tensor<double>({3}, std::vector<double>{0.5, -1.5, 2})});
-  check_matrix_function([](const Variables& v) { return softmax_rows(v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return row_norms(v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return frobenius_norm(v[0]); }, {normal({3, 4})});
-  CHECK(row_norms(Variable<double>(Tensor<double>::zeros({2, 3})), 1e-4).value()[1] == 1e-4);
-  check_matrix_function([](const Variables& v) { return inverse(v[0]); }, {normal({2, 3, 3})});
+TEST_CASE("norms and inverses of matrices have their gradients", "[autograd][gradcheck]") {
+  check_function([](const Variables& v) { return frobenius_norm(v[0]); }, {normal({3, 4})});
+  check_function([](const Variables& v) { return inverse(v[0]); }, {normal({2, 3, 3})});
   const Variable<double> x(normal({2, 3, 3}));
   const Tensor<double> product = batched_matmul(x, inverse(x)).value();
   for (std::int64_t i = 0; i < 6; i++)
@@ -72,20 +38,12 @@ TEST_CASE("functions of elements and rows have their gradients", "[autograd][gra
   CHECK_THROWS_AS(inverse(Variable<double>(Tensor<double>::zeros({1, 2, 2}))), ConfigError);
 }
 
-TEST_CASE("gathered, replaced and mixed rows have their gradients", "[autograd][gradcheck]") {
-  check_matrix_function([](const Variables& v) { return gather(v[0], gather_map({2, -1, 0, 2}, {1, 1, -1, -1}), {2, 2}); }, {normal({3})});
-  check_matrix_function([](const Variables& v) { return gather(v[0], gather_map({1, 1, 0, -1}), {4}); }, {normal({3})});
-  const Ids which = {-1, 1, 0, 1};
-  check_matrix_function([&](const Variables& v) { return replace_rows(v[0], v[1], which, 1.5); }, {normal({4, 3}), normal({2, 3}, 2)});
-  check_matrix_function([](const Variables& v) { return replace_columns(v[0], v[1], {2, 0}); }, {normal({4, 3}), normal({4, 2}, 2)});
-  const std::vector<std::int32_t> ids = {2, 0, 2};
-  check_matrix_function([&](const Variables& v) { return embed_columns<double>(ids, v[0]); }, {normal({3, 4})});
-  check_matrix_function([](const Variables& v) { return mix_top_rows(v[0], v[1], 2); }, {normal({3, 5}), normal({5, 4}, 2)});
+TEST_CASE("sparse matrices have their gradients", "[autograd][gradcheck]") {
   auto at = std::make_shared<ops::SparsePlaces>();
   at->row = {0, 2, 2}, at->column = {1, 1, 3};
-  check_matrix_function([&](const Variables& v) { return sparse_update(v[0], v[1], v[2], std::shared_ptr<const ops::SparsePlaces>(at)); },
-                        {normal({5, 3}), normal({5, 4}, 2), normal({3}, 3)});
+  check_function([&](const Variables& v) { return sparse_update(v[0], v[1], v[2], std::shared_ptr<const ops::SparsePlaces>(at)); },
+                 {normal({5, 3}), normal({5, 4}, 2), normal({3}, 3)});
   const auto places =
       std::make_shared<const std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>>(std::vector<std::int64_t>{0, 3}, std::vector<std::int64_t>{2, 1});
-  check_matrix_function([&](const Variables& v) { return sparse_inverse_fourier(v[0], places, 4, 3); }, {normal({2})});
+  check_function([&](const Variables& v) { return sparse_inverse_fourier(v[0], places, 4, 3); }, {normal({2})});
 }

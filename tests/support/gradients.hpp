@@ -23,4 +23,9 @@ inline Tensor<double> normal(const Shape& shape, std::uint64_t seed = 1) { retur
 inline Parameter<double> trained(const Shape& shape, std::uint64_t seed) { return Parameter<double>(normal(shape, seed), true); }
 inline Parameter<double> frozen(const Shape& shape, std::uint64_t seed) { return Parameter<double>(normal(shape, seed)); }
 
+template <class F>
+void check_function(const F& f, const std::vector<Tensor<double>>& inputs) {
+  CHECK(gradcheck(f, inputs));
+}
+
 }  // namespace peft::testing

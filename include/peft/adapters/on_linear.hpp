@@ -5,6 +5,8 @@
 #include "peft/adapters/config_fields.hpp"
 #include "peft/autograd/functions/linear.hpp"
 #include "peft/autograd/functions/matrix.hpp"
+#include "peft/autograd/functions/pointwise.hpp"
+#include "peft/autograd/functions/rows.hpp"
 #include "peft/nn/linear.hpp"
 
 namespace peft {

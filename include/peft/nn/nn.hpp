@@ -16,3 +16,4 @@
 #include "peft/nn/rotary.hpp"
 #include "peft/nn/sequences.hpp"
 #include "peft/nn/transformer.hpp"
+#include "peft/nn/transformer_config.hpp"

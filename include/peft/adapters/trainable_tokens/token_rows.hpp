@@ -5,6 +5,7 @@
 
 #include "peft/adapters/adapter.hpp"
 #include "peft/autograd/functions/matrix.hpp"
+#include "peft/autograd/functions/rows.hpp"
 #include "peft/nn/embedding.hpp"
 #include "peft/nn/linear.hpp"
 

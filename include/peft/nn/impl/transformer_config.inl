@@ -6,7 +6,7 @@
 #include <numbers>
 
 #include "peft/core/float16.hpp"
-#include "peft/nn/transformer.hpp"
+#include "peft/nn/transformer_config.hpp"
 
 namespace peft {
 
