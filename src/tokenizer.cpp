@@ -20,5 +20,6 @@
 #include "peft/tokenizer/impl/vocabulary.inl"
 #include "peft/tokenizer/impl/whitespace_marks.inl"
 #include "peft/tokenizer/impl/wordpiece.inl"
+#include "peft/tokenizer/impl/write_gguf.inl"
 #include "peft/tokenizer/jinja/impl/template.inl"
 #include "peft/tokenizer/jinja/impl/value.inl"

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <peft/checkpoint/save.hpp>
 #include <peft/checkpoint/save_gguf.hpp>
+#include <peft/tokenizer/write_gguf.hpp>
 
 #include <algorithm>
 #include <filesystem>
@@ -32,18 +33,32 @@ peft::DType type_of(const Options& o, bool gguf) {
   return types[std::size_t(type - names.begin())];
 }
 
+// What is wrong with the tokenizer of a directory for a GGUF file, whose weights are worth having without it, too; "": nothing.
+std::string no_gguf_tokenizer(const std::string& model, std::int64_t vocab_size) {
+  if (!fs::is_directory(model)) return "";
+  try {
+    peft::GgufFileWriter writer;
+    peft::write_gguf_tokenizer(writer, model, vocab_size);
+  } catch (const peft::Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
 void merge_to_gguf(const Options& o, peft::DType type) {
   if (fs::exists(o.out)) throw peft::ConfigError("merge", o.out + " exists already; give --out a new name");
   Opened opened(o.model);
   fmt::print("{}\n", describe(opened));
-  const bool encoder = opened.file.config.model_type == "bert", has_tokenizer = fs::is_regular_file(opened.file.path) || encoder;
-  peft::save_gguf_model(opened.tuned.merge_and_unload(true), o.out, type, has_tokenizer ? opened.file.path : "");
-  fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))), has_tokenizer ? ", the tokenizer in it" : "");
-  if (encoder) return;
-  if (!has_tokenizer) {
-    fmt::print(stderr, "peft: no tokenizer was written, for the base model's is not in a GGUF file\n");
+  const auto merged = opened.tuned.merge_and_unload(true);
+  const std::string without_tokenizer = no_gguf_tokenizer(opened.file.path, merged.config.vocab_size);
+  peft::save_gguf_model(merged, o.out, type, without_tokenizer.empty() ? opened.file.path : "");
+  fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))),
+             without_tokenizer.empty() ? ", the tokenizer in it" : "");
+  if (!without_tokenizer.empty()) {
+    fmt::print(stderr, "peft: no tokenizer was written: {}\n", without_tokenizer);
     return;
   }
+  if (opened.file.config.model_type == "bert") return;
   fmt::print("next   {} generate --model {} --prompt \"…\"\n", program(), shell_word(o.out));
 }
 
@@ -71,7 +86,7 @@ void merge(const Options& o) {
 }  // namespace
 
 void add_merge(CLI::App& app) {
-  auto* command = app.add_subcommand("merge", "Write a model with an adapter in its weights, as a Hugging Face directory or a GGUF file");
+  auto* command = app.add_subcommand("merge", "Write a model with an adapter in its weights, as a Hugging Face directory or a GGUF file, with its tokenizer");
   const auto o = std::make_shared<Options>();
   o->model.add_to(*command);
   command->add_option("--out,-o", o->out, "a new folder, or a new file that ends in .gguf")->required();

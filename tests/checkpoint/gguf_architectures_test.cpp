@@ -134,5 +134,5 @@ TEST_CASE("what GGUF's vocabulary of BERT cannot say is refused", "[checkpoint]"
   refused(R"("paris")", R"("Paris")", "capitals in the vocabulary");
   refused(R"("handle_chinese_chars":true)", R"("handle_chinese_chars":false)", "handle_chinese_chars false");
   refused(R"("BertPreTokenizer")", R"("WhitespaceSplit")", "a pre_tokenizer other than");
-  refused(R"("##s":11)", R"("##s":31)", "no token has the id 11");
+  refused(R"("##s":11)", R"("##s":31)", "a token with the id 31; the model's vocabulary has");
 }

@@ -13,7 +13,10 @@
 #include "peft/checkpoint/save_gguf.hpp"
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
+#include "peft/tokenizer/chat_template.hpp"
+#include "peft/tokenizer/tokenizer.hpp"
 #include "support/is_near.hpp"
+#include "support/tiny_model_files.hpp"
 
 using namespace peft;
 using namespace peft::testing;
@@ -132,6 +135,31 @@ TEST_CASE("a GGUF file takes the tokenizer of the file it comes from along, bit 
   CHECK(after.find("general.file_type")->integer() == 1);
   write_file(folder / "other.gguf", GgufWriter().add("general.architecture", "qwen2").file());
   CHECK_THROWS_WITH(save_gguf_model(loaded, folder / "b.gguf", DType::f32, folder / "other.gguf"), Contains("another architecture"));
+}
+
+TEST_CASE("a GGUF file takes the tokenizer of a Hugging Face directory along", "[checkpoint]") {
+  const Folder folder;
+  std::filesystem::create_directories(folder / "tiny");
+  write_tiny_model(folder / "tiny");
+  const auto model = load_model<float>(folder / "tiny");
+  save_gguf_model(model, folder / "a.gguf", DType::f32, folder / "tiny");
+  const auto loaded = load_model<float>(folder / "a.gguf");
+  CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(model)), 200));
+  const Tokenizer from = load_tokenizer(folder / "tiny"), to = load_tokenizer(folder / "a.gguf");
+  const std::vector<ChatMessage> messages = {{"user", "hello  world, na\u00EFve 12\n"}};
+  const std::string chat = from.chat_template().render(messages, true);
+  CHECK(to.chat_template().render(messages, true) == chat);
+  CHECK(to.encode(chat) == from.encode(chat));
+  CHECK(to.eos_id() == from.eos_id());
+  CHECK(GgufFile::open(folder / "a.gguf").find("tokenizer.ggml.tokens")->strings().size() == std::size_t(model.config.vocab_size));
+  save_gguf_model(loaded, folder / "b.gguf", DType::q8_0, folder / "a.gguf");  // and on from there
+  CHECK(load_tokenizer(folder / "b.gguf").encode(chat) == from.encode(chat));
+
+  write_file(folder / "tiny/tokenizer.json", R"({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0]]}})");
+  CHECK_THROWS_AS(save_gguf_model(model, folder / "c.gguf", DType::f32, folder / "tiny"), NotSupported);
+  std::filesystem::remove(folder / "tiny/tokenizer.json");
+  CHECK_THROWS_WITH(save_gguf_model(model, folder / "c.gguf", DType::f32, folder / "tiny"), Contains("there is no tokenizer.json"));
+  CHECK_FALSE(std::filesystem::exists(folder / "c.gguf"));
 }
 
 TEST_CASE("Llama 3's frequencies and scaled positions go to GGUF and back; a window does not", "[checkpoint]") {

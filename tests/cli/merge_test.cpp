@@ -42,12 +42,32 @@ TEST_CASE("a merged model is a GGUF file, where it is asked for one", "[cli]") {
   };
   const Outcome merged = merge(file, "q8_0");
   REQUIRE(merged.code == 0);
-  CHECK_THAT(merged.err, Contains("no tokenizer was written"));  // the bench's is a tokenizer.json
+  CHECK(merged.err.empty());
+  CHECK_THAT(merged.out, Contains("the tokenizer in it"));
+  for (const auto& [question, answer] : facts) CHECK(ask(question, {"--model", file}) == "It is " + answer + ".\n");
   CHECK_THAT(run({"info", "--model", file}).out, Contains("Q8_0"));
   check_refusal(merge(file, "q8_0"), 1, {file + " exists already"});
   check_refusal(merge(bench().path("other"), "q8_0"), 1, {"dtype \"q8_0\" is not known"});
   check_refusal(merge(bench().path("other.gguf"), "q8_1"), 1, {"did you mean \"q8_0\"?"});
   CHECK_FALSE(fs::exists(bench().path("other.gguf")));
+}
+
+TEST_CASE("weights go to a GGUF file without a tokenizer that has no form there, and the tool says why", "[cli]") {
+  const small::Folder folder;
+  const std::string model = folder.path() + "/model", file = folder.path() + "/merged.gguf";
+  fs::copy(bench().model, model);
+  const auto merge = [&](const std::string& tokenizer) {
+    std::ofstream(model + "/tokenizer.json", std::ios::binary) << tokenizer;
+    fs::remove(file);
+    const Outcome merged = run({"merge", "--model", model, "--adapter", learnt_adapter(), "--out", file});
+    CHECK(merged.code == 0);
+    CHECK(fs::exists(file));
+    CHECK_THAT(merged.out, !Contains("the tokenizer in it"));
+    CHECK_THAT(merged.err, Contains("peft: no tokenizer was written: ") && Contains(model + "/tokenizer.json"));
+    return merged.err;
+  };
+  CHECK_THAT(merge(R"({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0]]}})"), Contains("supported are BPE and WordPiece"));
+  CHECK_THAT(merge(R"({"model": )"), Contains("tokenizer.json"));
 }
 
 TEST_CASE("an adapter that went to GGUF and back answers as it did", "[cli]") {

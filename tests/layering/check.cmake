@@ -15,7 +15,7 @@ set(models nn io)  # io: a configuration is read from JSON
 set(freeze nn)
 set(adapters nn freeze)
 set(io core)
-set(checkpoint io models adapters optim)
+set(checkpoint io models adapters optim tokenizer)  # tokenizer: a GGUF model carries its own
 set(tokenizer io)
 set(data tokenizer)
 set(optim autograd)

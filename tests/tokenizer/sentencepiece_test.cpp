@@ -6,7 +6,9 @@
 #include <cstring>
 
 #include "peft/core/error.hpp"
+#include "peft/io/gguf.hpp"
 #include "peft/tokenizer/builtin_templates.hpp"
+#include "peft/tokenizer/write_gguf.hpp"
 #include "small_tokenizer.hpp"
 
 namespace {
@@ -34,6 +36,8 @@ struct Message {
 struct Settings {
   bool bpe = false, byte_fallback = false, remove_extra_whitespaces = true, add_dummy_prefix = true, suffix = false;
   std::vector<std::string> user_defined = {};  // behind the others
+  bool plain = false;                          // none of them user-defined or unused
+  std::string letters = {};                    // pieces of one character
 };
 
 std::string model_bytes(Settings settings) {
@@ -46,6 +50,9 @@ std::string model_bytes(Settings settings) {
   const std::vector<Piece> unigram = {{"▁", -2, 1}, {"a", -1.5f, 1}, {"b", -1.5f, 1}, {"ab", -2, 1}, {"▁a", -2.5f, 1}, {"abb", -0.5f, 5}};
   const std::vector<Piece> bpe = {{"▁", -9, 1}, {"a", -9, 1}, {"b", -9, 1}, {"ab", -1, 5}, {"▁a", -3, 1}, {"abb", -2, 1}, {"bb", -2.5f, 1}};
   pieces.insert(pieces.end(), (settings.bpe ? bpe : unigram).begin(), (settings.bpe ? bpe : unigram).end());
+  for (const char letter : settings.letters) pieces.push_back({std::string(1, letter), -9, 1});
+  if (settings.plain)
+    for (Piece& piece : pieces) piece.type = piece.type > 3 ? 1 : piece.type;
   for (const std::string& text : settings.user_defined) pieces.push_back({text, 0, 4});
   for (unsigned byte = 0; settings.byte_fallback && byte < 256; byte++) {
     char name[8];
@@ -190,6 +197,45 @@ TEST_CASE("ChatGLM-6B's vocabulary: white space has its own pieces, images may c
   }
   folder.write("ice_text.model", model_bytes({.bpe = true}));
   CHECK_THROWS_WITH(peft::load_tokenizer(folder.path()), Catch::Contains("a ChatGLMTokenizer without the piece [MASK]"));
+}
+
+TEST_CASE("a sentencepiece model in a GGUF file", "[tokenizer]") {
+  const auto write = [](const small::Folder& folder, const Settings& settings) {
+    folder.write("tokenizer.model", model_bytes(settings));
+    folder.write("tokenizer_config.json", R"({"tokenizer_class":"LlamaTokenizer","bos_token":"<s>","eos_token":"</s>"})");
+    peft::GgufFileWriter writer;
+    peft::write_gguf_tokenizer(writer, folder.path(), 300);
+    writer.write(folder.path() + "/written.gguf", {});
+    return folder.path() + "/written.gguf";
+  };
+  for (const bool prefix : {true, false}) {
+    const small::Folder folder;
+    const std::string path =
+        write(folder, {.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false, .add_dummy_prefix = prefix, .plain = true, .letters = "<>xy"});
+    const peft::Tokenizer from = peft::load_tokenizer(folder.path()), to = peft::load_tokenizer(path);
+    for (const char* text : {"", "ab", " abb  a bb", "aab\nabbb", "caf\u00E9 ab \U0001F642"}) {
+      CAPTURE(text);
+      CHECK(to.encode(text) == from.encode(text));
+      CHECK(to.decode(from.encode(text)) == from.decode(from.encode(text)));
+    }
+    CHECK(to.encode("a").front() == 1);
+    CHECK(peft::GgufFile::open(path).find("tokenizer.ggml.scores")->numbers().at(8) == -3);
+  }
+  {  // what is user-defined is cut out of the text before its spaces are marks
+    const small::Folder folder;
+    Settings settings{.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false, .add_dummy_prefix = false, .plain = true, .letters = "<>xy"};
+    settings.user_defined = {"▁▁", "<b>"};
+    const std::string path = write(folder, settings);
+    const peft::Tokenizer from = peft::load_tokenizer(folder.path()), to = peft::load_tokenizer(path);
+    for (const char* text : {"a  b", "   ab<b>bb", "<b>  <b> a"}) CHECK(to.encode(text) == from.encode(text));
+  }
+  const small::Folder folder;
+  CHECK_THROWS_WITH(write(folder, {.plain = true}), Catch::Contains("no BPE"));
+  CHECK_THROWS_WITH(write(folder, {.bpe = true}), Catch::Contains("remove_extra_whitespaces"));
+  CHECK_THROWS_WITH(write(folder, {.bpe = true, .remove_extra_whitespaces = false}), Catch::Contains("without byte_fallback"));
+  CHECK_THROWS_WITH(write(folder, {.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false}), Catch::Contains("\"<xy>\", which is user-defined"));
+  CHECK_THROWS_WITH(write(folder, {.bpe = true, .byte_fallback = true, .remove_extra_whitespaces = false, .add_dummy_prefix = false}),
+                    Catch::Contains("\"ab\", which is unused"));
 }
 
 TEST_CASE("what is no sentencepiece model is refused", "[tokenizer]") {

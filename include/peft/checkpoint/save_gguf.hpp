@@ -10,8 +10,9 @@ namespace peft {
 
 /// Writes a model as a GGUF file. Matrices are written as `dtype`: F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0 or Q5_1, to the bytes of ggml's reference
 /// quantiser; one that lies in a file as `dtype` is copied as it is. Vectors stay F32, and rows that are not whole blocks become F16. A tied head is left
-/// out. `source`: a GGUF file of the same architecture, whose tokenizer and general.* keys go along, or for a BERT the Hugging Face directory with its
-/// tokenizer.json and, where it is a sentence-transformer, its way of pooling; without one the file has no tokenizer (tokenizer.ggml.model "none"). A BERT is
+/// out. `source`: a GGUF file of the same architecture, whose tokenizer and general.* keys go along, or a Hugging Face directory, whose tokenizer does
+/// (write_gguf_tokenizer) and, where it is a sentence-transformer's BERT, its way of pooling; without one the file has no tokenizer (tokenizer.ggml.model
+/// "none"). A BERT is
 /// written as an encoder: without its pooler, which such files have not. One tensor at a time is in memory. Throws NotSupported for what GGUF has no form for.
 /// Atomic.
 template <Scalar T>

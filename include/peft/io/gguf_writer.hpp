@@ -30,6 +30,7 @@ class GgufFileWriter {
   void f32(const std::string& key, double value);
   void boolean(const std::string& key, bool value);
   void texts(const std::string& key, const std::vector<std::string>& values);
+  void f32s(const std::string& key, const std::vector<float>& values);
   void i32s(const std::string& key, const std::vector<std::int32_t>& values);
   /// A key of another file, bit for bit.
   void copy(const GgufFile& from, const std::string& key);

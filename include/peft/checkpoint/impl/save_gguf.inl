@@ -8,12 +8,13 @@
 #include <vector>
 
 #include "peft/checkpoint/impl/gguf_adapter.inl"
-#include "peft/checkpoint/impl/gguf_wordpiece.inl"
 #include "peft/checkpoint/save_gguf.hpp"
 #include "peft/io/gguf.hpp"
 #include "peft/io/gguf_writer.hpp"
+#include "peft/io/json.hpp"
 #include "peft/models/gguf_metadata.hpp"
 #include "peft/ops/quantized.hpp"
+#include "peft/tokenizer/write_gguf.hpp"
 
 namespace peft {
 
@@ -39,6 +40,21 @@ PEFT_INLINE void carry_over(GgufFileWriter& writer, const std::string& source, c
     const std::string& key = value.key();
     if (key.starts_with("tokenizer.") || key.ends_with(".pooling_type") || (key.starts_with("general.") && std::ranges::find(own, key) == own.end()))
       writer.copy(file, key);
+  }
+}
+
+/// How sentence-transformers makes a text's vector of its tokens', where the directory says so: 1 the mean, 2 the first one's, 3 the last one's.
+inline void write_gguf_pooling(GgufFileWriter& w, const std::filesystem::path& directory) {
+  const std::filesystem::path listed = directory / "modules.json";
+  if (!std::filesystem::exists(listed)) return;
+  const Json modules = Json::read(listed.string());
+  for (const Json& module : modules.array()) {
+    if (!module.at("type").string().ends_with(".Pooling")) continue;
+    const std::string path = (directory / module.at("path").string() / "config.json").string();
+    const Json pooling = Json::read(path);
+    for (const auto& [key, type] : {std::pair("pooling_mode_mean_tokens", 1), std::pair("pooling_mode_cls_token", 2), std::pair("pooling_mode_lasttoken", 3)})
+      if (const Json* on = pooling.get(key); on && on->boolean()) return w.u32("bert.pooling_type", type);
+    throw NotSupported("save_gguf_model", path + ": GGUF has the mean of the tokens, the first and the last one");
   }
 }
 
@@ -80,10 +96,8 @@ void save_gguf_model(const Transformer<T>& model, const std::string& path, DType
   if (source.empty()) {
     writer.text("tokenizer.ggml.model", "none");
   } else if (std::filesystem::is_directory(source)) {
-    if (std::string_view(gguf_architecture(architecture)) != "bert")
-      throw NotSupported("save_gguf_model", "the tokenizer of " + source + " in a GGUF file; supported are a BERT's, and those of GGUF files");
-    detail::write_gguf_wordpiece(writer, (std::filesystem::path(source) / "tokenizer.json").string());
-    detail::write_gguf_pooling(writer, source);
+    write_gguf_tokenizer(writer, source, c.vocab_size);
+    if (std::string_view(gguf_architecture(architecture)) == "bert") detail::write_gguf_pooling(writer, source);
   } else {
     detail::carry_over(writer, source, gguf_architecture(architecture));
   }

@@ -19,6 +19,13 @@ PEFT_INLINE void append_gguf_text(std::string& to, std::string_view text) {
   append_bytes(to, std::uint64_t(text.size()));
   to.append(text);
 }
+template <class V>
+std::string gguf_list(std::int32_t type, const std::vector<V>& values) {
+  std::string bytes;
+  append_bytes(bytes, type), append_bytes(bytes, std::uint64_t(values.size()));
+  for (const V value : values) append_bytes(bytes, value);
+  return bytes;
+}
 }  // namespace detail
 
 PEFT_INLINE void GgufFileWriter::set(const std::string& key, std::int32_t type, const void* value, std::size_t bytes) {
@@ -55,10 +62,12 @@ PEFT_INLINE void GgufFileWriter::texts(const std::string& key, const std::vector
   for (const std::string& value : values) detail::append_gguf_text(bytes, value);
   set(key, 9, bytes.data(), bytes.size());
 }
+PEFT_INLINE void GgufFileWriter::f32s(const std::string& key, const std::vector<float>& values) {
+  const std::string bytes = detail::gguf_list(6, values);
+  set(key, 9, bytes.data(), bytes.size());
+}
 PEFT_INLINE void GgufFileWriter::i32s(const std::string& key, const std::vector<std::int32_t>& values) {
-  std::string bytes;
-  detail::append_bytes(bytes, std::int32_t(5)), detail::append_bytes(bytes, std::uint64_t(values.size()));
-  for (const std::int32_t value : values) detail::append_bytes(bytes, value);
+  const std::string bytes = detail::gguf_list(5, values);
   set(key, 9, bytes.data(), bytes.size());
 }
 PEFT_INLINE void GgufFileWriter::copy(const GgufFile& from, const std::string& key) {

@@ -81,10 +81,16 @@ inline void read_sentencepiece(const GgufKeys& keys, Vocabulary vocabulary, Pipe
     throw Error("tokenizer.gguf", "there are " + std::to_string(vocabulary.size()) + " tokens and " + std::to_string(scores.size()) + " scores");
   constexpr const char* mark = "\xE2\x96\x81";
   const bool prefix = keys.boolean("add_space_prefix", true);
-  std::vector<NormalizerPtr> normalizers;
-  if (prefix) normalizers.push_back(std::make_unique<Prepend>(mark));
-  normalizers.push_back(std::make_unique<Replace>(Pattern::literal(" "), mark));
-  pipeline.normalizer = std::make_unique<NormalizerSequence>(std::move(normalizers));
+  if (const std::string scheme = keys.string("prepend_scheme", ""); prefix && !scheme.empty()) {
+    if (scheme != "first" && scheme != "always")
+      throw Error("tokenizer.gguf", std::string(gguf_prepend_scheme) + " is \"" + scheme + "\"; there are first, always");
+    pipeline.pre_tokenizer = std::make_unique<Metaspace>(mark, scheme == "first" ? PrependScheme::first : PrependScheme::always, false);
+  } else {
+    std::vector<NormalizerPtr> normalizers;
+    if (prefix) normalizers.push_back(std::make_unique<Prepend>(mark));
+    normalizers.push_back(std::make_unique<Replace>(Pattern::literal(" "), mark));
+    pipeline.normalizer = std::make_unique<NormalizerSequence>(std::move(normalizers));
+  }
   std::vector<DecoderPtr> decoders;
   decoders.push_back(std::make_unique<ReplaceDecoder>(Pattern::literal(mark), " "));
   decoders.push_back(std::make_unique<ByteFallback>());
