@@ -2,10 +2,13 @@
 #include "peft/generate/constraint.hpp"
 
 #include <catch2/catch.hpp>
+#include <limits>
 #include <regex>
+#include <set>
 
 #include "generate/tiny.hpp"
 #include "peft/generate/generate.hpp"
+#include "peft/generate/impl/regex.inl"
 
 namespace {
 
@@ -22,6 +25,8 @@ peft::Tokenizer byte_tokenizer() {
   };
   for (int b = 0; b < 256; b++) add(std::string(1, char(b)));
   for (const char* more : {"true", "false", "\": ", "\",", "{\"", "\"}", "name", "12", "123", "null", " \"", "ab", "abc", "é", "日", "[1", "]]"}) add(more);
+  for (const char* more : {"\xA9x", "x\xC3", "日本語", "éé", "aé", "bc", "bcbc", "-!", "ab-", "\\u00", "00\""}) add(more);
+  for (const std::size_t length : {2, 7, 8, 9, 16, 17, 40, 90}) add(std::string(length, 'a'));
   tk::Pipeline p;
   p.added_tokens = {{.id = 0, .content = "<end>", .special = true}};
   p.pre_tokenizer = std::make_unique<tk::ByteLevel>(false);
@@ -47,6 +52,41 @@ bool admits(const peft::TokenConstraint& constraint, const std::string& text) {
   }
   return constraint.complete(state);
 }
+/// The automaton as sets of states of the nondeterministic one, without anything kept.
+struct SlowAutomaton {
+  peft::detail::ByteNfa nfa;
+  using States = std::set<std::int32_t>;
+
+  States closure(std::vector<std::int32_t> begin) const {
+    States all;
+    while (!begin.empty()) {
+      const std::int32_t s = begin.back();
+      begin.pop_back();
+      if (!all.insert(s).second) continue;
+      const auto& state = nfa.states[std::size_t(s)];
+      if (state.other >= 0) begin.push_back(state.other);
+      if (state.reads < 0 && state.out >= 0) begin.push_back(state.out);
+    }
+    return all;
+  }
+  States behind(States states, const std::string& text) const {
+    for (const char c : text) {
+      std::vector<std::int32_t> reached;
+      for (const std::int32_t s : states) {
+        const auto& state = nfa.states[std::size_t(s)];
+        if (state.reads >= 0 && nfa.sets[std::size_t(state.reads)][static_cast<unsigned char>(c)]) reached.push_back(state.out);
+      }
+      states = closure(std::move(reached));
+    }
+    return states;
+  }
+  std::int64_t distance(const States& states) const {
+    std::int64_t least = std::numeric_limits<std::int32_t>::max();
+    for (const std::int32_t s : states) least = std::min<std::int64_t>(least, nfa.distance[std::size_t(s)]);
+    return least;
+  }
+};
+
 bool matches(const std::string& pattern, const std::string& text) { return admits(*peft::constrain_to_regex(bytes(), pattern), text); }
 
 }  // namespace
@@ -139,6 +179,72 @@ TEST_CASE("a mask allows exactly the tokens that can be gone on from", "[generat
     CHECK(std::isinf(row[std::size_t(id)]) != (text == "abc" || text == "true" || text == "1" || text == "12"));
   }
   CHECK_THROWS_AS(constraint->next(constraint->start(), 1 + 'q'), peft::Error);
+}
+
+TEST_CASE("masks are what walking each token through the automaton says", "[generate]") {
+  const std::string text_of_json = peft::json_schema_regex(peft::Json::parse(R"({"type": "string", "minLength": 3, "maxLength": 60})", "schema"));
+  const std::vector<std::string> patterns = {".{1,2000}",          "a{1,30}b",       "(a|bc){3,40}x",       "(ab?){0,200}", "((a|é){2,12}-){1,25}!",
+                                             "[^\"]{5,100}",       "(a|aa){1,50}b",  "(日|[é-ü]x?){10,60}", "x{40}|ab{3,}", "(a{3,20}|bc{2})*(12|[1-9]){2,5}",
+                                             "(a?b?){2,20}(true)", "(a{2,4}b){3,9}", "(.|\n){120}",         text_of_json};
+  const std::vector<std::int32_t> eos = {0};
+  peft::Random random(5);
+  for (const std::string& pattern : patterns) {
+    const auto constraint = peft::constrain_to_regex(bytes(), pattern);
+    const SlowAutomaton slow{peft::detail::RegexReader(pattern).read()};
+    for (int round = 0; round < 3; round++) {
+      auto state = constraint->start();
+      auto states = slow.closure({slow.nfa.start});
+      for (int step = 0; step < 16 && !constraint->finished(state); step++) {
+        CAPTURE(pattern, round, step);
+        REQUIRE(constraint->complete(state) == (slow.distance(states) == 0));
+        std::vector<std::int64_t> distances;
+        for (std::int32_t id = 0; id < bytes().vocab_size(); id++) {
+          const std::string text = peft::token_bytes(bytes(), id);
+          const auto behind = text.empty() ? SlowAutomaton::States{} : slow.behind(states, text);
+          distances.push_back(behind.empty() ? -1 : slow.distance(behind));
+        }
+        std::int64_t nearest = std::numeric_limits<std::int32_t>::max();  // by one byte: what the distances themselves have to agree with
+        for (std::size_t byte = 1; byte <= 256; byte++)
+          if (distances[byte] >= 0) nearest = std::min(nearest, distances[byte] + 1);
+        if (slow.distance(states) > 0) REQUIRE(slow.distance(states) == nearest);
+        for (const std::int64_t left : {1, 2, 5, 12, 45, 130, 5000}) {
+          std::vector<std::int32_t> wanted;
+          for (const std::int64_t most : {left - 1, std::int64_t(1) << 40}) {
+            for (std::int32_t id = 0; id < bytes().vocab_size(); id++)
+              if (distances[std::size_t(id)] >= 0 && distances[std::size_t(id)] <= most) wanted.push_back(id);
+            if (!wanted.empty() || constraint->complete(state)) break;
+          }
+          if (constraint->complete(state)) wanted.insert(wanted.begin(), 0);
+          std::vector<float> row(std::size_t(bytes().vocab_size()), 1.0f);
+          constraint->mask<float>(row, state, left, eos);
+          std::vector<std::int32_t> found;
+          for (std::int32_t id = 0; id < bytes().vocab_size(); id++)
+            if (row[std::size_t(id)] == 1) found.push_back(id);
+          CAPTURE(left);
+          REQUIRE(found == wanted);
+        }
+        std::vector<std::int32_t> ways;
+        for (std::int32_t id = 0; id < bytes().vocab_size(); id++)
+          if (distances[std::size_t(id)] >= 0) ways.push_back(id);
+        if (ways.empty()) break;
+        const std::int32_t token = ways[std::size_t(random.below(std::uint64_t(ways.size())))];
+        state = constraint->next(state, token);
+        states = slow.behind(std::move(states), peft::token_bytes(bytes(), token));
+      }
+    }
+  }
+}
+
+TEST_CASE("an expression whose states would fill the memory is refused when they do", "[generate]") {
+  const auto constraint = peft::constrain_to_regex(bytes(), ".*a.{4000}");  // each a so far is another place to count from
+  auto state = constraint->start();
+  const auto write = [&] {
+    for (int i = 0; i < 4000; i++) state = constraint->next(state, 1 + 'a');
+  };
+  CHECK_THROWS_WITH(write(), Contains("regex") && Contains("MiB of memory"));
+  CHECK_FALSE(constraint->complete(state));  // what is there stays good
+  CHECK(admits(*peft::constrain_to_json_schema(bytes(), peft::Json::parse(R"({"type": "string", "maxLength": 4000})", "schema")),
+               "\"" + std::string(300, 'a') + "\""));
 }
 
 TEST_CASE("generated text matches its expression, drawn or searched for, to the last token", "[generate]") {

@@ -16,7 +16,8 @@ class Json;
 
 /// A language that the generated text must belong to, as masks of tokens: a finite automaton over bytes, walked by the bytes of each token (Willard
 /// and Louf 2023, arXiv:2307.09702). The automaton is made as far as texts reach into it, the mask of a state when a text first stands there; both
-/// are kept, and shared by all that use the same constraint, on any thread.
+/// are kept, 64 MiB of each at most, and shared by all that use the same constraint, on any thread. States that no token can tell apart have one
+/// mask: in a counted repetition, all that are farther from its end than a token is long.
 class TokenConstraint {
  public:
   using State = std::int32_t;
@@ -28,7 +29,7 @@ class TokenConstraint {
   TokenConstraint& operator=(const TokenConstraint&) = delete;
 
   State start() const;
-  /// Behind a token. Throws Error for one that is not allowed.
+  /// Behind a token. Throws Error for one that is not allowed, NotSupported (as mask does) when the automaton would outgrow its memory.
   State next(State state, std::int32_t token) const;
   /// True if the text may end here,
   bool complete(State state) const;

@@ -3,15 +3,18 @@
 
 #include <algorithm>
 #include <array>
-#include <deque>
-#include <map>
+#include <cstdint>
+#include <limits>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "peft/generate/constraint.hpp"
 #include "peft/generate/impl/regex.inl"
 #include "peft/generate/impl/row.hpp"
+#include "peft/generate/impl/token_trie.inl"
 
 namespace peft {
 
@@ -34,108 +37,95 @@ PEFT_INLINE std::string token_bytes(const Tokenizer& tokenizer, std::int32_t id)
   return bytes;
 }
 
-/// The deterministic automaton, as far as it was needed, and the masks of its states.
+/// The automaton, the vocabulary, and the masks of states. Tokens are kept by their length: few are long, and how far the longest sees decides how
+/// many states share a mask. In a counted repetition that is all but the last ones, for short tokens soon.
 struct TokenConstraint::Automaton {
-  static constexpr std::int32_t unknown = -2, dead = -1;
-  static constexpr std::uint16_t banned = UINT16_MAX;
+  static constexpr std::size_t most_bytes = std::size_t{64} << 20;  // of masks that are kept
+  using Bits = detail::Scratch<std::uint64_t>;
 
-  struct Node {
-    std::vector<std::int32_t> members;  // states of the other one that read a byte or accept, sorted
-    std::array<std::int32_t, 256> next;
-    std::uint16_t distance = 0;  // fewest bytes to an end
-    bool accepts = false, ends = false;
-    std::vector<std::uint16_t> mask;  // by token: the distance behind it, or banned; empty: not made yet
+  /// Tokens of a range of lengths, which may follow in a state.
+  struct Mask {
+    std::vector<std::uint64_t> bits;  // by id
+    // The distances behind them, less the state's own.
+    std::int32_t nearest = std::numeric_limits<std::int32_t>::max(), farthest = std::numeric_limits<std::int32_t>::min();
   };
-  /// A token with bytes; all of them sorted by these, so that tokens with a common beginning are neighbours.
-  struct Entry {
-    std::string bytes;
-    std::int32_t id;
-    std::size_t shared;  // bytes in common with the entry before
+  struct Tier {
+    detail::TokenTrie tokens;
+    std::unordered_map<std::vector<std::int32_t>, Mask, detail::HashOfList> masks;  // by what a state looks like from that near
   };
 
-  detail::ByteNfa nfa;
-  std::vector<Entry> entries;
-  std::vector<std::int32_t> entry_of;  // by id, −1: none
+  std::vector<std::string> bytes;  // by id
+  std::vector<Tier> tiers;
   std::mutex mutex;
-  std::deque<Node> nodes;  // references stay good
-  std::map<std::vector<std::int32_t>, std::int32_t> by_members;
-  std::vector<std::uint8_t> seen;  // scratch of closure()
+  std::optional<detail::ByteDfa> states;
+  std::size_t kept = 0;
 
-  Automaton(const Tokenizer& tokenizer, std::string_view pattern) : nfa(detail::RegexReader(pattern).read()), seen(nfa.states.size()) {
-    entry_of.assign(std::size_t(tokenizer.vocab_size()), -1);
-    for (std::int32_t id = 0; id < tokenizer.vocab_size(); id++)
-      if (std::string bytes = token_bytes(tokenizer, id); !bytes.empty()) entries.push_back({std::move(bytes), id, 0});
-    std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) { return a.bytes != b.bytes ? a.bytes < b.bytes : a.id < b.id; });
-    for (std::size_t i = 0; i < entries.size(); i++) {
-      entry_of[std::size_t(entries[i].id)] = std::int32_t(i);
-      if (i == 0) continue;
-      const std::string &a = entries[i - 1].bytes, &b = entries[i].bytes;
-      entries[i].shared = std::size_t(std::mismatch(a.begin(), a.end(), b.begin(), b.end()).second - b.begin());
+  Automaton(const Tokenizer& tokenizer, std::string_view pattern) {
+    std::array<std::vector<detail::TokenTrie::Entry>, 3> by_length;
+    for (std::int32_t id = 0; id < tokenizer.vocab_size(); id++) {
+      bytes.push_back(token_bytes(tokenizer, id));
+      const std::size_t length = bytes.back().size();
+      if (length > 0) by_length[length <= 8 ? 0 : length <= 16 ? 1 : 2].emplace_back(bytes.back(), id);
     }
-    node_of({nfa.start});
+    std::vector<std::int64_t> reaches;
+    for (auto& entries : by_length) {
+      if (entries.empty()) continue;
+      tiers.push_back({detail::TokenTrie(std::move(entries)), {}});
+      reaches.push_back(std::int64_t(tiers.back().tokens.deepest()));
+    }
+    states.emplace(detail::RegexReader(pattern, reaches).read());
   }
 
-  std::int32_t node_of(std::vector<std::int32_t> begin) {
-    std::vector<std::int32_t> members;
-    std::fill(seen.begin(), seen.end(), std::uint8_t(0));
-    Node node;
-    node.distance = UINT16_MAX;
-    while (!begin.empty()) {
-      const std::int32_t s = begin.back();
-      begin.pop_back();
-      if (std::exchange(seen[std::size_t(s)], std::uint8_t(1))) continue;
-      const auto& state = nfa.states[std::size_t(s)];
-      if (state.reads() || s == nfa.accept) {
-        members.push_back(s);
-        node.distance = std::min(node.distance, nfa.distance[std::size_t(s)]);
-      }
-      if (state.reads()) continue;
-      if (state.out >= 0) begin.push_back(state.out);
-      if (state.other >= 0) begin.push_back(state.other);
-    }
-    if (node.distance == UINT16_MAX) return dead;
-    std::sort(members.begin(), members.end());
-    const auto [found, is_new] = by_members.try_emplace(members, std::int32_t(nodes.size()));
-    if (!is_new) return found->second;
-    node.accepts = std::binary_search(members.begin(), members.end(), nfa.accept);
-    node.ends = node.accepts && members.size() == 1;
-    node.next.fill(unknown);
-    node.members = std::move(members);
-    nodes.push_back(std::move(node));
-    return found->second;
+  std::size_t words() const { return (bytes.size() + 63) / 64; }
+  template <class Words>
+  static void add(Words& bits, std::int32_t id) {
+    bits[std::size_t(id) / 64] |= std::uint64_t(1) << (id % 64);
   }
 
-  std::int32_t step(std::int32_t from, std::uint8_t byte) {
-    Node& node = nodes[std::size_t(from)];
-    std::int32_t& to = node.next[byte];
-    if (to != unknown) return to;
-    std::vector<std::int32_t> reached;
-    for (std::int32_t s : node.members) {
-      const auto& state = nfa.states[std::size_t(s)];
-      if (state.reads() && byte >= state.first && byte <= state.last) reached.push_back(state.out);
+  const Mask& mask_of(std::size_t tier, State state) {
+    std::vector<std::int32_t> key = states->seen_within(tier, state);
+    auto& masks = tiers[tier].masks;
+    if (const auto known = masks.find(key); known != masks.end()) return known->second;
+    Mask mask;
+    mask.bits.resize(words());
+    tiers[tier].tokens.walk(*states, state, [&](std::int32_t id, std::int32_t behind) {
+      add(mask.bits, id);
+      const std::int32_t farther = states->distance(behind) - states->distance(state);
+      mask.nearest = std::min(mask.nearest, farther), mask.farthest = std::max(mask.farthest, farther);
+    });
+    const std::size_t size = words() * sizeof(std::uint64_t) + key.size() * sizeof(std::int32_t) + 128;
+    if (kept + size > most_bytes) {  // they can be made again
+      for (Tier& t : tiers) t.masks.clear();
+      kept = 0;
     }
-    return to = reached.empty() ? dead : node_of(std::move(reached));
+    kept += size;
+    return masks.emplace(std::move(key), std::move(mask)).first->second;
   }
 
-  const std::vector<std::uint16_t>& mask_of(std::int32_t state) {
-    Node& node = nodes[std::size_t(state)];
-    if (!node.mask.empty()) return node.mask;
-    std::vector<std::uint16_t> mask(std::max<std::size_t>(entry_of.size(), 1), banned);
-    std::vector<std::int32_t> path = {state};  // states behind the bytes of the current entry that are walked; shorter than those: dead
-    for (const Entry& e : entries) {
-      path.resize(std::min(path.size(), e.shared + 1));
-      while (path.size() <= e.bytes.size() && path.back() != dead) path.push_back(step(path.back(), static_cast<std::uint8_t>(e.bytes[path.size() - 1])));
-      if (path.back() == dead) continue;  // it stays on the path: entries that begin so end here, too
-      mask[std::size_t(e.id)] = std::min<std::uint16_t>(nodes[std::size_t(path[e.bytes.size()])].distance, banned - 1);
+  /// The tokens that may follow and leave no more than `most` bytes to an end.
+  Bits allowed(State state, std::int64_t most) {
+    const std::lock_guard lock(mutex);
+    Bits all(words());
+    bool some_are_farther = false;
+    for (std::size_t t = 0; t < tiers.size(); t++) {
+      const Mask& mask = mask_of(t, state);
+      if (mask.nearest > mask.farthest) continue;
+      for (std::size_t w = 0; w < all.size(); w++) all[w] |= mask.bits[w];
+      some_are_farther = some_are_farther || states->distance(state) + mask.farthest > most;
     }
-    return node.mask = std::move(mask);
+    if (!some_are_farther) return all;
+    std::fill(all.begin(), all.end(), std::uint64_t(0));
+    for (std::size_t t = 0; t < tiers.size(); t++)
+      if (const Mask& mask = mask_of(t, state); mask.nearest <= mask.farthest && states->distance(state) + mask.nearest <= most)
+        tiers[t].tokens.walk(*states, state, [&](std::int32_t id, std::int32_t behind) {
+          if (states->distance(behind) <= most) add(all, id);
+        });
+    return all;
   }
 };
 
 PEFT_INLINE TokenConstraint::TokenConstraint(const Tokenizer& tokenizer, std::string_view pattern)
-    : automaton_(std::make_unique<Automaton>(tokenizer, pattern)) {
-  if (automaton_->nodes.empty()) throw ConfigError("regex", "no text matches \"" + std::string(pattern) + "\"");
-}
+    : automaton_(std::make_unique<Automaton>(tokenizer, pattern)) {}
 PEFT_INLINE TokenConstraint::~TokenConstraint() = default;
 
 PEFT_INLINE TokenConstraint::State TokenConstraint::start() const { return 0; }
@@ -143,46 +133,46 @@ PEFT_INLINE TokenConstraint::State TokenConstraint::start() const { return 0; }
 PEFT_INLINE TokenConstraint::State TokenConstraint::next(State state, std::int32_t token) const {
   Automaton& a = *automaton_;
   const std::lock_guard lock(a.mutex);
-  const std::int32_t entry = token >= 0 && std::size_t(token) < a.entry_of.size() ? a.entry_of[std::size_t(token)] : -1;
-  if (entry >= 0)
-    for (char byte : a.entries[std::size_t(entry)].bytes)
-      if (state != Automaton::dead) state = a.step(state, static_cast<std::uint8_t>(byte));
-  if (entry < 0 || state == Automaton::dead) throw Error("generate", "the token " + std::to_string(token) + " does not follow the constraint");
+  const bool known = token >= 0 && std::size_t(token) < a.bytes.size() && !a.bytes[std::size_t(token)].empty();
+  if (known)
+    for (char byte : a.bytes[std::size_t(token)])
+      if (state != detail::ByteDfa::dead) state = a.states->step(state, static_cast<std::uint8_t>(byte));
+  if (!known || state == detail::ByteDfa::dead) throw Error("generate", "the token " + std::to_string(token) + " does not follow the constraint");
   return state;
 }
 
 PEFT_INLINE bool TokenConstraint::complete(State state) const {
   const std::lock_guard lock(automaton_->mutex);
-  return automaton_->nodes[std::size_t(state)].accepts;
+  return automaton_->states->accepts(state);
 }
 PEFT_INLINE bool TokenConstraint::finished(State state) const {
   const std::lock_guard lock(automaton_->mutex);
-  return automaton_->nodes[std::size_t(state)].ends;
+  return automaton_->states->ends(state);
 }
 
 template <Scalar T>
 void TokenConstraint::mask(std::span<T> row, State state, std::int64_t left, std::span<const std::int32_t> eos) const {
-  const std::vector<std::uint16_t>* distances;
-  bool accepts;
-  {
-    const std::lock_guard lock(automaton_->mutex);
-    distances = &automaton_->mask_of(state);
-    accepts = automaton_->nodes[std::size_t(state)].accepts;
-  }
   detail::Scratch<T> ends;
   for (std::int32_t id : eos) ends.push_back(detail::in_row(row, id) ? row[std::size_t(id)] : detail::removed<T>);
-  const std::size_t known = std::min(row.size(), distances->size());
-  const auto keep_within = [&](std::uint16_t most) {
-    bool any = false;
-    for (std::size_t i = 0; i < known && !any; i++) any = (*distances)[i] <= most && row[i] != detail::removed<T>;
-    if (!any) return false;
+  const bool accepts = complete(state);
+  const std::size_t known = std::min(row.size(), automaton_->bytes.size());
+  const auto any_is_left = [&](const Automaton::Bits& bits) {
     for (std::size_t i = 0; i < known; i++)
-      if ((*distances)[i] > most) row[i] = detail::removed<T>;
-    return true;
+      if ((bits[i / 64] >> (i % 64) & 1) && row[i] != detail::removed<T>) return true;
+    return false;
   };
-  const auto budget = std::uint16_t(std::clamp<std::int64_t>(left - 1, 0, Automaton::banned - 1));
-  if (!keep_within(budget) && ((accepts && !eos.empty()) || !keep_within(Automaton::banned - 1)))
-    std::fill(row.begin(), row.begin() + std::ptrdiff_t(known), detail::removed<T>);
+  Automaton::Bits bits = automaton_->allowed(state, std::max<std::int64_t>(left - 1, 0));
+  if (!any_is_left(bits)) {
+    if (accepts && !eos.empty())
+      std::fill(bits.begin(), bits.end(), std::uint64_t(0));
+    else
+      bits = automaton_->allowed(state, std::numeric_limits<std::int64_t>::max());
+  }
+  for (std::size_t w = 0; w * 64 < known; w++) {
+    if (bits[w] == ~std::uint64_t(0)) continue;
+    const std::span<T> part = row.subspan(w * 64, std::min<std::size_t>(known - w * 64, 64));
+    for (std::size_t b = 0; b < part.size(); b++) part[b] = bits[w] >> b & 1 ? part[b] : detail::removed<T>;
+  }
   std::fill(row.begin() + std::ptrdiff_t(known), row.end(), detail::removed<T>);
   for (std::size_t i = 0; i < eos.size(); i++)
     if (detail::in_row(row, eos[i])) row[std::size_t(eos[i])] = accepts ? ends[i] : detail::removed<T>;

@@ -4,8 +4,10 @@
 #include <fmt/core.h>
 
 #include <cctype>
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "peft/generate/impl/byte_automaton.inl"
 #include "peft/tokenizer/unicode.hpp"
@@ -15,7 +17,7 @@ namespace peft::detail {
 /// Reads a regular expression and builds its automaton.
 class RegexReader : private NfaBuilder {
  public:
-  explicit RegexReader(std::string_view pattern) : text_(pattern) {
+  explicit RegexReader(std::string_view pattern, std::span<const std::int64_t> reaches = {}) : NfaBuilder(reaches), text_(pattern) {
     if (text_.starts_with('^')) at_ = 1;
   }
   ByteNfa read() {
@@ -138,13 +140,9 @@ class RegexReader : private NfaBuilder {
   // An atom and what repeats it: as often as it must be there, it is read again.
   Part piece(int depth) {
     const std::size_t from = at_;
+    const std::int32_t begin = count();
     Part part = atom(depth);
-    const auto again = [&] {
-      const std::size_t end = std::exchange(at_, from);
-      const Part copy = atom(depth);
-      at_ = end;
-      return copy;
-    };
+    const std::int32_t states = count() - begin;
     for (bool repeats = false;; repeats = true) {
       if (take('*')) {
         part = optional(repeated(part));
@@ -164,17 +162,29 @@ class RegexReader : private NfaBuilder {
         if (most < least) fail("a repetition whose most is less than its least");
         if (repeats) unbuilt("a counted repetition of a repetition; put it in ( )");
         const std::size_t end = at_;
-        at_ = from;
+        std::vector<std::int32_t> copies;  // where their states begin
+        const auto next = [&] {
+          copies.push_back(copies.empty() ? begin : count());
+          if (copies.size() == 1) return part;
+          at_ = from;
+          return atom(depth);
+        };
         Part all = nothing();
-        bool used = false;
-        const auto next = [&] { return std::exchange(used, true) ? again() : part; };
         for (std::int64_t i = 0; i < least; i++) all = sequence(all, next());
+        repeat_alike(copies, states, part.bytes);
         if (unlimited) {
           all = sequence(all, optional(repeated(next())));
-        } else {
-          Part tail = nothing();
-          for (std::int64_t i = least; i < most; i++) tail = optional(sequence(next(), tail));
-          all = sequence(all, tail);
+        } else if (most > least) {
+          const std::int32_t out = state();
+          for (std::int64_t i = least; i < most; i++) {
+            const std::int32_t choice = state();
+            const Part one = next();
+            join(all.out, choice), join(choice, one.in), join(choice, out);
+            all.out = one.out;
+          }
+          join(all.out, out);
+          all.out = out;
+          repeat_alike(std::span(copies).subspan(std::size_t(least)), states, part.bytes);
         }
         at_ = end, part = all;
       } else {
