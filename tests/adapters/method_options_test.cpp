@@ -31,28 +31,30 @@ Array rotation_of(const Array& P) {
   for (int k = 0; k < 400; k++) power = times(power, Array(-Q)), sum += power;
   return times(Array(I - Q), sum);
 }
+// BOFT of P (m, blocks, b, b) and s (out, 1).
+Array boft_of(const Array& x, const Array& W, const Array& bias, const Array& blocks_P, const Array& s) {
+  const std::size_t m = blocks_P.shape()[0], count = blocks_P.shape()[1], b = blocks_P.shape()[2], n = count * b;
+  Array turned = xt::eye<double>(n);
+  for (std::size_t i = 0; i < m; i++) {
+    Array blocks = xt::zeros<double>({n, n});
+    for (std::size_t k = 0; k < count; k++) {
+      const Array P = xt::view(blocks_P, i, k);
+      xt::view(blocks, xt::range(k * b, (k + 1) * b), xt::range(k * b, (k + 1) * b)) = rotation_of(P);
+    }
+    const Array P = butterfly_permutation(n, b, i);
+    turned = times(times(P, times(blocks, transposed(P))), turned);
+  }
+  return Array(times(times(x, turned), transposed(W)) * xt::flatten(s) + bias);
+}
 
 }  // namespace
 
 TEST_CASE("BOFT's factors turn the input one after the other, each in blocks of its own", "[adapters][gradcheck]") {
   for (const auto& [size, factors, in] : std::vector<std::array<std::size_t, 3>>{{2, 2, 12}, {6, 2, 12}, {2, 3, 16}}) {
     CAPTURE(size, factors, in);
-    const std::size_t n = in, m = factors, b = size;
     check_method(
-        BOFTConfig{.boft_block_size = std::int64_t(b), .boft_n_butterfly_factor = std::int64_t(m), .init_weights = false, .target_modules = only_map},
-        [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-          Array turned = xt::eye<double>(n);
-          for (std::size_t i = 0; i < m; i++) {
-            Array blocks = xt::zeros<double>({n, n});
-            for (std::size_t k = 0; k < n / b; k++) {
-              const Array P = xt::view(t["boft_R"], i, k);
-              xt::view(blocks, xt::range(k * b, (k + 1) * b), xt::range(k * b, (k + 1) * b)) = rotation_of(P);
-            }
-            const Array P = butterfly_permutation(n, b, i);
-            turned = times(times(P, times(blocks, transposed(P))), turned);
-          }
-          return Array(times(times(x, turned), transposed(W)) * xt::flatten(t["boft_s"]) + bias);
-        },
+        BOFTConfig{.boft_block_size = std::int64_t(size), .boft_n_butterfly_factor = std::int64_t(factors), .init_weights = false, .target_modules = only_map},
+        [](const Array& x, const Array& W, const Array& bias, const Tensors& t) { return boft_of(x, W, bias, t["boft_R"], t["boft_s"]); },
         OneLinear(std::int64_t(in)));
   }
   check_fresh(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = only_map}, 4);
@@ -63,6 +65,72 @@ TEST_CASE("BOFT's factors turn the input one after the other, each in blocks of 
   CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 0, .boft_block_num = 6, .boft_n_butterfly_factor = 3, .target_modules = only_map}),
                     Contains("4 of them to divide the 12 features"));
   CHECK_THROWS_WITH(validate(BOFTConfig{.boft_n_butterfly_factor = 0}), Contains("boft_n_butterfly_factor is 0"));
+}
+
+TEST_CASE("in training, BOFT leaves a share of one factor's blocks unturned, by the pass", "[adapters][gradcheck]") {
+  const std::int64_t factors = 2, blocks = 4, b = 4;
+  const BlockDropout<double> dropout{0.6, 5};
+  const Variable<double> R(normal({factors * blocks, b, b}, 7));
+  const std::size_t block_size = std::size_t(b * b);
+  Pass<double> pass;
+  pass.seed = 4;
+  // Which blocks of R a pass makes identities; all others are as they were.
+  const auto unturned = [&](const BlockDropout<double>& drop) {
+    const PassScope<double> scope(pass);
+    const Tensor<double> left = drop(R, blocks).value();
+    std::vector<std::size_t> found;
+    for (std::size_t k = 0; k < std::size_t(factors * blocks); k++) {
+      const auto block = left.span().subspan(k * block_size, block_size);
+      if (std::ranges::equal(block, R.value().span().subspan(k * block_size, block_size))) continue;
+      found.push_back(k);
+      for (std::size_t i = 0; i < block_size; i++) CHECK(block[i] == (i % std::size_t(b + 1) == 0 ? 1.0 : 0.0));
+    }
+    return found;
+  };
+  CHECK(unturned(dropout).empty());  // not training
+  pass.training = true;
+  CHECK(unturned({0, 5}).empty());
+  CHECK(unturned({0.24, 5}).empty());  // less than one block, as PEFT rounds
+  std::vector<int> times_unturned(8, 0);
+  for (pass.forward = 0; pass.forward < 400; pass.forward++) {
+    const auto found = unturned(dropout);
+    REQUIRE(found.size() == 2);  // ⌊0.6 · 4⌋
+    CHECK(found[0] / 4 == found[1] / 4);
+    CHECK(found == unturned(dropout));
+    for (const std::size_t k : found) times_unturned[k]++;
+  }
+  for (const int count : times_unturned) CHECK(std::abs(count - 100) < 40);  // 400 · 1/2 · 2/4, σ = 8.7
+  pass.forward = 0;
+  CHECK(unturned({0.6, 6}) != unturned({0.6, 9}));  // another site
+
+  OneLinear base(16);
+  PeftModel tuned{base};
+  tuned.add_adapter(
+      "a", BOFTConfig{.boft_block_size = b, .boft_n_butterfly_factor = factors, .boft_dropout = 0.6, .init_weights = false, .target_modules = only_map}, 3);
+  Array P, s;
+  std::vector<Parameter<double>> trained;
+  tuned.for_each_adapter_parameter("a", [&](const std::string& path, Parameter<double>& p) {
+    (path.ends_with("boft_R") ? P : s) = array(p.value());
+    trained.push_back(p);
+  });
+  const Variable<double> x(normal({5, 16}, 3));
+  const Array W = array(base.map.weight.value()), bias = array(base.map.bias.value());
+  const std::uint64_t seed = pass.seed;
+  pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{3, 2}));
+  pass.seed = seed;
+  const auto run = [&](const Variable<double>& in) {
+    const PassScope<double> scope(pass);
+    return tuned.model().map(in);
+  };
+  CHECK_THAT(array(run(x).value()), is_near<double>(boft_of(array(x.value()), W, bias, P, s), 50));  // not training
+  pass.training = true;
+  for (pass.forward = 0; pass.forward < 3; pass.forward++) {
+    Array left = P;
+    for (const std::size_t k : unturned({0.6, name_hash("layers.0.map")})) xt::view(left, k / 4, k % 4) = xt::zeros<double>({4, 4});
+    CHECK_THAT(array(run(x).value()), is_near<double>(boft_of(array(x.value()), W, bias, left, s), 50));
+    CHECK(gradcheck([&](const Variables& v) { return run(v[0]); }, {x.value()}, trained));
+  }
+  CHECK_THROWS_WITH(validate(BOFTConfig{.boft_dropout = 1}), Contains("boft_dropout is 1"));
 }
 
 TEST_CASE("HRA with orthogonal directions reflects at all of them at once", "[adapters][gradcheck]") {

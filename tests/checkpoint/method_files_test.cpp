@@ -63,7 +63,7 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
   through_its_file(BitFitConfig{});
   through_its_file(BOFTConfig{.boft_block_size = 4});
-  through_its_file(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .target_modules = {"q_proj", "down_proj"}});
+  through_its_file(BOFTConfig{.boft_block_size = 2, .boft_n_butterfly_factor = 2, .boft_dropout = 0.5, .target_modules = {"q_proj", "down_proj"}});
   through_its_file(BottleneckConfig{.variant = "houlsby", .reduction_factor = 3.5, .dropout = 0.1});
   through_its_file(BottleneckConfig{.bottleneck_size = 3, .non_linearity = "gelu", .learned_scaling = true});
   through_its_file(BottleneckConfig{.variant = "parallel", .layers_to_transform = {1}, .modules_to_save = {"lm_head"}});
@@ -170,7 +170,7 @@ TEST_CASE("what a method does not do is refused by key and value in its file, to
   CHECK(text(R"("peft_type": "LOHA", "rank_dropout": 0, "module_dropout": 0.0)") == "read");
   CHECK_THAT(text(R"("peft_type": "LOKR", "rank_dropout": 1.5)"), Catch::Contains("rank_dropout is 1.500000; allowed is 0 ≤ p < 1"));
   CHECK_THAT(text(R"("peft_type": "OFT", "bias": "all")"), Catch::Contains("bias = \"all\" is not supported"));
-  CHECK_THAT(text(R"("peft_type": "BOFT", "boft_dropout": 0.1)"), Catch::Contains("boft_dropout = 0.1 is not supported"));
+  CHECK_THAT(text(R"("peft_type": "BOFT", "boft_dropout": 1.5)"), Catch::Contains("boft_dropout is 1.500000; allowed is 0 ≤ p < 1"));
   CHECK_THAT(text(R"("peft_type": "ROAD", "variant": "road_3")"), Catch::Contains("variant \"road_3\""));
   CHECK_THAT(text(R"("peft_type": "POLY")"), Catch::Contains("peft_type \"POLY\" is not supported"));
 }

@@ -1,11 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <numeric>
+
 #include "peft/adapters/boft/config.hpp"
 #include "peft/adapters/on_linear.hpp"
 #include "peft/adapters/rotation.hpp"
 
 namespace peft {
+
+/// BOFT's multiplicative dropout: in a pass that trains, ⌊p · blocks⌋ blocks of one factor turn nothing. One draw a site and forward, of the factor and
+/// of its blocks. What is left is not scaled: rotations have no mean to keep.
+template <Scalar T>
+struct BlockDropout {
+  double p = 0;
+  std::uint64_t site = 0;  // names the site
+  /// R (factors · blocks, b, b)
+  Variable<T> operator()(const Variable<T>& R, std::int64_t blocks) const {
+    const Pass<T>* pass = Pass<T>::current();
+    const auto dropped = std::size_t(p * double(blocks));
+    if (!pass || !pass->training || dropped == 0) return R;
+    Random random(mix(mix(pass->seed, pass->forward), site));
+    const std::int64_t b = R.cols(), first = std::int64_t(random.below(std::uint64_t(R.shape()[0] / blocks))) * blocks;
+    std::vector<std::int64_t> order(static_cast<std::size_t>(blocks));
+    std::iota(order.begin(), order.end(), first);
+    random.shuffle(order);
+    Tensor<T> kept({R.rows()}, T(1)), identities = Tensor<T>::zeros(R.shape());
+    for (std::size_t k = 0; k < dropped; k++)
+      for (std::int64_t i = 0; i < b; i++) kept[order[k] * b + i] = 0, identities(order[k] * b + i, i) = 1;
+    return add(scale_rows(R, Variable<T>(std::move(kept))), Variable<T>(std::move(identities)));
+  }
+};
 
 /// BOFT (Liu et al. 2024, arXiv:2311.06243): rotates the input by a product of m butterfly factors, and scales the outputs.
 ///
@@ -22,6 +47,7 @@ struct Boft {
   Parameter<T> R;  // (m, blocks, b, b), P
   Parameter<T> s;  // (out_features, 1)
   std::vector<Factor> factors;
+  BlockDropout<T> dropout = {};
   Derived<T> memo = {};
   /// (m · blocks, b, b)
   Variable<T> rotations() const {
@@ -43,7 +69,7 @@ struct Boft {
     return factors.size() == 1 ? all : reshape(rows(reshape(all, {all.shape()[0] * b, b}), first, first + blocks * b), {blocks, b, b});
   }
   Variable<T> operator()(const Linear<T>& base, const Variable<T>& x, const Next<Linear<T>>& next) const {
-    const Variable<T> all = rotations();
+    const Variable<T> all = dropout(rotations(), R.shape()[1]);
     Variable<T> rotated = x;
     for (std::size_t i = factors.size(); i-- > 0;) rotated = turned(rotated, i, of_factor(all, i));
     Variable<T> y = next(rotated);
@@ -98,9 +124,10 @@ bool attach_adapter(const BOFTConfig& config, Linear<T>& site, const AttachConte
                                            std::to_string(std::int64_t{1} << (m - 1)) + " of them to divide the " + std::to_string(in) + " features of " +
                                            context.path + "; blocks here have " + std::to_string(b));
     auto factors = detail::butterfly_factors<T>(m, in, b);
-    if (config.init_weights) return Boft<T>{constant<T>({m, in / b, b, b}, 0), constant<T>({out, 1}, 1), std::move(factors)};
+    const BlockDropout<T> dropout{config.boft_dropout, name_hash(context.path)};
+    if (config.init_weights) return Boft<T>{constant<T>({m, in / b, b, b}, 0), constant<T>({out, 1}, 1), std::move(factors), dropout};
     Parameter<T> R = drawn_normal<T>({m, in / b, b, b}, 0, 0.1, random);
-    return Boft<T>{std::move(R), drawn_normal<T>({out, 1}, 1, 0.1, random), std::move(factors)};
+    return Boft<T>{std::move(R), drawn_normal<T>({out, 1}, 1, 0.1, random), std::move(factors), dropout};
   });
 }
 template <Scalar T>

@@ -16,6 +16,7 @@ struct BOFTConfig {
   std::int64_t boft_block_size = 4;          // or 0, and
   std::int64_t boft_block_num = 0;           // the number of blocks
   std::int64_t boft_n_butterfly_factor = 1;  // products of block rotations, each with blocks of its own
+  double boft_dropout = 0;                   // the share of one factor's blocks that turn nothing, in training
   bool init_weights = true;                  // begin at the identity
   TargetModules target_modules = {};         // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
@@ -30,7 +31,7 @@ struct BOFTConfig {
     field("boft_block_num", self.boft_block_num);
     field("init_weights", self.init_weights);
     field("boft_n_butterfly_factor", self.boft_n_butterfly_factor);
-    field.only("boft_dropout", "0.0");
+    field("boft_dropout", self.boft_dropout);
     field.keep("fan_in_fan_out", "false");
     field.only("bias", "\"none\"");
   }
@@ -43,6 +44,7 @@ inline void validate(const BOFTConfig& c) {
                                      "; one of them is to be 0, the other at least 1");
   if (c.boft_n_butterfly_factor < 1 || c.boft_n_butterfly_factor > 32)
     detail::refuse("BOFTConfig", "boft_n_butterfly_factor is " + std::to_string(c.boft_n_butterfly_factor) + "; allowed are 1 to 32");
+  detail::check_probability("BOFTConfig", "boft_dropout", c.boft_dropout);
   detail::check_layers("BOFTConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);
 }
 inline BOFTConfig resolved(BOFTConfig config, std::string_view model_type) {
