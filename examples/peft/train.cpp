@@ -62,6 +62,14 @@ peft::AnyAdapterConfig adapter_config(const Options& o) {
   return method_config(o.method, settings);
 }
 
+// A prompt that begins as a text begins with its tokens; as PEFT's, with those that the tokenizer puts around it.
+void read_initial_text(peft::AnyAdapterConfig& config, const peft::Tokenizer& tokenizer) {
+  auto* prompt = std::get_if<peft::PromptTuningConfig>(&config);
+  if (!prompt || prompt->prompt_tuning_init != "TEXT" || !prompt->prompt_tuning_init_text) return;
+  const auto ids = tokenizer.encode(*prompt->prompt_tuning_init_text);
+  prompt->init_ids.assign(ids.begin(), ids.end());
+}
+
 peft::TrainingArguments training_arguments(const Options& o) {
   peft::TrainingArguments args;
   args.num_epochs = o.epochs, args.max_steps = o.max_steps, args.learning_rate = o.lr.value_or(o.full() ? 5e-5 : 1e-3), args.batch_size = o.batch,
@@ -151,10 +159,11 @@ struct Extent {
 
 void train(Options o) {
   check_method(o);
-  const std::optional<peft::AnyAdapterConfig> config = o.full() ? std::nullopt : std::optional(adapter_config(o));
+  std::optional<peft::AnyAdapterConfig> config = o.full() ? std::nullopt : std::optional(adapter_config(o));
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
   const auto tokenizer = peft::load_tokenizer(o.model.model);
+  if (config) read_initial_text(*config, tokenizer);
   o.model.task = task_of(o.task, o.model.model, o.data);
   Opened opened(o.model);
   if (o.full()) choose_weights(opened, o.weights);

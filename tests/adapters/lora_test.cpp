@@ -142,7 +142,7 @@ TEMPLATE_TEST_CASE("a fresh adapter changes no bit", "[adapters]", float, double
   }
 }
 
-TEST_CASE("the three ways to begin have the statistics that they promise", "[adapters]") {
+TEST_CASE("the ways to begin have the statistics that they promise", "[adapters]") {
   const std::int64_t in = 256, out = 300, r = 64;
   const Linear<double> site = frozen_linear<double>(in, out, false);
   const auto made = [&](InitLoraWeights init) { return lora_for<double>({.r = r, .target_modules = {"q_proj"}, .init_lora_weights = init}, site); };
@@ -172,9 +172,19 @@ TEST_CASE("the three ways to begin have the statistics that they promise", "[ada
     check_draws(array(lora.B.value()), 1 / std::sqrt(3.0 * double(r)));
     CHECK(largest(array(lora.B.value())) <= 1 / std::sqrt(double(r)));
   }
-  CHECK_THROWS_WITH(
-      InitLoraWeights("gausian"),
-      "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, pissa, olora, loftq_nf4, eva");
+  {
+    const auto lora = made("orthogonal");
+    const Array A = array(lora.A.value()), B = array(lora.B.value());
+    for (const Array& side : {A, B}) CHECK(variance(side) == Approx(0.01 / 2).epsilon(7.1 / std::sqrt(double(side.size() / 2))));  // of r / 2 rows each
+    CHECK(largest(times_transposed(B, Array(xt::transpose(A)))) < 1e-14);
+    CHECK_FALSE(zero(lora.B.value()));
+    CHECK_THROWS_WITH(lora_for<double>({.r = 3, .init_lora_weights = "orthogonal"}, site),
+                      Catch::Contains("with r = 3 at model.layers.0.self_attn.q_proj; an even"));
+  }
+  CHECK_THROWS_AS(InitLoraWeights("mica"), NotSupported);
+  CHECK_THROWS_WITH(InitLoraWeights("gausian"),
+                    "[LoraConfig] init_lora_weights \"gausian\" is not known; did you mean \"gaussian\"? known here: true, false, gaussian, orthogonal, pissa, "
+                    "olora, loftq_nf4, eva");
 }
 
 TEST_CASE("an adapter's numbers follow from seed and path", "[adapters]") {
@@ -317,6 +327,7 @@ TEST_CASE("on an embedding, LoRA adds columns of A through B", "[adapters]") {
   const AttachContext context{.id = 0, .path = embedding.path, .random = Random(1)};
   CHECK_FALSE(attach_adapter(LoraConfig{.target_modules = "all-linear"}, embedding, context));
   CHECK_FALSE(attach_adapter(LoraConfig{.target_modules = {"q_proj"}}, embedding, context));
+  CHECK_THROWS_AS(attach_adapter(LoraConfig{.target_modules = {"embed_tokens"}, .init_lora_weights = "orthogonal"}, embedding, context), NotSupported);
   REQUIRE(attach_adapter(LoraConfig{.r = 2, .lora_alpha = 4, .target_modules = {"embed_tokens"}, .init_lora_weights = false}, embedding, context));
   const auto* lora = embedding.adapters.get<LoraEmbedding<double>>(0);
   REQUIRE(lora);

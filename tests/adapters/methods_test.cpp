@@ -8,35 +8,6 @@ using namespace peft;
 using namespace peft::testing;
 using Catch::Contains;
 
-namespace {
-
-Array map_of(const Array& x, const Array& W, const Array& bias) { return times(x, transposed(W)) + bias; }
-const TargetModules map_name = {"map"};
-
-// Block-diagonal (blocks · b, blocks · b) of (blocks, b, b).
-Array block_diagonal(const std::vector<Array>& blocks) {
-  const std::size_t size = blocks[0].shape()[0];
-  Array all = xt::zeros<double>({blocks.size() * size, blocks.size() * size});
-  for (std::size_t k = 0; k < blocks.size(); k++) xt::view(all, xt::range(k * size, (k + 1) * size), xt::range(k * size, (k + 1) * size)) = blocks[k];
-  return all;
-}
-Array skew(const Array& triangles, std::size_t block, std::size_t size) {
-  Array Q = xt::zeros<double>({size, size});
-  std::size_t k = 0;
-  for (std::size_t i = 0; i < size; i++)
-    for (std::size_t j = i + 1; j < size; j++, k++) Q(i, j) = triangles(block, k), Q(j, i) = -triangles(block, k);
-  return Q;
-}
-// X with X (I + Q) = I − Q, by the geometric series of a small Q: (I − Q) Σ (−Q)ᵏ.
-Array cayley_by_series(const Array& Q) {
-  const Array I = xt::eye<double>(Q.shape()[0]);
-  Array power = I, sum = I;
-  for (int k = 0; k < 400; k++) power = times(power, Array(-Q)), sum += power;
-  return times(Array(I - Q), sum);
-}
-
-}  // namespace
-
 TEST_CASE("IA3 scales outputs, bias included, or the inputs of feed-forward modules", "[adapters][gradcheck]") {
   check_method(IA3Config{.init_ia3_weights = false, .target_modules = map_name},
                [](const Array& x, const Array& W, const Array& bias, const Tensors& t) { return Array(map_of(x, W, bias) * xt::flatten(t["ia3_l"])); });
@@ -47,152 +18,6 @@ TEST_CASE("IA3 scales outputs, bias included, or the inputs of feed-forward modu
                     Contains("feedforward_modules names \"wo\"") && Contains("(map)"));
   CHECK(resolved(IA3Config{}, "llama").target_modules == TargetModules{"k_proj", "v_proj", "down_proj"});
   CHECK(resolved(IA3Config{}, "llama").feedforward_modules == TargetModules{"down_proj"});
-}
-
-TEST_CASE("LoRA's B may have a bias", "[adapters][gradcheck]") {
-  LoraConfig config{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = false, .lora_bias = true};
-  OneLinear base;
-  PeftModel tuned{base};
-  tuned.add_adapter("a", config);
-  tuned.for_each_adapter_parameter("a", [](const std::string&, Parameter<double>& p) { p.assign(random_normal<double>(p.shape(), 8)); });
-  const Variable<double> x(normal({5, 12}, 3));
-  Tensors t;
-  std::vector<Parameter<double>> trained;
-  tuned.for_each_adapter_parameter("a",
-                                   [&](const std::string& path, Parameter<double>& p) { t.all[path.substr(13)] = array(p.value()), trained.push_back(p); });
-  const Array expected = map_of(array(x.value()), array(base.map.weight.value()), array(base.map.bias.value())) +
-                         2.0 * (times(times(array(x.value()), transposed(t["lora_A.weight"])), transposed(t["lora_B.weight"])) + t["lora_B.bias"]);
-  CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-  CHECK(gradcheck([&](const Variables& v) { return tuned.model().map(v[0]); }, {x.value()}, trained));
-  tuned.merge_adapter();
-  CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-  CHECK_THROWS_WITH(validate(LoraConfig{.use_dora = true, .lora_bias = true}), Contains("lora_bias = true does not go with use_dora = true"));
-}
-
-TEST_CASE("DoRA keeps the length of each row apart from its direction", "[adapters]") {
-  const LoraConfig config{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = false, .use_dora = true};
-  OneLinear base;
-  PeftModel tuned{base};
-  tuned.add_adapter("a", config);
-  Tensors t;
-  std::vector<Parameter<double>> trained;
-  tuned.for_each_adapter_parameter("a", [&](const std::string& path, Parameter<double>& p) {
-    if (path.ends_with("vector"))
-      for (double& m : p.value().span()) m *= 1.3;
-    t.all[path.substr(13)] = array(p.value()), trained.push_back(p);
-  });
-  const Array W = array(base.map.weight.value()), bias = array(base.map.bias.value());
-  const Array turned = W + 2.0 * times(t["lora_B.weight"], t["lora_A.weight"]);
-  const Array row_lengths = xt::sqrt(xt::sum(turned * turned, {1}));
-  CHECK_THAT(Array(t["lora_magnitude_vector"] / 1.3), is_near<double>(row_lengths, 50));  // began as the lengths
-  const Array gain = t["lora_magnitude_vector"] / row_lengths;
-  const Variable<double> x(normal({5, 12}, 3));
-  const Array expected = times(array(x.value()), transposed(turned)) * gain + bias;
-  CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-  tuned.merge_adapter();
-  CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-  tuned.unmerge_adapter();
-  // The norm counts as a constant, so that A's and B's gradients are those of W + s B A scaled by a fixed gain: m alone can be checked by differences.
-  CHECK(gradcheck([&](const Variables& v) { return tuned.model().map(v[0]); }, {x.value()}, {trained.back()}));
-  for (const auto& parameter : trained) parameter.zero_grad();
-  Tape tape;
-  tape.backward(tuned.model().map(x), normal({5, 8}, 4));
-  const Array g = array(normal({5, 8}, 4)) * gain;
-  const Array dB = 2.0 * times(transposed(g), times(array(x.value()), transposed(t["lora_A.weight"])));
-  CHECK_THAT(array(trained[1].grad()), is_near<double>(dB, 50));
-}
-
-TEST_CASE("PiSSA and OLoRA begin as the base, and train its leading part", "[adapters][gradcheck]") {
-  for (const char* init : {"pissa", "olora"}) {
-    CAPTURE(init);
-    const LoraConfig config{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = init};
-    check_fresh(config, 200);
-    OneLinear base;
-    PeftModel tuned{base};
-    tuned.add_adapter("a", config);
-    std::vector<Parameter<double>> trained;
-    tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) { trained.push_back(p); });
-    REQUIRE(trained.size() == 2);  // A₀ and B₀ are not of the file
-    const Array W = array(base.map.weight.value()), start = 2.0 * times(array(trained[1].value()), array(trained[0].value()));
-    const Array rest = W - start;
-    if (init == std::string("pissa")) {  // the leading part is orthogonal to the rest, from both sides
-      CHECK_THAT(times(start, transposed(rest)), is_near<double>(Array(xt::zeros<double>({8, 8})), 1e4, 1));
-      CHECK_THAT(times(transposed(start), rest), is_near<double>(Array(xt::zeros<double>({12, 12})), 1e4, 1));
-    } else {
-      const Array Q = array(trained[1].value());
-      CHECK_THAT(times(transposed(Q), Q), is_near<double>(Array(xt::eye<double>(3)), 100));
-    }
-    trained[0].assign(normal({3, 12}, 7));
-    const Variable<double> x(normal({5, 12}, 3));
-    const Array changed = rest + 2.0 * times(array(trained[1].value()), array(trained[0].value()));
-    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(map_of(array(x.value()), changed, array(base.map.bias.value())), 200));
-    CHECK(gradcheck([&](const Variables& v) { return tuned.model().map(v[0]); }, {x.value()}, trained));
-    tuned.merge_adapter();
-    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(map_of(array(x.value()), changed, array(base.map.bias.value())), 200));
-  }
-  CHECK_THROWS_AS(InitLoraWeights("corda"), NotSupported);
-}
-
-TEST_CASE("LoftQ begins as a quantised base and the leading part of what that lost, by turns", "[adapters][gradcheck]") {
-  const auto dequantised = [](const Array& W, DType type) {
-    Tensor<double> values({std::int64_t(W.shape()[0]), std::int64_t(W.shape()[1])});
-    std::copy(W.begin(), W.end(), values.data());
-    const ops::OwnedWeight q = ops::quantized(ops::WeightView(values.view()), type);
-    ops::widen<double>(values.view(), q.view);
-    return array(values);
-  };
-  const OneLinear base(64, 8);
-  const Array W0 = array(base.map.weight.value());
-  for (const DType type : {DType::nf4, DType::q4_0, DType::q8_0}) {
-    CAPTURE(name(type));
-    check_method(
-        LoraConfig{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = "loftq_" + ops::lower_name(type)},
-        [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-          return Array(map_of(x, dequantised(W, type), bias) + 2.0 * times(times(x, transposed(t["lora_A.weight"])), transposed(t["lora_B.weight"])));
-        },
-        base);
-  }
-  const auto norm = [](const Array& a) { return double(xt::sum(a * a)()); };
-  std::vector<double> errors = {norm(W0 - dequantised(W0, DType::nf4))};
-  Array change = xt::zeros<double>({8, 64});  // s B A of the turn before
-  for (const int turns : {1, 2, 3}) {
-    CAPTURE(turns);
-    OneLinear model = base;
-    PeftModel tuned{model};
-    tuned.add_adapter("a", LoraConfig{.r = 3, .lora_alpha = 6, .target_modules = map_name, .init_lora_weights = "loftq_nf4_niter_" + std::to_string(turns)});
-    const auto* adapter = tuned.model().map.adapters.get<LoraOnQuantized<double>>(tuned.entry("a").id);
-    REQUIRE(adapter);
-    const Array Q = array(adapter->own.weight.dense());
-    CHECK_THAT(Q, is_near<double>(dequantised(W0 - change, DType::nf4), 50));
-    change = 2.0 * times(array(adapter->lora.B.value()), array(adapter->lora.A.value()));
-    const Array rest = W0 - Q - change;  // orthogonal to the leading part, from both sides
-    CHECK_THAT(times(change, transposed(rest)), is_near<double>(Array(xt::zeros<double>({8, 8})), 1e4, 1));
-    CHECK_THAT(times(transposed(change), rest), is_near<double>(Array(xt::zeros<double>({64, 64})), 1e4, 1));
-    CHECK(norm(rest) < errors.back());
-    errors.push_back(norm(rest));
-    CHECK(tuned.model().map.weight.identity() == model.map.weight.identity());  // the base has no part in it
-  }
-  const auto refused = [&](const OneLinear& on, const InitLoraWeights& init) {
-    OneLinear model = on;
-    PeftModel tuned{model};
-    try {
-      tuned.add_adapter("a", LoraConfig{.r = 3, .target_modules = map_name, .init_lora_weights = init});
-    } catch (const ConfigError& error) {
-      return std::string(error.what());
-    }
-    return std::string("attached");
-  };
-  CHECK_THAT(refused(OneLinear(12, 8), "loftq_q4_0"), Contains("layers.0.map has 12 inputs") && Contains("blocks of 32 (Q4_0)"));
-  const ops::OwnedWeight q = ops::quantized(base.map.weight.view(), DType::q8_0);
-  OneLinear packed = base;
-  packed.map.weight = Parameter<double>(q.view, {8, 64}, q.keep);
-  CHECK_THAT(refused(packed, "loftq_nf4"), Contains("layers.0.map is Q8_0 already"));
-  CHECK_THROWS_WITH(InitLoraWeights("loftq_nf5"), Contains("\"nf5\"") && Contains("\"nf4\"?"));
-  CHECK_THROWS_WITH(InitLoraWeights("loftq_nf4_niter_0"), Contains("from 1 to 999"));
-  CHECK_THROWS_WITH(InitLoraWeights("loftq"), Contains("say loftq_nf4"));  // PEFT's quantises otherwise
-  CHECK(InitLoraWeights("loftq_q8_0_niter_4").toggle() == Toggle("loftq_q8_0_niter_4"));
-  CHECK(InitLoraWeights("loftq_nf4_niter_1").toggle() == Toggle("loftq_nf4"));
-  CHECK_THROWS_AS(validate(LoraConfig{.init_lora_weights = "loftq_nf4", .use_dora = true}), ConfigError);
 }
 
 TEST_CASE("VeRA scales two frozen projections that all sites share", "[adapters][gradcheck]") {
@@ -283,110 +108,6 @@ TEST_CASE("LoKr is a Kronecker product, its factors low-rank where that is small
   CHECK(kronecker_split(128, 4) == std::pair<std::int64_t, std::int64_t>(4, 32));
   CHECK(kronecker_split(250, 7) == std::pair<std::int64_t, std::int64_t>(5, 50));
   CHECK_THROWS_WITH(validate(LoKrConfig{.decompose_factor = 0}), Contains("decompose_factor is 0"));
-}
-
-TEST_CASE("OFT turns the input in blocks, by the series or exactly", "[adapters][gradcheck]") {
-  for (const bool share : {false, true}) {
-    const auto rotated = [share](const Array& triangles, const auto& rotation) {
-      std::vector<Array> blocks;
-      for (std::size_t k = 0; k < 3; k++) blocks.push_back(rotation(skew(triangles, share ? 0 : k, 4)));
-      return block_diagonal(blocks);
-    };
-    check_method(OFTConfig{.oft_block_size = 4, .block_share = share, .use_cayley_neumann = false, .init_weights = false, .target_modules = map_name},
-                 [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-                   return map_of(times(x, rotated(t["oft_R.weight"], cayley_by_series)), W, bias);
-                 });
-    check_method(OFTConfig{.r = 3, .oft_block_size = 0, .block_share = share, .init_weights = false, .target_modules = map_name},
-                 [&](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-                   return map_of(times(x, rotated(t["oft_R.weight"],
-                                                  [](const Array& Q) {
-                                                    const Array Q2 = times(Q, Q);
-                                                    return Array(xt::eye<double>(4) + 2 * Q + 2 * Q2 + 2 * times(Q2, Q) + times(Q2, Q2));
-                                                  })),
-                                 W, bias);
-                 });
-  }
-  check_fresh(OFTConfig{.oft_block_size = 4, .target_modules = map_name}, 4);
-  CHECK(nearest_divisor(576, 32) == 32);
-  CHECK(nearest_divisor(96, 36) == 32);
-  CHECK_THROWS_WITH(validate(OFTConfig{.r = 2}), Contains("r is 2 and oft_block_size is 32"));
-}
-
-TEST_CASE("COFT scales each Q down to its bound, and goes on from there when it trains", "[adapters]") {
-  for (const bool share : {false, true}) {
-    CAPTURE(share);
-    OneLinear base;
-    PeftModel tuned{base};
-    tuned.add_adapter("a",
-                      OFTConfig{.oft_block_size = 4, .block_share = share, .use_cayley_neumann = false, .coft = true, .eps = 0.3, .target_modules = map_name});
-    std::vector<Parameter<double>> triangles;
-    tuned.for_each_adapter_parameter("a", [&](const std::string&, Parameter<double>& p) { triangles.push_back(p); });
-    REQUIRE(triangles.size() == 1);
-    Tensor<double> large = normal(triangles[0].shape(), 5);
-    if (!share)
-      for (std::int64_t i = 0; i < 6; i++) large(0, i) *= 0.01;  // within its bound
-    triangles[0].assign(large.clone());
-    const double bound = 0.3 / std::sqrt(share ? 1.0 : 3.0);
-    Array bounded = array(large);
-    for (std::size_t k = 0; k < bounded.shape()[0]; k++) {
-      const Array Q = skew(array(large), k, 4);
-      const double norm = std::sqrt(xt::sum(Q * Q)());
-      CHECK((norm > bound) == (share || k > 0));
-      if (norm > bound) xt::view(bounded, k) *= bound / norm;
-    }
-    std::vector<Array> blocks;
-    for (std::size_t k = 0; k < 3; k++) blocks.push_back(cayley_by_series(skew(bounded, share ? 0 : k, 4)));
-    const Variable<double> x(normal({5, 12}, 3));
-    triangles[0].set_requires_grad(false);
-    const Array expected = map_of(times(array(x.value()), block_diagonal(blocks)), array(base.map.weight.value()), array(base.map.bias.value()));
-    const Pass<double> pass = tuned.pass();
-    const PassScope<double> scope(pass);
-    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-    CHECK(same_bits(triangles[0].value(), large));  // frozen
-    triangles[0].set_requires_grad(true);
-    {
-      Tape tape;
-      const Variable<double> y = tuned.model().map(x);
-      CHECK_THAT(array(y.value()), is_near<double>(expected, 50));
-      tape.backward(y, Tensor<double>(y.shape(), 1.0));
-      CHECK(triangles[0].grad());
-    }
-    CHECK_THAT(array(triangles[0].value()), is_near<double>(bounded));
-    tuned.merge_adapter();
-    CHECK_THAT(array(tuned.model().map(x).value()), is_near<double>(expected, 50));
-  }
-  CHECK_THROWS_WITH(validate(OFTConfig{.eps = 0}), Contains("eps is 0"));
-}
-
-TEST_CASE("BOFT turns the input exactly and scales what comes out, but not the bias", "[adapters][gradcheck]") {
-  check_method(BOFTConfig{.boft_block_size = 4, .init_weights = false, .target_modules = map_name},
-               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-                 std::vector<Array> blocks;
-                 for (std::size_t k = 0; k < 3; k++) {
-                   const Array P = xt::view(t["boft_R"], 0, k);
-                   blocks.push_back(cayley_by_series(Array(0.5 * (P - transposed(P)))));
-                 }
-                 return Array(times(times(x, block_diagonal(blocks)), transposed(W)) * xt::flatten(t["boft_s"]) + bias);
-               });
-  check_fresh(BOFTConfig{.boft_block_size = 4, .target_modules = map_name}, 4);
-  CHECK_THROWS_WITH(validate(BOFTConfig{.boft_block_size = 4, .boft_block_num = 2}), Contains("boft_block_size is 4 and boft_block_num is 2"));
-  OneLinear base;
-  PeftModel tuned{base};
-  CHECK_THROWS_WITH(tuned.add_adapter("a", BOFTConfig{.boft_block_size = 5, .target_modules = map_name}),
-                    Contains("boft_block_size is 5, which does not divide the 12 features of layers.0.map"));
-}
-
-TEST_CASE("HRA reflects the input", "[adapters][gradcheck]") {
-  check_method(HRAConfig{.r = 3, .init_weights = false, .target_modules = map_name}, [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
-    Array M = xt::eye<double>(12);
-    for (std::size_t i = 0; i < 3; i++) {
-      const Array u = xt::view(t["hra_u"], xt::all(), xt::range(i, i + 1));
-      M = times(M, Array(xt::eye<double>(12) - 2 * times(u, transposed(u)) / xt::sum(u * u)()));
-    }
-    return map_of(x, times(W, M), bias);
-  });
-  check_fresh(HRAConfig{.r = 4, .target_modules = map_name});
-  CHECK_THROWS_WITH(validate(HRAConfig{.r = 0}), Contains("[HRAConfig] r is 0"));
 }
 
 TEST_CASE("FourierFT is the inverse transform of few coefficients", "[adapters][gradcheck]") {
@@ -582,4 +303,18 @@ TEST_CASE("AdaLoRA is a singular value decomposition with a penalty, and gives u
   CHECK(left.back() == 1);
   CHECK(std::ranges::is_sorted(left, std::greater()));
   CHECK_THROWS_WITH(validate(AdaLoraConfig{.tinit = 5, .tfinal = 5, .total_step = 10}), Contains("tinit is 5 and tfinal 5 of total_step 10"));
+}
+
+TEST_CASE("GraLoRA may have an ordinary LoRA beside it", "[adapters][gradcheck]") {
+  check_method(GraloraConfig{.r = 4, .hybrid_r = 3, .alpha = 14, .gralora_k = 2, .init_weights = false, .target_modules = map_name},
+               [](const Array& x, const Array& W, const Array& bias, const Tensors& t) {
+                 Array delta = times(t["gralora_B_general.weight"], t["gralora_A_general.weight"]);
+                 for (std::size_t o = 0; o < 8; o++)
+                   for (std::size_t i = 0; i < 12; i++)
+                     for (std::size_t j = 0; j < 2; j++)
+                       delta(o, i) += t["gralora_A"](i / 6, i % 6, o / 4 * 2 + j) * t["gralora_B"](o / 4, i / 6 * 2 + j, o % 4);
+                 return Array(times(x, transposed(Array(W + 2.0 * delta))) + bias);
+               });
+  check_fresh(GraloraConfig{.r = 4, .hybrid_r = 2, .target_modules = map_name}, 1);
+  CHECK_THROWS_WITH(validate(GraloraConfig{.hybrid_r = -1}), Contains("hybrid_r is -1"));
 }

@@ -29,6 +29,8 @@ inline Array times(const Array& left, const Array& right) {
   return xt::sum(xt::view(left, xt::all(), xt::all(), xt::newaxis()) * xt::view(right, xt::newaxis(), xt::all(), xt::all()), {1});
 }
 inline Array transposed(const Array& a) { return Array(xt::transpose(a)); }
+inline Array map_of(const Array& x, const Array& W, const Array& bias) { return times(x, transposed(W)) + bias; }
+inline const TargetModules map_name = {"map"};
 
 /// An adapter's tensors by the last part of their names: "lora_A.weight".
 struct Tensors {

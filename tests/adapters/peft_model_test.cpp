@@ -22,7 +22,7 @@ namespace {
 using Tiny = Transformer<float>;
 using Tuned = PeftModel<Tiny>;
 const std::vector<std::int64_t> lengths = {5, 1, 4};
-const auto ids = random_ids(10, 11);
+const auto ten_ids = random_ids(10, 11);
 
 // Adapters that change the model at once.
 LoraConfig changing(TargetModules targets, std::int64_t r = 2) { return {.r = r, .target_modules = std::move(targets), .init_lora_weights = false}; }
@@ -30,7 +30,7 @@ template <class M>
 auto logits(const M& model, const auto& pass) {
   using T = typename std::remove_cvref_t<decltype(model)>::Scalar_;
   const PassScope<T> scope(pass);
-  return model.lm_head(model.hidden_states(ids)).value();
+  return model.lm_head(model.hidden_states(ten_ids)).value();
 }
 Tensor<float> run(const Tuned& tuned) { return logits(tuned.model(), tuned.pass(Sequences::of_lengths(lengths))); }
 Tensor<float> run(const Tiny& model) { return logits(model, pass_over<float>(lengths)); }
@@ -54,7 +54,7 @@ std::vector<std::string> paths(const Tuned& tuned, std::string_view name) {
   tuned.for_each_adapter_parameter(name, [&](const std::string& path, Parameter<float>&) { all.push_back(path); });
   return all;
 }
-using Names = std::vector<std::string>;
+using NamesOfAdapters = std::vector<std::string>;
 
 }  // namespace
 
@@ -62,19 +62,19 @@ TEST_CASE("an adapter sits where it was asked for, and its tensors are called as
   auto base = tiny_transformer<float>();
   Tuned tuned{base};
   tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj", "down_proj"}, .layers_to_transform = {1}});
-  CHECK(paths(tuned, "a") == Names{"model.layers.1.self_attn.q_proj.lora_A.weight", "model.layers.1.self_attn.q_proj.lora_B.weight",
-                                   "model.layers.1.mlp.down_proj.lora_A.weight", "model.layers.1.mlp.down_proj.lora_B.weight"});
+  CHECK(paths(tuned, "a") == NamesOfAdapters{"model.layers.1.self_attn.q_proj.lora_A.weight", "model.layers.1.self_attn.q_proj.lora_B.weight",
+                                             "model.layers.1.mlp.down_proj.lora_A.weight", "model.layers.1.mlp.down_proj.lora_B.weight"});
   CHECK(tuned.entry("a").peft_type == "LORA");
   CHECK(std::any_cast<LoraConfig>(tuned.entry("a").config).r == 2);
-  CHECK(tuned.adapter_names() == Names{"a"});
-  CHECK(tuned.active_adapters() == Names{"a"});
+  CHECK(tuned.adapter_names() == NamesOfAdapters{"a"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"a"});
   CHECK(tuned.count_parameters().trainable == 2 * (8 + 8 + 12 + 8));
   CHECK(tuned.count_parameters().total == count_parameters(base).total + 2 * (8 + 8 + 12 + 8));
   CHECK(tuned.trainable_parameters().starts_with("trainable params: 72 || all params: "));
 
   tuned.add_adapter("b", LoraConfig{.r = 3, .target_modules = "all-linear"});
-  CHECK(tuned.active_adapters() == Names{"a"});  // the first stays the active one
-  CHECK(paths(tuned, "b").size() == 2 * 7 * 2);  // all but the head, whose default is out
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"a"});  // the first stays the active one
+  CHECK(paths(tuned, "b").size() == 2 * 7 * 2);            // all but the head, whose default is out
   CHECK(tuned.count_parameters().trainable == 72 + 3 * 2 * (16 + 12 + 12 + 16 + 20 + 20 + 20));
 }
 
@@ -105,7 +105,7 @@ TEST_CASE("attaching, training and detaching leave no trace on the base", "[adap
   CHECK(same_bits(run(tuned), before));
   CHECK(same(snapshot(base), kept));
   tuned.add_adapter("b", changing({"v_proj"}));  // the name is free again
-  CHECK(tuned.active_adapters() == Names{"b"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"b"});
 }
 
 TEST_CASE("the first adapter freezes the base", "[adapters]") {
@@ -124,7 +124,7 @@ TEST_CASE("merged is unmerged up to rounding, and unmerging is exact", "[adapter
   tuned.add_adapter("b", changing("all-linear"));
   const auto run_double = [&] { return logits(tuned.model(), tuned.pass(Sequences::of_lengths(lengths))); };
   const Tensor<double> bare = logits(base, pass_over<double>(lengths));
-  for (const Names& active : {Names{"a"}, Names{"b"}, Names{"b", "a"}}) {
+  for (const NamesOfAdapters& active : {NamesOfAdapters{"a"}, NamesOfAdapters{"b"}, NamesOfAdapters{"b", "a"}}) {
     tuned.set_adapter(active);
     const Tensor<double> before = run_double();
     tuned.merge_adapter();
@@ -215,17 +215,17 @@ TEST_CASE("several adapters: one, another, both, none", "[adapters]") {
   tuned.add_adapter("b", changing({"q_proj", "up_proj"}), 2);
   const Tensor<float> a = run(tuned);
   tuned.set_adapter("b");
-  CHECK(tuned.active_adapters() == Names{"b"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"b"});
   const Tensor<float> b = run(tuned);
-  tuned.set_adapter(Names{"b", "a"});
-  CHECK(tuned.active_adapters() == Names{"b", "a"});
+  tuned.set_adapter(NamesOfAdapters{"b", "a"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"b", "a"});
   const Tensor<float> both = run(tuned);
   CHECK_FALSE(same_bits(a, b));
   CHECK_FALSE(same_bits(both, a));
   CHECK_FALSE(same_bits(both, b));
-  tuned.set_adapter(Names{});
+  tuned.set_adapter(NamesOfAdapters{});
   CHECK(same_bits(run(tuned), bare));
-  tuned.set_adapter(Names{"a"});
+  tuned.set_adapter(NamesOfAdapters{"a"});
   CHECK(same_bits(run(tuned), a));
 
   // Each alone in a model of its own computes the same.
@@ -234,9 +234,9 @@ TEST_CASE("several adapters: one, another, both, none", "[adapters]") {
   CHECK(same_bits(run(alone), b));
 
   // The rest of the list stays when one of it is deleted.
-  tuned.set_adapter(Names{"b", "a"});
+  tuned.set_adapter(NamesOfAdapters{"b", "a"});
   tuned.delete_adapter("b");
-  CHECK(tuned.active_adapters() == Names{"a"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"a"});
   CHECK(same_bits(run(tuned), a));
 }
 
@@ -262,7 +262,7 @@ TEST_CASE("every sequence of a batch has its own active list, to the bit", "[ada
       Pass<float> one;
       one.sequences = Sequences::of_lengths(std::vector<std::int64_t>{lengths[i]}), one.lists = std::make_shared<const std::vector<Active>>(1, lists[i]);
       const PassScope<float> scope(one);
-      const auto tokens = std::span(ids).subspan(std::size_t(sequences[i].begin), std::size_t(lengths[i]));
+      const auto tokens = std::span(ten_ids).subspan(std::size_t(sequences[i].begin), std::size_t(lengths[i]));
       const Tensor<float> alone = tuned.model().lm_head(tuned.model().hidden_states(tokens)).value();
       CAPTURE(i, threads);
       CHECK(same_bits(together.row_range(sequences[i].begin, sequences[i].end), alone));
@@ -346,7 +346,7 @@ TEST_CASE("what is refused names the nearest valid name, and nothing is attached
                     "[add_adapter] an adapter named \"desk\" exists already; delete_adapter it first, or choose another name");
   CHECK_THROWS_WITH(tuned.set_adapter("dsk"), "[adapter] no adapter is named \"dsk\"; did you mean \"desk\"? Adapters here: desk");
   CHECK_THROWS_WITH(tuned.delete_adapter("other"), "[adapter] no adapter is named \"other\"; Adapters here: desk");
-  CHECK(tuned.active_adapters() == Names{"desk"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"desk"});
 }
 
 TEST_CASE("a file's list may name more than this model has, if one is found", "[adapters]") {

@@ -23,7 +23,6 @@ struct AdaLoraConfig {
   double orth_reg_weight = 0.5;   // of the penalty
   std::int64_t total_step = 0;    // of the run; 0: the trainer counts them
   RowPatterns rank_pattern = {};  // which rows are left; out of a file
-  std::int64_t r = 8;             // not used; PEFT stores it
   double lora_alpha = 8;
   double lora_dropout = 0;
   Toggle init_lora_weights = true;    // E begins at 0
@@ -46,21 +45,21 @@ struct AdaLoraConfig {
     field("orth_reg_weight", self.orth_reg_weight);
     field("total_step", self.total_step);
     field("rank_pattern", self.rank_pattern);
-    field("r", self.r);
+    field.keep("r", "8");  // which AdaLoRA does not read
     field.whole("lora_alpha", self.lora_alpha);
     field("lora_dropout", self.lora_dropout);
     field("init_lora_weights", self.init_lora_weights);
     field.only("bias", "\"none\"");
     for (const char* key : {"alora_invocation_tokens", "arrow_config", "kasa_config", "layer_replication", "monteclora_config", "target_parameters",
-                            "trainable_token_indices", "use_bdlora", "velora_config"})
+                            "trainable_token_indices", "use_bdlora", "velora_config", "megatron_config"})
       field.only(key, "null");
     for (const char* key : {"use_qalora", "ensure_weight_tying", "use_dora", "lora_bias", "use_rslora"}) field.only(key, "false");
-    for (const char* key : {"megatron_config", "eva_config", "corda_config", "lora_ga_config"}) field.keep(key, "null");
+    for (const char* key : {"eva_config", "corda_config", "lora_ga_config"}) field.keep(key, "null");
     field.keep("fan_in_fan_out", "false");
     field.keep("megatron_core", "\"megatron.core\"");
-    field.keep("loftq_config", "{}");
+    field.only("loftq_config", "{}");
     field.keep("qalora_group_size", "16");
-    field.keep("alpha_pattern", "{}");
+    field.keep("alpha_pattern", "{}");  // nor has PEFT's AdaLoRA a use for it
   }
 };
 

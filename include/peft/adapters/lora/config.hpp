@@ -12,13 +12,13 @@
 namespace peft {
 
 /// How a fresh LoRA begins. true: A uniform in ±1/√in, B zero. gaussian: A ~ N(0, 1/r²), B zero. false: both uniform, so that the adapter
-/// changes the model at once (for tests). pissa (arXiv:2404.02948), olora (arXiv:2406.01775): A and B begin as the base's leading part, by its
-/// singular values or its QR, which is taken off the base. loftq_nf4 (arXiv:2310.08659), or any type that ops::quantized writes in its place: the base is
-/// quantised, and A and B begin as the leading part of what that loses; loftq_nf4_niter_5 alternates the two five times. eva
-/// (arXiv:2410.07170): as true, until initialize_lora_eva_weights has seen data.
+/// changes the model at once (for tests). orthogonal: both at random, but with B A = 0, for an even r. pissa (arXiv:2404.02948), olora (arXiv:2406.01775): A
+/// and B begin as the base's leading part, by its singular values or its QR, which is taken off the base. loftq_nf4 (arXiv:2310.08659), or any type that
+/// ops::quantized writes in its place: the base is quantised, and A and B begin as the leading part of what that loses; loftq_nf4_niter_5 alternates the two
+/// five times. eva (arXiv:2410.07170): as true, until initialize_lora_eva_weights has seen data.
 class InitLoraWeights {
  public:
-  enum Kind { zero_b, random, gaussian, pissa, olora, loftq, eva };
+  enum Kind { zero_b, random, gaussian, orthogonal, pissa, olora, loftq, eva };
   InitLoraWeights(bool on) : kind_(on ? zero_b : random) {}
   InitLoraWeights(const char* name) : InitLoraWeights(std::string(name)) {}
   InitLoraWeights(const std::string& name);
@@ -74,10 +74,10 @@ struct LoraConfig {
     field("use_dora", self.use_dora);
     field("lora_bias", self.lora_bias);
     for (const char* key : {"target_parameters", "layer_replication", "alora_invocation_tokens", "use_bdlora", "arrow_config", "kasa_config", "velora_config",
-                            "monteclora_config"})
+                            "monteclora_config", "megatron_config"})
       field.only(key, "null");
     for (const char* key : {"use_qalora", "ensure_weight_tying"}) field.only(key, "false");
-    for (const char* key : {"megatron_config", "eva_config", "corda_config", "lora_ga_config"}) field.keep(key, "null");
+    for (const char* key : {"eva_config", "corda_config", "lora_ga_config"}) field.keep(key, "null");
     field.keep("fan_in_fan_out", "false"), field.keep("megatron_core", "\"megatron.core\"");
     field.keep("loftq_config", "{}"), field.keep("qalora_group_size", "16");
   }

@@ -11,14 +11,15 @@
 namespace peft {
 
 PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(zero_b) {
-  const std::array<std::string, 7> known = {"true", "false", "gaussian", "pissa", "olora", "loftq_nf4", "eva"};
-  // Those below begin elsewhere and leave an ordinary LoRA; corda, lora_ga and loftq change the base in a way that a loader cannot repeat.
+  const std::array<std::string, 8> known = {"true", "false", "gaussian", "orthogonal", "pissa", "olora", "loftq_nf4", "eva"};
+  // corda, lora_ga and loftq change the base in a way that a loader cannot repeat.
   const std::array<std::string_view, 4> changes_base = {"corda", "lora_ga", "loftq", "kasa"};
   if (std::ranges::find(changes_base, name) != changes_base.end() || name.starts_with("pissa_niter"))
     throw NotSupported("LoraConfig", "init_lora_weights \"" + name +
                                          "\" belongs to a base whose weights were changed when the adapter began, which is not supported; save the "
                                          "adapter with PEFT's path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it" +
                                          (name == "loftq" ? "; to begin one here, say loftq_nf4" : ""));
+  if (name == "mica") throw NotSupported("LoraConfig", "init_lora_weights \"mica\", of which A alone trains");
   if (name == "gaussian")
     kind_ = gaussian;
   else if (name == "pissa")
@@ -30,7 +31,7 @@ PEFT_INLINE InitLoraWeights::InitLoraWeights(const std::string& name) : kind_(ze
   else if (name == "eva")
     kind_ = eva;
   else if (name == "orthogonal")
-    kind_ = zero_b;
+    kind_ = orthogonal;
   else if (name == "false")
     kind_ = random;
   else if (name != "true")
@@ -52,6 +53,8 @@ PEFT_INLINE Toggle InitLoraWeights::toggle() const {
   switch (kind_) {
     case gaussian:
       return "gaussian";
+    case orthogonal:
+      return "orthogonal";
     case pissa:
       return "pissa";
     case olora:

@@ -35,12 +35,15 @@ SoftPrompt<T> shared_part(const PromptTuningConfig& config, const ModelInfo& inf
 template <Scalar T>
 bool attach_adapter(const PromptTuningConfig& config, SoftPrompt<T>& prompt, Embedding<T>& site, const AttachContext& context) {
   if (!attach_virtual_tokens(site, prompt.layout, context)) return false;
+  if (LeaveUnfilled::on()) return true;
+  if (config.prompt_tuning_init == "TEXT" && config.init_ids.empty())
+    throw ConfigError("prompt_tuning.attach", "prompt_tuning_init \"TEXT\" without init_ids, the tokens of prompt_tuning_init_text");
   Ids ids;
   Random random = context.at_site();
   for (std::int64_t i = 0; i < prompt.layout.rows; i++) {
     if (config.prompt_tuning_init == "SAMPLE_VOCAB")
       ids.push_back(std::int32_t(random.below(std::uint64_t(prompt.layout.vocab_size))));
-    else if (config.prompt_tuning_init == "TEXT" && !config.init_ids.empty())
+    else if (config.prompt_tuning_init == "TEXT")
       ids.push_back(std::int32_t(config.init_ids[std::size_t(i) % config.init_ids.size()]));
   }
   if (!ids.empty()) ops::embedding_forward<T>(prompt.weight.value().view(), ids, site.weight.view());
