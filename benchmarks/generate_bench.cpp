@@ -19,6 +19,7 @@ struct Options {
   std::string model, adapter, dtype = "f32";
   std::int64_t prompt = 64, fresh = 128, batch = 1, beams = 1, runs = 5;
   int threads = 2;
+  bool half_cache = false;
 };
 
 double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
@@ -36,7 +37,7 @@ Timing measure(const M& model, const Options& o) {
     for (std::int32_t& id : prompt) id = std::int32_t(random.below(std::uint64_t(model.model().config.vocab_size)));
   peft::GenerationConfig config;
   config.max_new_tokens = o.fresh, config.eos_token_ids.emplace();
-  config.num_beams = o.beams, config.batch_size = o.batch;
+  config.num_beams = o.beams, config.batch_size = o.batch, config.half_cache = o.half_cache;
   Timing best;
   for (std::int64_t run = 0; run < o.runs; run++) {
     const double start = now();
@@ -83,6 +84,7 @@ int main(int argc, char** argv) {
   app.add_option("--beams", o.beams)->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--runs", o.runs, "the best of them counts")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--dtype", o.dtype, "what the products of prompts multiply: f32 or bf16")->capture_default_str()->check(CLI::IsMember({"f32", "bf16"}));
+  app.add_flag("--half-cache", o.half_cache, "keys and values are kept as F16");
   app.add_option("--threads", o.threads)->capture_default_str()->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   try {

@@ -178,6 +178,7 @@ def main():
                     ("generation", "decode", "llama.cpp", "benchmarks/llama_cpp_generate.py", gguf,
                      (("Q4_1, prompt 64, 128 new", [], []), ("the same with a LoRA, r=16 on q, v", ["--adapter", adapter], ["--adapter", lora]),
                       ("Q4_1, prompt 1,024, 32 new", ["--prompt", 1024, "--new", 32], ["--prompt", 1024, "--new", 32]),
+                      ("the same, keys and values in F16", ["--prompt", 1024, "--new", 32, "--half-cache"], None),
                       ("prompt 64 in bfloat16", ["--dtype", "bf16"], None),
                       ("prompt 1,024 in bfloat16", ["--prompt", 1024, "--new", 32, "--dtype", "bf16"], None),
                       ("8 prompts of 64 together", ["--batch", 8], None), ("4 beams, prompt 64", ["--beams", 4], None))),
