@@ -163,26 +163,27 @@ void load_tile(KeyTile<T>& t, const QueryBlock<T>& b, const Block<T>& block, std
       b.last[lane] = T(std::clamp<std::int64_t>(std::min(block.to(n), block.keys) - begin, 0, key_tile));
     }
   // A row of a cache of half precision, widened beside its neighbours.
+  const Widen<T> widen = has_half_keys(block.s) ? PEFT_DISPATCH(widener<T>, DType::f16) : nullptr;
   const auto widen_half = [&](std::int64_t j) {
-    const Widen<T> widen = PEFT_DISPATCH(widener<T>, DType::f16);
     widen(t.k + j * b.padded, reinterpret_cast<const std::byte*>(list.half_k(begin + j)), 0, b.dim);
     widen(t.v + j * b.padded, reinterpret_cast<const std::byte*>(list.half_v(begin + j)), 0, b.dim);
     std::fill(t.k + j * b.padded + b.dim, t.k + (j + 1) * b.padded, T(0)), std::fill(t.v + j * b.padded + b.dim, t.v + (j + 1) * b.padded, T(0));
   };
-  if (in_place && has_half_keys(block.s)) {
+  if (in_place) {
     for (std::int64_t j = 0; j < t.count; j++) {
       const bool half = list.half(begin + j);
       if (half) widen_half(j);
       t.k_rows[j] = half ? t.k + j * b.padded : list.k(begin + j), t.v_rows[j] = half ? t.v + j * b.padded : list.v(begin + j);
     }
-    return;
-  }
-  if (in_place) {
-    for (std::int64_t j = 0; j < t.count; j++) t.k_rows[j] = list.k(begin + j), t.v_rows[j] = list.v(begin + j);
     // A head's part of a row is short, and the next one far away: no hardware prefetcher sees what comes.
-    const std::int64_t next = std::min(begin + 2 * key_tile, block.last()), line = 64 / std::int64_t(sizeof(T));
-    for (std::int64_t j = begin + key_tile; j < next; j++)
-      for (std::int64_t c = 0; c < b.dim; c += line) __builtin_prefetch(list.k(j) + c, 0, 2), __builtin_prefetch(list.v(j) + c, 0, 2);
+    const auto fetch = [&](const auto* k, const auto* v) {
+      for (std::int64_t c = 0; c < b.dim; c += 64 / std::int64_t(sizeof *k)) __builtin_prefetch(k + c, 0, 2), __builtin_prefetch(v + c, 0, 2);
+    };
+    for (std::int64_t j = begin + key_tile; j < std::min(begin + 2 * key_tile, block.last()); j++)
+      if (list.half(j))
+        fetch(list.half_k(j), list.half_v(j));
+      else
+        fetch(list.k(j), list.v(j));
     return;
   }
   const std::int64_t copied = std::min(t.count, there);
