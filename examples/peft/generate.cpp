@@ -34,7 +34,8 @@ std::optional<peft::PromptCache<float>> known_beginning(peft::LanguageModel<floa
 void answer_one(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o, const std::string& prompt) {
   const peft::GenerationConfig config = generation_config(o, tokenizer);
   const auto placed = placed_prompt(opened);
-  const std::vector<std::int32_t> ids = placed ? placed_question(*placed, peft::Json(prompt), tokenizer) : peft::encode_prompt(tokenizer, prompt, config);
+  const std::vector<std::int32_t> ids =
+      placed ? placed_question(opened, *placed, peft::Json(prompt), tokenizer) : peft::encode_prompt(tokenizer, prompt, config);
   peft::LanguageModel<float> model(opened.tuned);
   const auto known = known_beginning(model, o.prompt_cache, ids, config.half_cache);
   peft::GenerationRequest<float> request{ids};

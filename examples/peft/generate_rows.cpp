@@ -34,8 +34,8 @@ class RowWriter {
 };
 
 std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config,
-                                    const std::optional<peft::PlacedPrompt>& placed) {
-  if (placed) return placed_question(*placed, row, tokenizer);
+                                    const Opened& opened) {
+  if (const auto placed = placed_prompt(opened)) return placed_question(opened, *placed, row, tokenizer);
   if (const peft::Json* messages = row.get("messages")) {
     std::vector<peft::ChatMessage> all;
     for (const peft::Json& m : messages->array()) all.push_back({m.at("role").string(), m.at("content").string()});
@@ -69,7 +69,7 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
   for (std::size_t i = 0; i < rows.size(); i++) {
     adapters.push_back(adapters_of(rows[i], active));
     opened.tuned.set_adapter(adapters.back());
-    ids.push_back(prompt_of(rows[i], i, tokenizer, config, placed_prompt(opened)));
+    ids.push_back(prompt_of(rows[i], i, tokenizer, config, opened));
   }
   std::vector<int> list_of;
   peft::LanguageModel<float> model(opened.tuned, peft::active_lists(opened.tuned, adapters, list_of));

@@ -107,7 +107,7 @@ std::optional<peft::PlacedPrompt> placed_prompt(const Opened& opened) {
   return peft::PlacedPrompt(token_template, opened.base.config.vocab_size);
 }
 
-std::vector<std::int32_t> placed_question(const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer) {
+std::vector<std::int32_t> placed_question(const Opened& opened, const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer) {
   const std::vector<std::string> wanted = prompt.fields();
   const auto text = [&](const std::string& name) {
     std::string found = row.is_string() ? row.string() : text_of(row, {name.c_str()});
@@ -117,7 +117,7 @@ std::vector<std::int32_t> placed_question(const peft::PlacedPrompt& prompt, cons
                                               "\" is not there. --prompts takes rows with these");
     return found;
   };
-  return prompt.question(text, tokenizer);
+  return opened.base.config.num_encoder_layers > 0 ? prompt.source(text, tokenizer) : prompt.question(text, tokenizer);
 }
 
 namespace {
@@ -146,7 +146,7 @@ peft::Dataset load_rows(const std::string& path, const peft::Tokenizer& tokenize
   const auto& config = opened.base.config;
   const bool masked = config.head.task == peft::TaskType::masked_lm;
   if (const auto prompt = placed_prompt(opened)) {
-    peft::PlacedOptions rows{.max_length = max_length};
+    peft::PlacedOptions rows{.max_length = max_length, .pairs = config.num_encoder_layers > 0};
     if (masked) rows.mask_id = peft::mask_id(tokenizer);
     return peft::load_placed(path, tokenizer, *prompt, rows);
   }

@@ -38,7 +38,7 @@ std::int64_t longest_text(const Opened& opened);
 /// Where the active adapter's virtual tokens stand, if a template says it.
 std::optional<peft::PlacedPrompt> placed_prompt(const Opened& opened);
 /// What the template makes of a row's fields, or of one text alone where it asks for one.
-std::vector<std::int32_t> placed_question(const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer);
+std::vector<std::int32_t> placed_question(const Opened& opened, const peft::PlacedPrompt& prompt, const peft::Json& row, const peft::Tokenizer& tokenizer);
 
 /// Rows as the model's head learns them: labels, or tokens.
 peft::Dataset load_rows(const std::string& path, const peft::Tokenizer& tokenizer, const Opened& opened, const TaskOptions& options, std::int64_t max_length);

@@ -8,6 +8,50 @@
 #include "support/tiny_bert_files.hpp"
 #include "support/tiny_model_files.hpp"
 
+TEST_CASE("a template places a prompt in the source of an encoder-decoder", "[cli]") {
+  const small::Folder folder;
+  const std::string model = folder.path() + "/t5", out = folder.path() + "/placed";
+  peft::testing::write_tiny_t5(model);
+  const std::string data = folder.write("facts.jsonl", "{\"who\": \"the rose\", \"what\": \"red\"}\n{\"who\": \"the sea\", \"what\": \"blue\"}\n");
+  const cli::Outcome made = cli::run({"train",
+                                      "--model",
+                                      model,
+                                      "--data",
+                                      data,
+                                      "--eval-data",
+                                      data,
+                                      "--method",
+                                      "prompt_tuning",
+                                      "--set",
+                                      "num_virtual_tokens=3",
+                                      "--set",
+                                      "token_template={prompt:2} {who}{prompt:1} {answer:what}",
+                                      "--set",
+                                      "prompt_tuning_init=TEXT",
+                                      "--set",
+                                      "prompt_tuning_init_text=say",
+                                      "--lr",
+                                      "1e-1",
+                                      "--max-steps",
+                                      "60",
+                                      "--out",
+                                      out});
+  INFO(made.out << made.err);
+  REQUIRE(made.code == 0);
+  std::smatch loss;
+  REQUIRE(std::regex_search(made.out, loss, std::regex("\neval   loss ([0-9.]+) → ([0-9.]+) ")));
+  CHECK(std::stod(loss[2]) < 0.9 * std::stod(loss[1]));
+  CHECK_THAT(cli::run({"eval", "--model", model, "--adapter", out, "--data", data}).out, Catch::Contains("eval   loss " + loss[2].str() + " "));
+  const auto asked = [&](const cli::Words& more) {
+    cli::Words words = {"generate", "--model", model, "--adapter", out, "--max-new-tokens", "8"};
+    words.insert(words.end(), more.begin(), more.end());
+    return cli::run(words).out;
+  };
+  const auto rows = cli::lines(asked({"--prompts", data}));
+  REQUIRE(rows.size() == 2);
+  CHECK(peft::Json::parse(rows[1], "row").at("generated").string() + "\n" == asked({"--prompt", "the sea"}));
+}
+
 TEST_CASE("a prompt placed by a template learns fields of rows, and answers by them", "[cli]") {
   const small::Folder folder;
   const std::string model = folder.path() + "/tiny", out = folder.path() + "/placed";

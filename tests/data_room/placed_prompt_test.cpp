@@ -66,6 +66,32 @@ TEST_CASE("an encoder reads masks where the answer stands, between what its toke
   CHECK_THROWS_WITH(peft::mask_id(small::chat()), Catch::Contains("neither [MASK] nor <mask>"));
 }
 
+TEST_CASE("a template places virtual tokens in the source of a pair", "[data]") {
+  const peft::Tokenizer t = small::encoder_decoder();
+  const auto ids = [&](const std::string& text) { return t.encode(text, {.add_special_tokens = false}); };
+  const std::int32_t end = *t.eos_id();
+  const peft::PlacedPrompt prompt("{prompt:2} {who}{prompt:1} the {answer:where}", first);
+  const peft::Example pair = prompt.encode_pair(city, t);
+  CHECK(pair.source_ids == joined({{first, first + 1}, ids(" hello"), {first + 2}, ids(" the"), {end}}));
+  CHECK(pair.input_ids == joined({ids("world"), {end}}));
+  CHECK(pair.labels == pair.input_ids);
+  CHECK(prompt.source(city, t) == pair.source_ids);
+  // Each side is cut: of the source, the longest text.
+  const peft::RowFields longer = [](const std::string& name) { return name == "who" ? "xyzxyzxyz" : "zyxzyx"; };
+  const peft::Example cut = prompt.encode_pair(longer, t, 5);
+  CHECK(cut.source_ids.size() == 5);
+  CHECK(std::ranges::count(cut.source_ids, first + 2) == 1);
+  CHECK(cut.source_ids.back() == end);
+  CHECK(cut.input_ids.size() == 5);
+  const small::Folder folder;
+  const peft::Dataset data = peft::load_placed(folder.write("rows.jsonl", "{\"who\": \"hello\", \"where\": \"world\"}\n{\"who\": \"a\", \"where\": \"b\"}\n"),
+                                               t, prompt, {.max_length = 7, .pairs = true});
+  REQUIRE(data.has_sources());
+  CHECK(data[0].source_ids == pair.source_ids);
+  CHECK(data[1].labels.size() == 2);
+  CHECK_THROWS_WITH(peft::PlacedPrompt("{who} {answer:where}[P]", first).encode_pair(city, t), Catch::Contains("something behind {answer}"));
+}
+
 TEST_CASE("a file of rows goes through a template, and what a row lacks is said", "[data]") {
   const peft::Tokenizer t = small::chat();
   const small::Folder folder;

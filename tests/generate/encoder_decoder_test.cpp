@@ -5,6 +5,7 @@
 
 #include "generate/requests.hpp"
 #include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/prompt_tuning/prompt_tuning.hpp"
 #include "support/threads.hpp"
 #include "support/tiny_t5.hpp"
 
@@ -240,4 +241,16 @@ TEST_CASE("what an encoder-decoder cannot do is refused", "[generate]") {
   const peft::Transformer<float>& decoder = tiny::model();
   const typename peft::LanguageModel<float>::Source source{the_sources[0]};
   CHECK_THROWS_AS(peft::LanguageModel<float>(decoder).read_sources(std::span(&source, 1)), peft::ConfigError);
+}
+
+TEST_CASE("virtual tokens among a source's tokens are read as tokens in their places", "[generate]") {
+  peft::Transformer<float> base = peft::testing::tiny_t5<float>();
+  peft::PeftModel tuned{base};
+  tuned.add_adapter(
+      "a", peft::PromptTuningConfig{.num_virtual_tokens = 2, .prompt_tuning_init = "TEXT", .init_ids = {5, 9, 2, 3}, .token_template = "[P]{a}[P] {answer}"});
+  const auto v = static_cast<std::int32_t>(base.config.vocab_size);
+  const Sources placed = {{v, 13, v + 1, 1}, {20, v, v + 1, 1}}, plain = {{5, 13, 9, 1}, {20, 5, 9, 1}};
+  CHECK(tiny::ids_of(peft::generate_ids(tuned, placed, endless(8))) == answers_of(endless(8), plain));
+  CHECK_THROWS_WITH(peft::generate_ids(tuned, plain, endless(8)), Catch::Contains("without any of the virtual tokens"));
+  CHECK_THROWS_WITH(peft::generate_ids(tuned, {{v, v + 2}}, endless(8)), Catch::Contains("token id " + std::to_string(v + 2)));
 }

@@ -39,7 +39,7 @@ struct PromptLayout {
   std::string embedding;  // the path of the Embedding that answers for them
   std::int64_t vocab_size = 0, tokens = 0, rows = 0;
   bool at_source = false, in_both = false;
-  bool placed = false;  // a template says where the tokens stand: sequences come with their ids, and nothing is in front
+  bool placed = false;  // a template says where the tokens stand: sequences (sources) come with their ids, and nothing is in front
 };
 
 /// Hands a prompt's table (tasks · rows, hidden) to the pass, and its tokens to the sequences of list `list`.
@@ -112,7 +112,6 @@ PromptLayout prompt_layout(const C& config, const ModelInfo& info, bool in_both 
   const std::int64_t tokens = config.num_virtual_tokens, submodules = config.num_transformer_submodules;
   PromptLayout layout{info.embedding, info.vocab_size, tokens, tokens * submodules, info.num_encoder_layers > 0, in_both && submodules == 2};
   if constexpr (requires { config.token_template; }) layout.placed = !config.token_template.empty();
-  if (layout.placed && layout.at_source) throw NotSupported(C::peft_type, "token_template for a model of type \"" + info.model_type + "\", an encoder-decoder");
   return layout;
 }
 

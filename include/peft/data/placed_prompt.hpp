@@ -31,6 +31,11 @@ class PlacedPrompt {
   /// A row. The answer is learnt, and eos behind it where nothing follows. With a `mask_id`, for an encoder, the row has so many masks in the answer's
   /// place, and each has its token as label. What is longer than max_length loses the ends of its longest text.
   Example encode(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length = 512, std::optional<std::int32_t> mask_id = {}) const;
+  /// A pair for an encoder-decoder, whose source has the virtual tokens; the answer is the target, with eos. Each side has max_length tokens at most.
+  /// Throws ConfigError where something follows the answer in the template.
+  Example encode_pair(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length = 512) const;
+  /// The source alone: the prompt that an encoder-decoder answers.
+  std::vector<std::int32_t> source(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length = 512) const;
   /// What stands ahead of the answer, with the ids that it has there: the prompt that a model continues.
   std::vector<std::int32_t> question(const RowFields& row, const Tokenizer& tokenizer) const;
 
@@ -39,6 +44,8 @@ class PlacedPrompt {
     std::vector<std::int32_t> ids, labels;
     bool text = true;
   };
+  static Piece unlearnt(std::vector<std::int32_t> ids);
+  static Example joined(std::vector<Piece> pieces, std::int64_t max_length);
   std::vector<Piece> pieces(const RowFields& row, const Tokenizer& tokenizer, std::optional<std::int32_t> mask_id, bool until_answer) const;
   bool all_in_front() const;
   std::vector<TemplatePart> parts_;
@@ -48,6 +55,7 @@ class PlacedPrompt {
 struct PlacedOptions {
   std::int64_t max_length = 512;
   std::optional<std::int32_t> mask_id = {};  // of a masked language model: mask_id(tokenizer)
+  bool pairs = false;                        // of an encoder-decoder
 };
 
 /// Rows of JSON lines or a JSON list, by the template. Throws FormatError naming the line and the field that it lacks, ConfigError for a template

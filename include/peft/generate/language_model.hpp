@@ -38,6 +38,9 @@ class LanguageModel {
   /// What stands in front of sequences of list `active`.
   Front front(int active) const;
 
+  /// Which ids above the vocabulary a prompt may have: virtual tokens that list `active` places within texts, of an encoder-decoder within its sources.
+  std::int64_t placed_tokens(int active) const;
+
   /// Throws ConfigError for a text without any of the virtual tokens that the adapter of list `active` finds within its texts.
   void check_placed(std::span<const std::int32_t> ids, int active) const;
 
@@ -89,7 +92,8 @@ class LanguageModel {
       throw ConfigError("generate",
                         "a model of type \"" + config().model_type + "\" that predicts no next token; a causal language model or an encoder-decoder is wanted");
   }
-  void check_ids(std::span<const std::int32_t> ids, int active) const;
+  /// Throws ShapeError for a sequence without ids, or with some beyond the vocabulary and `placed` virtual tokens.
+  void check_ids(std::span<const std::int32_t> ids, std::int64_t placed) const;
   const Transformer<T>* model_;
   Pass<T> pass_;
   DType cache_dtype_ = dtype_of<T>;

@@ -86,17 +86,13 @@ PEFT_INLINE std::vector<PlacedPrompt::Piece> PlacedPrompt::pieces(const RowField
   return all;
 }
 
-PEFT_INLINE Example PlacedPrompt::encode(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length, std::optional<std::int32_t> mask_id) const {
-  std::vector<Piece> all = pieces(row, tokenizer, mask_id, false);
-  const bool continued = !mask_id && !answer_field().empty(), ends_with_answer = continued && parts_.back().kind == TemplatePart::Kind::answer;
-  data::detail::Surroundings around = data::detail::surroundings(tokenizer, ends_with_answer);
-  if (continued && !ends_with_answer) around.after.clear();
-  const Piece before{around.before, std::vector<std::int32_t>(around.before.size(), ignore_index), false};
-  all.insert(all.begin() + (all_in_front() ? 1 : 0), before);
-  Piece after{around.after, std::vector<std::int32_t>(around.after.size(), ignore_index), false};
-  if (ends_with_answer) after.labels = after.ids;
-  all.push_back(std::move(after));
+PEFT_INLINE PlacedPrompt::Piece PlacedPrompt::unlearnt(std::vector<std::int32_t> ids) {
+  std::vector<std::int32_t> labels(ids.size(), ignore_index);
+  return {std::move(ids), std::move(labels), false};
+}
 
+/// What is longer than max_length loses the ends of its longest text that is not learnt.
+PEFT_INLINE Example PlacedPrompt::joined(std::vector<Piece> all, std::int64_t max_length) {
   std::int64_t length = 0;
   for (const Piece& piece : all) length += static_cast<std::int64_t>(piece.ids.size());
   while (length > max_length) {
@@ -114,6 +110,36 @@ PEFT_INLINE Example PlacedPrompt::encode(const RowFields& row, const Tokenizer& 
   }
   if (length > max_length) example.input_ids.resize(static_cast<std::size_t>(max_length)), example.labels.resize(static_cast<std::size_t>(max_length));
   return example;
+}
+
+PEFT_INLINE Example PlacedPrompt::encode(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length, std::optional<std::int32_t> mask_id) const {
+  std::vector<Piece> all = pieces(row, tokenizer, mask_id, false);
+  const bool continued = !mask_id && !answer_field().empty(), ends_with_answer = continued && parts_.back().kind == TemplatePart::Kind::answer;
+  data::detail::Surroundings around = data::detail::surroundings(tokenizer, ends_with_answer);
+  if (continued && !ends_with_answer) around.after.clear();
+  all.insert(all.begin() + (all_in_front() ? 1 : 0), unlearnt(around.before));
+  all.push_back(unlearnt(around.after));
+  if (ends_with_answer) all.back().labels = around.after;
+  return joined(std::move(all), max_length);
+}
+
+PEFT_INLINE std::vector<std::int32_t> PlacedPrompt::source(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length) const {
+  if (!answer_field().empty() && parts_.back().kind != TemplatePart::Kind::answer)
+    throw ConfigError("token_template", "something behind {answer}; of an encoder-decoder the answer is what is decoded, and ends the template");
+  std::vector<Piece> all = pieces(row, tokenizer, {}, true);
+  const data::detail::Surroundings around = data::detail::surroundings(tokenizer, false);
+  all.insert(all.begin() + (all_in_front() ? 1 : 0), unlearnt(around.before));
+  all.push_back(unlearnt(around.after));
+  return joined(std::move(all), max_length).input_ids;
+}
+
+PEFT_INLINE Example PlacedPrompt::encode_pair(const RowFields& row, const Tokenizer& tokenizer, std::int64_t max_length) const {
+  std::vector<std::int32_t> source = this->source(row, tokenizer, max_length);
+  Example pair = encode_text(row(answer_field()), tokenizer);
+  pair.source_ids = std::move(source);
+  const auto length = static_cast<std::size_t>(max_length);
+  if (pair.input_ids.size() > length) pair.input_ids.resize(length), pair.labels.resize(length);
+  return pair;
 }
 
 PEFT_INLINE std::vector<std::int32_t> PlacedPrompt::question(const RowFields& row, const Tokenizer& tokenizer) const {
@@ -153,11 +179,14 @@ PEFT_INLINE Dataset load_placed(const std::string& path, const Tokenizer& tokeni
       }
       return value->is_string() ? value->string() : value->dump();
     };
-    const Example whole = prompt.encode(row, tokenizer, std::int64_t{1} << 40, options.mask_id);
-    Example example = whole.tokens() > options.max_length ? prompt.encode(row, tokenizer, options.max_length, options.mask_id) : whole;
-    report.truncated += whole.tokens() > options.max_length;
-    // Without a mask, the first token has nothing before it to be predicted from.
-    const std::ptrdiff_t first = example.labels.empty() || options.mask_id ? 0 : 1;
+    const auto encoded = [&](std::int64_t length) {
+      return options.pairs ? prompt.encode_pair(row, tokenizer, length) : prompt.encode(row, tokenizer, length, options.mask_id);
+    };
+    Example example = encoded(std::int64_t{1} << 40);
+    if (static_cast<std::int64_t>(std::max(example.input_ids.size(), example.source_ids.size())) > options.max_length)
+      example = encoded(options.max_length), report.truncated++;
+    // Without a mask or a source, the first token has nothing before it to be predicted from.
+    const std::ptrdiff_t first = example.labels.empty() || options.mask_id || options.pairs ? 0 : 1;
     if (std::all_of(example.labels.begin() + first, example.labels.end(), [](std::int32_t label) { return label == ignore_index; }))
       report.dropped++;
     else

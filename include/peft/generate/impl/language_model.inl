@@ -30,10 +30,15 @@ Front LanguageModel<T>::front(int active) const {
 }
 
 template <Scalar T>
+std::int64_t LanguageModel<T>::placed_tokens(int active) const {
+  const std::vector<Front>& fronts = has_encoder() ? pass_.source_fronts : pass_.fronts;
+  return std::size_t(active) < fronts.size() ? fronts[std::size_t(active)].placed : 0;
+}
+
+template <Scalar T>
 void LanguageModel<T>::check_placed(std::span<const std::int32_t> ids, int active) const {
-  if (front(active).placed > 0 && std::ranges::none_of(ids, [&](std::int32_t id) { return id >= config().vocab_size; }))
-    throw ConfigError("generate",
-                      "a text without any of the virtual tokens that its adapter's token_template places; PlacedPrompt::question makes such prompts");
+  if (placed_tokens(active) > 0 && std::ranges::none_of(ids, [&](std::int32_t id) { return id >= config().vocab_size; }))
+    throw ConfigError("generate", "a text without any of the virtual tokens that its adapter's token_template places; PlacedPrompt makes such prompts");
 }
 
 template <Scalar T>
@@ -54,10 +59,10 @@ KvCache<T> LanguageModel<T>::continue_cache(std::shared_ptr<const KvCache<T>> fr
 }
 
 template <Scalar T>
-void LanguageModel<T>::check_ids(std::span<const std::int32_t> ids, int active) const {
+void LanguageModel<T>::check_ids(std::span<const std::int32_t> ids, std::int64_t placed) const {
   if (ids.empty()) throw ShapeError("generate", "a sequence without tokens; a prompt needs at least one");
   for (std::int32_t id : ids)
-    if (id < 0 || id >= config().vocab_size + front(active).placed)
+    if (id < 0 || id >= config().vocab_size + placed)
       throw ShapeError("generate",
                        "the token id " + std::to_string(id) + "; allowed: 0 to " + std::to_string(config().vocab_size - 1) + ", the model's vocabulary");
 }
@@ -67,7 +72,7 @@ std::vector<std::shared_ptr<const KvCache<T>>> LanguageModel<T>::read_sources(st
   constexpr std::size_t most = 512;  // rows of one forward; a source is never cut: all of its tokens see each other
   const NoGrad inference;
   const ops::UseKernel use(ops::Kernel::panel);
-  for (const Source& source : sources) check_ids(source.ids, source.active);
+  for (const Source& source : sources) check_ids(source.ids, placed_tokens(source.active));
   std::vector<std::shared_ptr<const KvCache<T>>> read;
   while (read.size() < sources.size()) {
     std::vector<Sequence, PoolAllocator<Sequence>> sequences;
@@ -101,7 +106,7 @@ Tensor<T> LanguageModel<T>::hidden_states(std::span<const Continuation> all, ops
   ids_.clear();
   std::int64_t virtual_rows = 0;
   for (const Continuation& c : all) {
-    check_ids(c.ids, c.active);
+    check_ids(c.ids, has_encoder() ? 0 : placed_tokens(c.active));
     if (has_encoder() && !c.cache->source)
       throw NotSupported("generate", "this continues a text, and a model of type \"" + config().model_type +
                                          "\", an encoder-decoder, writes one from a source; generate answers a prompt with it");
