@@ -9,6 +9,7 @@
 #include "generate/tiny.hpp"
 #include "peft/generate/generate.hpp"
 #include "peft/generate/impl/regex.inl"
+#include "support/threads.hpp"
 
 namespace {
 
@@ -263,6 +264,26 @@ TEST_CASE("generated text matches its expression, drawn or searched for, to the 
         CAPTURE(most, way, g.text);
         CHECK(std::regex_match(g.text, reference));
       }
+}
+
+TEST_CASE("texts drawn under one constraint are the same on any number of threads and in any batch", "[generate]") {
+  const auto m = tiny::random_model(bytes().vocab_size());
+  const std::vector<std::string> prompts = {"name", "x", "a b c", "true"};
+  const auto texts = [&](std::span<const std::string> of) {
+    peft::GenerationConfig c;
+    c.constraint = peft::constrain_to_regex(bytes(), "([a-z]{1,200} |[0-9]{3,40}-){2,30}!");  // made anew: its states are found by several at once
+    c.prompt_template = "plain", c.temperature = 1.5, c.seed = 3, c.max_new_tokens = 40, c.num_return_sequences = 3;
+    std::vector<std::string> all;
+    for (const auto& g : peft::complete_all(m, bytes(), std::vector<std::string>(of.begin(), of.end()), c)) all.push_back(g.text);
+    return all;
+  };
+  const auto together = texts(prompts);
+  for (const int threads : {1, 7}) {
+    const peft::testing::Threads use(threads);
+    CHECK(texts(prompts) == together);
+  }
+  for (std::size_t p = 0; p < prompts.size(); p++)
+    CHECK(texts(std::span(prompts).subspan(p, 1)) == std::vector(together.begin() + 3 * std::ptrdiff_t(p), together.begin() + 3 * std::ptrdiff_t(p) + 3));
 }
 
 TEST_CASE("JSON of a schema: what is admitted is what the schema says", "[generate]") {

@@ -126,6 +126,15 @@ TEST_CASE("a seed gives the same text on any number of threads and in any batch"
   }
   c.batch_size = 2;
   CHECK(ids_of(peft::generate_ids(model(), prompts(), c)) == ids_of(all));
+
+  c.num_beams = 4, c.do_sample = true, c.output_logprobs = false;
+  const auto beams = peft::generate_ids(model(), prompts(), c);
+  for (int threads : {1, 7}) {
+    const peft::testing::Threads use(threads);
+    CHECK(ids_of(peft::generate_ids(model(), prompts(), c)) == ids_of(beams));
+  }
+  for (std::size_t p = 0; p < prompts().size(); p++)
+    for (std::size_t a = 0; a < 3; a++) CHECK(peft::generate_ids(model(), {prompts()[p]}, c)[a].ids == beams[3 * p + a].ids);
 }
 
 TEST_CASE("answers that share their prompt's cache are those that have it alone, to the bit", "[generate]") {
