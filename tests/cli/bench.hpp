@@ -2,7 +2,6 @@
 // A model, rows to learn and an adapter that has learnt them, for the tests of the command-line tool.
 #pragma once
 
-#include <algorithm>
 #include <catch2/catch.hpp>
 #include <filesystem>
 #include <fstream>
@@ -14,6 +13,9 @@
 #include "support/tiny_model_files.hpp"
 
 namespace cli {
+
+using Catch::Contains;
+using Catch::StartsWith;
 
 inline const std::vector<std::pair<std::string, std::string>> facts = {
     {"What is red?", "the rose"}, {"What is blue?", "the sea"}, {"Who says hello?", "the world"}, {"What burns?", "a fire"}};
@@ -41,8 +43,7 @@ inline const Bench& bench() {
 inline Words learn(const std::string& out, const Words& more = {}, const std::string& steps = "120") {
   Words words = {"train", "--model", bench().model, "--data", bench().data,  "--targets", "all-linear", "--r", "16",
                  "--lr",  "2e-2",    "--batch",     "4",      "--max-steps", steps,       "--out",      out};
-  words.insert(words.end(), more.begin(), more.end());
-  return words;
+  return with(std::move(words), more);
 }
 inline const std::string& learnt_adapter() {
   static const std::string adapter = [] {
@@ -55,20 +56,11 @@ inline const std::string& learnt_adapter() {
   return adapter;
 }
 inline std::string ask(const std::string& question, const Words& more) {
-  Words words = {"generate", "--prompt", question, "--max-new-tokens", "24"};
-  words.insert(words.end(), more.begin(), more.end());
-  const Outcome answer = run(words);
+  const Outcome answer = run(with({"generate", "--prompt", question, "--max-new-tokens", "24"}, more));
   INFO(answer.err);
   CHECK(answer.code == 0);
   CHECK(answer.err.empty());
   return answer.out;
-}
-
-inline std::vector<std::string> names_in(const fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 /// One line on standard error that says all of this, nothing half said before it.

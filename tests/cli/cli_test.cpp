@@ -11,23 +11,7 @@
 #include "cli/bench.hpp"
 #include "peft/io/json.hpp"
 
-namespace {
-
-using Catch::Contains;
-using Catch::StartsWith;
-using cli::ask;
-using cli::bench;
-using cli::check_refusal;
-using cli::facts;
-using cli::learn;
-using cli::learnt_adapter;
-using cli::names_in;
-using cli::Outcome;
-using cli::run;
-using cli::Words;
-namespace fs = std::filesystem;
-
-}  // namespace
+using namespace cli;
 
 TEST_CASE("info says what a model is and what an adapter would take", "[cli]") {
   const Outcome info = run({"info", "--model", bench().model, "--r", "4", "--targets", "q_proj,v_proj"});
@@ -81,8 +65,7 @@ TEST_CASE("any method of the registry trains by its name, and LoRA by LoRA+ and 
   const small::Folder folder;
   const auto train = [&](const std::string& name, const Words& more) {
     Words call = {"train", "--model", bench().model, "--data", bench().data, "--out", folder.path() + "/" + name, "--max-steps", "20"};
-    call.insert(call.end(), more.begin(), more.end());
-    const Outcome outcome = run(call);
+    const Outcome outcome = run(with(std::move(call), more));
     CAPTURE(outcome.err);
     CHECK(outcome.code == 0);
     const auto log = cli::lines(cli::read(fs::path(folder.path()) / name / "log.jsonl"));
@@ -141,8 +124,7 @@ TEST_CASE("an encoder-decoder trains from pairs, goes on, is measured, and answe
   const auto train = [&](const std::string& steps, const Words& more) {
     Words words = {"train", "--model", t5,  "--data",      bench().data, "--eval-data", bench().data, "--targets", "all-linear", "--lr",
                    "5e-3",  "--batch", "4", "--scheduler", "constant",   "--max-steps", steps,        "--out",     out};
-    words.insert(words.end(), more.begin(), more.end());
-    const Outcome made = run(words);
+    const Outcome made = run(with(std::move(words), more));
     INFO(made.err);
     REQUIRE(made.code == 0);
     return made.out;
@@ -234,9 +216,7 @@ TEST_CASE("a disk that is full leaves nothing half written", "[cli]") {
 TEST_CASE("what cannot work is refused in one line", "[cli]") {
   const small::Folder folder;
   const auto train = [&](const std::string& data, const Words& more = {}) {
-    Words words = {"train", "--model", bench().model, "--data", data, "--out", folder.path() + "/out"};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
+    return with({"train", "--model", bench().model, "--data", data, "--out", folder.path() + "/out"}, more);
   };
   const std::string row = R"({"question": "a", "answer": "b"})"
                           "\n";

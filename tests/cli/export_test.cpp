@@ -28,8 +28,7 @@ struct Place {
   }
   void train(const std::string& out, const Words& more) const {
     Words words = {"train", "--model", model, "--data", data, "--max-steps", "20", "--lr", "2e-2", "--out", out};
-    words.insert(words.end(), more.begin(), more.end());
-    const Outcome made = cli::run(words);
+    const Outcome made = cli::run(cli::with(std::move(words), more));
     INFO(made.err);
     REQUIRE(made.code == 0);
   }

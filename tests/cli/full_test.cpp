@@ -27,19 +27,12 @@ struct Own {
   cli::Words train(const std::string& out, const cli::Words& more = {}, const std::string& steps = "60") const {
     cli::Words words = {"train", "--model",     model, "--data", data,      "--method",  "full", "--lr",
                         "1e-2",  "--max-steps", steps, "--out",  path(out), "--threads", "1"};
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
+    return cli::with(std::move(words), more);
   }
 };
 const Own& own() {
   static const Own made;
   return made;
-}
-std::vector<std::string> files_of(const cli::fs::path& folder) {
-  std::vector<std::string> names;
-  for (const auto& entry : cli::fs::directory_iterator(folder)) names.push_back(entry.path().filename().string());
-  std::sort(names.begin(), names.end());
-  return names;
 }
 cli::Outcome succeeds(const cli::Words& words) {
   const cli::Outcome outcome = cli::run(words);
@@ -73,7 +66,7 @@ TEST_CASE("full training writes a model that knows the answers", "[cli]") {
   CHECK_THAT(made.out, Catch::Contains("all weights   trainable params: ") && Catch::Contains("trainable%: 100.0000"));
   CHECK_THAT(made.out, Catch::Contains("saved  " + own().path("whole") + " (config.json, model.safetensors "));
   CHECK_THAT(made.out, Catch::Contains(" generate --model " + own().path("whole") + " --prompt"));
-  CHECK(files_of(own().path("whole")) ==
+  CHECK(cli::names_in(own().path("whole")) ==
         cli::Words{"config.json", "generation_config.json", "log.jsonl", "model.safetensors", "state", "tokenizer.json", "tokenizer_config.json"});
   CHECK_THAT(succeeds({"eval", "--model", own().path("whole"), "--data", own().data}).out, Catch::Contains("right answers 2 of 2"));
   CHECK_THAT(succeeds({"generate", "--model", own().path("whole"), "--prompt", "What burns?", "--max-new-tokens", "24"}).out, Catch::Contains("a fire"));
@@ -83,14 +76,7 @@ TEST_CASE("full training writes a model that knows the answers", "[cli]") {
 
 TEST_CASE("layers, patterns and parts say which of the weights train", "[cli]") {
   const auto some = [&](const cli::Words& more) {
-    succeeds(own().train(
-        "some",
-        [&] {
-          cli::Words all = {"--overwrite", "--no-state"};
-          all.insert(all.end(), more.begin(), more.end());
-          return all;
-        }(),
-        "2"));
+    succeeds(own().train("some", cli::with({"--overwrite", "--no-state"}, more), "2"));
     CHECK_FALSE(cli::fs::exists(own().path("some") + "/state"));
     return changed(own().model, own().path("some"));
   };
@@ -144,7 +130,7 @@ TEST_CASE("full training that is interrupted goes on to the same bytes, and a fu
   CHECK(full.code == 1);
   CHECK_THAT(full.err, Catch::Contains("cannot be written"));
   CHECK(cli::read(own().path("parts/model.safetensors")) == weights);
-  for (const std::string& name : files_of(own().path("parts"))) CHECK_THAT(name, !Catch::StartsWith("."));
+  for (const std::string& name : cli::names_in(own().path("parts"))) CHECK_THAT(name, !Catch::StartsWith("."));
 }
 
 TEST_CASE("the last layers of an encoder learn labels together with a head that is new", "[cli]") {

@@ -5,21 +5,7 @@
 
 #include "cli/bench.hpp"
 
-namespace {
-
-using Catch::Contains;
-using cli::ask;
-using cli::bench;
-using cli::check_refusal;
-using cli::facts;
-using cli::learnt_adapter;
-using cli::names_in;
-using cli::Outcome;
-using cli::run;
-using cli::Words;
-namespace fs = std::filesystem;
-
-}  // namespace
+using namespace cli;
 
 TEST_CASE("a merged model is a Hugging Face directory that answers as model and adapter do", "[cli]") {
   const std::string out = bench().path("merged");

@@ -73,9 +73,7 @@ TEST_CASE("a prompt placed by a template learns fields of rows, and answers by t
   const std::string measured = cli::run({"eval", "--model", model, "--adapter", out, "--data", data}).out;
   CHECK_THAT(measured, Catch::Contains("eval   loss " + loss[2].str() + " ") && Catch::Contains("right answers"));
   const auto asked = [&](const cli::Words& more) {
-    cli::Words words = {"generate", "--model", model, "--adapter", out, "--max-new-tokens", "8"};
-    words.insert(words.end(), more.begin(), more.end());
-    return cli::run(words).out;
+    return cli::run(cli::with({"generate", "--model", model, "--adapter", out, "--max-new-tokens", "8"}, more)).out;
   };
   const auto rows = cli::lines(asked({"--prompts", data}));
   REQUIRE(rows.size() == 2);

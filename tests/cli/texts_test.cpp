@@ -6,19 +6,7 @@
 #include "peft/io/json.hpp"
 #include "support/tiny_bert_files.hpp"
 
-namespace {
-
-using Catch::Contains;
-using cli::bench;
-using cli::check_refusal;
-using cli::facts;
-using cli::learnt_adapter;
-using cli::names_in;
-using cli::Outcome;
-using cli::run;
-using cli::Words;
-
-}  // namespace
+using namespace cli;
 
 TEST_CASE("score ranks choices, perplexity measures a text", "[cli]") {
   const small::Folder folder;
