@@ -86,8 +86,8 @@ void add_answer(CLI::App& app) {
   command->add_option("--question,-q", o->questions, "a question; give it again for each");
   command->add_option("--context,-c", o->context, "the text that holds the answers");
   command->add_option("--data,-d", o->data, "rows as train takes them, with answers or without")->check(CLI::ExistingFile);
-  command->add_option("--best", o->n_best, "show so many answers to each")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--max-length", o->max_length, "tokens of a question with a part of its context")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--best", o->n_best, "show so many answers to each")->capture_default_str()->check(above_zero());
+  command->add_option("--max-length", o->max_length, "tokens of a question with a part of its context")->capture_default_str()->check(above_zero());
   command->add_flag("--may-be-none", o->task.answers.may_be_none, "a context may have no answer, as in SQuAD 2")->group("Answers");
   o->task.add_answers_to(*command);
   command->footer("Example:\n  peft answer --model bert-base/ --adapter squad/ --question \"Who came?\" --context \"Anna came on Monday.\"");

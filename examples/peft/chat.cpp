@@ -108,6 +108,7 @@ class Chat {
     std::getline(words >> std::ws, rest);
     if (command == "/reset") {
       session_.reset();
+      note("What was said is forgotten.");
     } else if (command == "/help") {
       fmt::print("{}\n", help);
     } else if (command == "/history") {
@@ -123,15 +124,21 @@ class Chat {
       setting >> name;
       std::getline(setting >> std::ws, value);
       if (value.empty()) throw peft::ConfigError("chat", "/set wants a name and a value: /set temperature 0.7");
-      session_.config() = with_setting(session_.config(), name, value);
+      session_.config() = with_settings(session_.config(), {{name, value}});
+      note(name + " = " + value);
     } else {
       throw peft::ConfigError("chat", command + " is no command" + peft::did_you_mean(command, commands, "commands"));
     }
     std::fflush(stdout);
   }
 
+  // That a command was obeyed, for who looks on.
+  void note(const std::string& text) const {
+    if (interactive_) fmt::print("{}\n", dim(text));
+  }
+
   void set_adapter(const std::string& wanted) {
-    if (wanted.empty()) {
+    if (wanted.empty() || (wanted != "none" && opened_.tuned.adapter_names().empty())) {
       std::string names;
       const auto active = opened_.tuned.active_adapters();
       for (const std::string& one : opened_.tuned.adapter_names())
@@ -139,8 +146,10 @@ class Chat {
       fmt::print("{}\n", names.empty() ? "no adapter was loaded: --adapter DIR loads one" : names);
     } else if (wanted == "none") {
       opened_.tuned.set_adapter(std::vector<std::string>{});
+      note("The model alone answers.");
     } else {
       opened_.tuned.set_adapter(wanted);
+      note(wanted + " answers.");
     }
   }
 

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <charconv>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -26,7 +27,7 @@ void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
   command.add_option("--model,-m", model, "a Hugging Face directory or a GGUF file")->required();
   if (with_adapter) command.add_option("--adapter,-a", adapters, "a PEFT adapter directory or a GGUF LoRA; several act together, the first innermost");
   command.add_option("--quantize", quantize, "turn the layers' weights into this while they are read: nf4 (QLoRA), q8_0, q5_1, q5_0, q4_1, q4_0");
-  command.add_option("--threads", threads, "threads to compute with (PEFT_NUM_THREADS, or all cores)")->check(CLI::PositiveNumber);
+  command.add_option("--threads", threads, "threads to compute with (PEFT_NUM_THREADS, or all cores)")->check(above_zero());
 }
 
 namespace {
@@ -81,6 +82,20 @@ Opened::Opened(const ModelOptions& options)
   if (!names.empty()) tuned.set_adapter(names);
 }
 
+namespace {
+CLI::Validator number_from_zero(bool zero_too) {
+  const auto check = [zero_too](const std::string& text) -> std::string {
+    double number = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error == std::errc() && end == text.data() + text.size() && (number > 0 || (zero_too && number == 0))) return "";
+    return fmt::format("\"{}\"; wanted: a number{}", text, zero_too ? ", 0 or more" : " above 0");
+  };
+  return CLI::Validator(check, zero_too ? "NONNEGATIVE" : "POSITIVE");
+}
+}  // namespace
+CLI::Validator above_zero() { return number_from_zero(false); }
+CLI::Validator zero_or_more() { return number_from_zero(true); }
+
 std::string model_words(const ModelOptions& options) {
   return "--model " + shell_word(options.model) + (options.quantize.empty() ? "" : " --quantize " + shell_word(options.quantize));
 }
@@ -123,21 +138,32 @@ std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int
   return opened.file.bytes + program + 4 * tokens * (kept + kept / 10 + layer) + 16 * trainable;
 }
 
-std::vector<peft::Json> read_rows(const std::string& path) {
-  std::string text;
-  if (path == "-") {
-    text.assign(std::istreambuf_iterator<char>(std::cin), {});
-  } else {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw peft::FormatError(path, -1, "the file cannot be read");
-    text.assign(std::istreambuf_iterator<char>(file), {});
+namespace {
+std::string read_text(const std::string& path) {
+  if (path == "-") return {std::istreambuf_iterator<char>(std::cin), {}};
+  std::ifstream file(path, std::ios::binary);
+  if (!file) throw peft::FormatError(path, -1, "the file cannot be read");
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream all(text);
+  for (std::string line; std::getline(all, line);) {
+    line.erase(line.find_last_not_of(" \t\r") + 1);
+    if (!line.empty()) lines.push_back(line);
   }
+  return lines;
+}
+}  // namespace
+
+std::vector<std::string> read_lines(const std::string& path) { return lines_of(read_text(path)); }
+
+std::vector<peft::Json> read_rows(const std::string& path) {
+  const std::string text = read_text(path);
   const std::size_t first = text.find_first_not_of(" \t\r\n");
   if (first != text.npos && text[first] == '[') return peft::Json::parse(text, path).array();
   std::vector<peft::Json> rows;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    if (line.find_first_not_of(" \t\r") != line.npos) rows.push_back(peft::Json::parse(line, path));
+  for (const std::string& line : lines_of(text)) rows.push_back(peft::Json::parse(line, path));
   return rows;
 }
 

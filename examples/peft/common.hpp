@@ -40,6 +40,10 @@ struct Opened {
   Opened& operator=(const Opened&) = delete;
 };
 
+/// What an option's number has to be.
+CLI::Validator above_zero();
+CLI::Validator zero_or_more();
+
 /// What a call prints for the next one: "--model llama/ --quantize nf4".
 std::string model_words(const ModelOptions& options);
 
@@ -54,6 +58,8 @@ std::int64_t training_memory(const Opened& opened, std::int64_t tokens, std::int
 
 /// The rows of a file of JSON lines, or of a JSON list; "-": standard input.
 std::vector<peft::Json> read_rows(const std::string& path);
+/// The lines of a file of plain text that say something; "-": standard input.
+std::vector<std::string> read_lines(const std::string& path);
 /// A row's text under the first of these names that it has; "" if it has none.
 std::string text_of(const peft::Json& row, std::initializer_list<const char*> names);
 

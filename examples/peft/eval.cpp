@@ -176,9 +176,9 @@ void add_eval(CLI::App& app) {
   command
       ->add_option("--max-length", o->max_length,
                    "tokens of a labelled row, or of a question with a part of its context (as many as the model has positions for)")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str()->check(CLI::NonNegativeNumber);
-  command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer")->capture_default_str()->check(CLI::PositiveNumber);
+      ->check(above_zero());
+  command->add_option("--show", o->show, "show this many questions with their answers")->capture_default_str()->check(zero_or_more());
+  command->add_option("--max-new-tokens", o->max_new_tokens, "tokens of an answer")->capture_default_str()->check(above_zero());
   command->add_flag("--loss-only", o->loss_only, "do not generate answers");
   command->footer("Example:\n  peft eval --model SmolLM2.gguf --adapter out/ --data test.jsonl --show 4");
   command->callback([=] { eval(*o); });

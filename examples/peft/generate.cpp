@@ -87,12 +87,14 @@ std::string guesses_text(std::int64_t right, std::int64_t made) {
   return made > 0 ? fmt::format(", {} of {} guesses right ({:.0f} %)", right, made, 100.0 * double(right) / double(made)) : "";
 }
 
-peft::GenerationConfig with_setting(peft::GenerationConfig config, const std::string& name, const std::string& value) {
+peft::GenerationConfig with_settings(peft::GenerationConfig config, const std::vector<std::pair<std::string, std::string>>& settings) {
   peft::Json json = peft::Json::make_object();
-  try {
-    json.set(name, peft::Json::parse(value, "--set"));
-  } catch (const peft::FormatError&) {
-    json.set(name, peft::Json(value));
+  for (const auto& [name, value] : settings) {
+    try {
+      json.set(name, peft::Json::parse(value, "--set"));
+    } catch (const peft::FormatError&) {
+      json.set(name, peft::Json(value));
+    }
   }
   return peft::generation_config(json, std::move(config));
 }
@@ -111,13 +113,16 @@ peft::GenerationConfig generation_config(const GenerateOptions& o, const peft::T
   if (!o.stop.empty()) config.stop = o.stop;
   config.system_prompt = o.system, config.half_cache = o.half_cache, config.batch_size = o.batch;
   if (o.raw) config.prompt_template = "plain";
+  std::vector<std::pair<std::string, std::string>> settings;
   for (const std::string& setting : o.settings) {
     const std::size_t equals = setting.find('=');
-    if (equals == setting.npos) throw peft::ConfigError("generate", "--set " + setting + "; wanted: NAME=VALUE");
-    if (setting.starts_with("penalty_alpha") || setting.starts_with("num_beams")) config.temperature.reset();
-    if (setting.starts_with("do_sample") && config.temperature == 0.0) config.temperature.reset();
-    config = with_setting(std::move(config), setting.substr(0, equals), setting.substr(equals + 1));
+    if (equals == setting.npos || equals == 0) throw peft::ConfigError("generate", "--set " + setting + "; wanted: NAME=VALUE");
+    settings.emplace_back(setting.substr(0, equals), setting.substr(equals + 1));
+    const std::string& name = settings.back().first;
+    if ((name == "penalty_alpha" || name == "num_beams" || name == "do_sample") && config.temperature == 0.0) config.temperature.reset();
+    if (name == "max_length" && !o.max_new_tokens) config.max_new_tokens.reset();  // which would count before it
   }
+  config = with_settings(std::move(config), settings);
   if (!o.regex.empty() && !o.json_schema.empty()) throw peft::ConfigError("generate", "--regex and --json-schema together; give one of them");
   if (!o.regex.empty()) config.constraint = peft::constrain_to_regex(tokenizer, o.regex);
   if (!o.json_schema.empty()) {
@@ -133,16 +138,15 @@ namespace {
 void add_options(CLI::App& command, GenerateOptions& o) {
   command.add_option("--prompt,-p", o.prompt, "what to answer, - for all of standard input; without it, a chat");
   command.add_option("--prompts", o.prompts,
-                     "a file of JSON lines with prompt (or question, instruction, input, messages) and perhaps adapter; - for standard input");
+                     "a file of JSON lines with prompt (or question, instruction, input, messages) and perhaps adapter, or a .txt with a prompt a line; "
+                     "- for standard input");
   command.add_option("--completions", o.completions, "a file of requests of the completion API, a JSON object each; - for standard input");
   command.add_option("--out,-o", o.out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
-  command.add_option("--batch", o.batch, "prompts that are answered together: speed and memory, never the result")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  command.add_option("--batch", o.batch, "prompts that are answered together: speed and memory, never the result")->capture_default_str()->check(above_zero());
   command.add_option("--system", o.system, "the system prompt");
   command.add_flag("--raw", o.raw, "continue the prompt as it is, without the chat template");
-  command.add_option("--max-new-tokens", o.max_new_tokens, "tokens of an answer (256)")->check(CLI::PositiveNumber);
-  command.add_option("--temperature", o.temperature, "0: always the likeliest token (0, or what generation_config.json says)")->check(CLI::NonNegativeNumber);
+  command.add_option("--max-new-tokens", o.max_new_tokens, "tokens of an answer (256)")->check(above_zero());
+  command.add_option("--temperature", o.temperature, "0: always the likeliest token (0, or what generation_config.json says)")->check(zero_or_more());
   command.add_option("--top-k", o.top_k, "draw from the k likeliest tokens");
   command.add_option("--top-p", o.top_p, "draw from the likeliest tokens that hold this probability");
   command.add_option("--repetition-penalty", o.repetition_penalty, "1: none; above, what was said already becomes less likely");
@@ -154,7 +158,7 @@ void add_options(CLI::App& command, GenerateOptions& o) {
   command
       .add_option("--prompt-lookup", o.prompt_lookup,
                   "guess that so many tokens go on as they did where the last ones stood before: the same text, sooner where it repeats the prompt")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
   command.add_option("--prompt-cache", o.prompt_cache, "keep what the prompt's tokens were computed to in this file, or begin with what it has");
   command.add_flag("--half-cache", o.half_cache, "keys and values of the past as F16: half the memory of long conversations");
   command.add_option("--seed", o.seed, "of the draw; the same seed, the same text (0)");

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common.hpp"
@@ -27,8 +28,8 @@ struct GenerateOptions {
 
 /// The settings: those of the model's generation_config.json, then the options, then what --set says.
 peft::GenerationConfig generation_config(const GenerateOptions& options, const peft::Tokenizer& tokenizer);
-/// One more of them by Hugging Face's name: "temperature", "0.7". A value that is no JSON is a string.
-peft::GenerationConfig with_setting(peft::GenerationConfig config, const std::string& name, const std::string& value);
+/// More of them by Hugging Face's names: "temperature", "0.7"; they are judged together. A value that is no JSON is a string.
+peft::GenerationConfig with_settings(peft::GenerationConfig config, const std::vector<std::pair<std::string, std::string>>& settings);
 
 /// The model that guesses ahead, if --draft names one. Stays where it is: `view` looks at `model`.
 struct Draft {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <fmt/core.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <map>
@@ -27,11 +28,26 @@ class RowWriter {
   void finish() const {
     if (!path_.empty()) peft::write_text_atomically(path_, text_);
   }
-  const std::string& path() const { return path_; }
+  // And says what that was: beside the file, or beside the rows where someone looks on.
+  void finish(std::size_t answers, std::int64_t tokens, double seconds, const std::string& more = "") const {
+    finish();
+    const std::string said = fmt::format("{} answers, {} tokens in {}, {:.0f} tok/s{}", answers, tokens, time_text(seconds), double(tokens) / seconds, more);
+    if (!path_.empty())
+      fmt::print("{}   written to {}\n", said, path_);
+    else if (::isatty(2))
+      fmt::print(stderr, "{}\n", said);
+  }
 
  private:
   std::string path_, text_;
 };
+
+std::vector<peft::Json> prompt_rows(const std::string& path) {
+  if (!path.ends_with(".txt")) return read_rows(path);
+  std::vector<peft::Json> rows;
+  for (const std::string& line : read_lines(path)) rows.emplace_back(line);
+  return rows;
+}
 
 std::vector<std::int32_t> prompt_of(const peft::Json& row, std::size_t number, const peft::Tokenizer& tokenizer, const peft::GenerationConfig& config,
                                     const Opened& opened) {
@@ -62,7 +78,7 @@ std::vector<std::string> adapters_of(const peft::Json& row, const std::vector<st
 
 void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {
   const peft::GenerationConfig config = generation_config(o, tokenizer);
-  const std::vector<peft::Json> rows = read_rows(*o.prompts);
+  const std::vector<peft::Json> rows = prompt_rows(*o.prompts);
   std::vector<std::vector<std::int32_t>> ids;
   std::vector<std::vector<std::string>> adapters;
   const std::vector<std::string> active = opened.tuned.active_adapters();
@@ -111,10 +127,7 @@ void generate_rows(Opened& opened, const peft::Tokenizer& tokenizer, const Gener
     throw;
   }
   bar.clear();
-  out.finish();
-  if (!out.path().empty())
-    fmt::print("{} answers, {} tokens in {}, {:.0f} tok/s{}   written to {}\n", written, tokens, time_text(bar.seconds()), double(tokens) / bar.seconds(),
-               guesses_text(right, guessed), out.path());
+  out.finish(written, tokens, bar.seconds(), guesses_text(right, guessed));
 }
 
 void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const GenerateOptions& o) {
@@ -135,7 +148,7 @@ void answer_completions(Opened& opened, const peft::Tokenizer& tokenizer, const 
     bar.show(i + 1, requests.size(), tokens += response.completion_tokens);
   }
   bar.clear();
-  out.finish();
+  out.finish(requests.size(), tokens, bar.seconds());
 }
 
 }  // namespace tool

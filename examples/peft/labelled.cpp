@@ -30,12 +30,9 @@ void TaskOptions::add_to(CLI::App& command, bool for_training) {
 void TaskOptions::add_answers_to(CLI::App& command) {
   command.add_option("--stride", stride, "tokens that the windows of a long context have in common")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber)
+      ->check(zero_or_more())
       ->group("Answers");
-  command.add_option("--max-answer-length", answers.max_answer_length, "tokens of an answer")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber)
-      ->group("Answers");
+  command.add_option("--max-answer-length", answers.max_answer_length, "tokens of an answer")->capture_default_str()->check(above_zero())->group("Answers");
   command
       .add_option("--null-threshold", answers.null_threshold,
                   "where a context may have no answer: none is given if the score of that is by more than this above the best answer's")

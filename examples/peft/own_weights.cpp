@@ -16,8 +16,8 @@ namespace tool {
 
 void WeightOptions::add_to(CLI::App& command) {
   const char* group = "Without an adapter (--method full)";
-  command.add_option("--train-last", train_last, "train the last so many layers, and what --train names")->check(CLI::PositiveNumber)->group(group);
-  command.add_option("--freeze-layers", freeze_layers, "freeze the embeddings and the first so many layers")->check(CLI::PositiveNumber)->group(group);
+  command.add_option("--train-last", train_last, "train the last so many layers, and what --train names")->check(above_zero())->group(group);
+  command.add_option("--freeze-layers", freeze_layers, "freeze the embeddings and the first so many layers")->check(above_zero())->group(group);
   command.add_option("--train", train, "train this alone: layers.{24-27}, q_proj, *.bias, or embeddings, norms, biases, head; may be given again")
       ->group(group);
   command.add_option("--freeze", freeze, "do not train this, named likewise")->group(group);

@@ -83,9 +83,9 @@ void add_score_options(CLI::App& command, ScoreOptions& o) {
 
 void add_perplexity_options(CLI::App& command, PerplexityCommand& o) {
   command.add_option("--data,-d", o.data, "a file of plain text")->required()->check(CLI::ExistingFile);
-  command.add_option("--max-length", o.max_length, "tokens of a window (the model's context, 1024 at most)")->check(CLI::PositiveNumber);
+  command.add_option("--max-length", o.max_length, "tokens of a window (the model's context, 1024 at most)")->check(above_zero());
   command.add_option("--stride", o.stride, "tokens from one window to the next: a small one gives every token more in front (half the window)")
-      ->check(CLI::PositiveNumber);
+      ->check(above_zero());
 }
 
 }  // namespace

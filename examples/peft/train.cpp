@@ -253,7 +253,7 @@ void add_train(CLI::App& app) {
   command->add_option("--method", o->method, methods)->capture_default_str();
   command->add_option("--set", o->set, "an option of the method, named as PEFT names it: --set num_virtual_tokens=20 --set init_weights=zero");
   command->add_option("--r", o->r, "rank")->capture_default_str()->group("LoRA");
-  command->add_option("--alpha", o->alpha, "lora_alpha (2 r); the update is scaled by alpha / r")->check(CLI::PositiveNumber)->group("LoRA");
+  command->add_option("--alpha", o->alpha, "lora_alpha (2 r); the update is scaled by alpha / r")->check(above_zero())->group("LoRA");
   command->add_option("--targets", o->targets, "modules: q_proj,v_proj, or all-linear (PEFT's choice for the architecture)");
   command->add_option("--dropout", o->dropout, "lora_dropout")->capture_default_str()->group("LoRA");
   command->add_option("--bias", o->bias, "none, all or lora_only")->capture_default_str()->group("LoRA");
@@ -261,11 +261,11 @@ void add_train(CLI::App& app) {
   command->add_option("--loraplus-lr-ratio", o->loraplus_lr_ratio, "LoRA+: B learns so many times faster than A; 16, with half the --lr")->group("LoRA");
   command->add_option("--loraplus-lr-embedding", o->loraplus_lr_embedding, "LoRA+: the rate of LoRAs on embeddings")->capture_default_str()->group("LoRA");
   command->add_flag("--lorafa", o->lorafa, "LoRA-FA: A stays as it is, B takes the step nearest to full fine-tuning's")->group("LoRA");
-  command->add_option("--epochs", o->epochs, "times through the data")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--max-steps", o->max_steps, "steps, instead of --epochs")->check(CLI::PositiveNumber);
+  command->add_option("--epochs", o->epochs, "times through the data")->capture_default_str()->check(above_zero());
+  command->add_option("--max-steps", o->max_steps, "steps, instead of --epochs")->check(above_zero());
   command->add_option("--lr", o->lr, "learning rate (1e-3; 5e-5 of --method full); 1e-3 suits LoRA on small models, 2e-4 those of 7B and more");
-  command->add_option("--batch", o->batch, "sequences a step")->capture_default_str()->check(CLI::PositiveNumber);
-  command->add_option("--accumulation", o->accumulation, "batches whose gradients make one step")->capture_default_str()->check(CLI::PositiveNumber);
+  command->add_option("--batch", o->batch, "sequences a step")->capture_default_str()->check(above_zero());
+  command->add_option("--accumulation", o->accumulation, "batches whose gradients make one step")->capture_default_str()->check(above_zero());
   command->add_option("--max-length", o->max_length, "tokens, of each side where an encoder reads the prompt; longer rows are cut")->capture_default_str();
   command->add_option("--scheduler", o->scheduler, "constant, linear or cosine")->capture_default_str();
   command->add_option("--warmup-steps", o->warmup_steps, "steps until the learning rate is reached")->capture_default_str();
@@ -273,11 +273,11 @@ void add_train(CLI::App& app) {
   command->add_option("--weight-decay", o->weight_decay, "of AdamW")->capture_default_str();
   command->add_option("--max-grad-norm", o->max_grad_norm, "0: no clipping")->capture_default_str();
   command->add_option("--seed", o->seed, "of the adapter, the order of the data and dropout")->capture_default_str();
-  command->add_option("--eval-steps", o->eval_steps, "evaluate on --eval-data every so many steps")->check(CLI::PositiveNumber);
-  command->add_option("--save-steps", o->save_steps, "keep the state to resume from every so many steps")->check(CLI::PositiveNumber);
+  command->add_option("--eval-steps", o->eval_steps, "evaluate on --eval-data every so many steps")->check(above_zero());
+  command->add_option("--save-steps", o->save_steps, "keep the state to resume from every so many steps")->check(above_zero());
   command->add_option("--tokens-per-forward", o->tokens_per_forward, "a batch runs in parts of about so many tokens, which bounds memory; 0: in one")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(zero_or_more());
   command->add_option("--compute-dtype", o->compute_dtype, "f32, or bf16: products in bfloat16, twice as fast where the processor has them")
       ->capture_default_str()
       ->check(CLI::IsMember({"f32", "bf16"}));

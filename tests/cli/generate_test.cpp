@@ -9,27 +9,10 @@
 #include "cli/bench.hpp"
 #include "peft/io/json.hpp"
 
-namespace {
-
-using Catch::Contains;
-using cli::ask;
-using cli::bench;
-using cli::check_refusal;
-using cli::facts;
-using cli::learnt_adapter;
-using cli::Outcome;
-using cli::run;
-using cli::Words;
-namespace fs = std::filesystem;
-
-}  // namespace
+using namespace cli;
 
 TEST_CASE("generate answers: greedily the same, by a seed the same, with the adapter what was learnt", "[cli]") {
   const Words plain = {"--model", bench().model}, tuned = {"--model", bench().model, "--adapter", learnt_adapter()};
-  const auto with = [](Words words, const Words& more) {
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  };
   for (const auto& [question, answer] : facts) CHECK(ask(question, tuned) == "It is " + answer + ".\n");
   CHECK(ask("What burns?", plain) == ask("What burns?", with(plain, {"--threads", "1"})));
   CHECK(ask("What burns?", plain) != ask("What burns?", tuned));
@@ -59,9 +42,7 @@ TEST_CASE("a chat reads a turn a line and forgets when it is told to", "[cli]") 
   CHECK(run(untrained, "What burns?\nWhat is blue?\n").out != first + second);
   CHECK(run(chat, "What burns?\n/again\n").out == "It is a fire.\nIt is a fire.\n");
   for (const Words& guesses : {Words{"--draft", bench().model}, Words{"--prompt-lookup", "4"}}) {
-    Words helped = chat;
-    helped.insert(helped.end(), guesses.begin(), guesses.end());
-    CHECK(run(helped, "What burns?\nWhat is blue?\n").out == run(chat, "What burns?\nWhat is blue?\n").out);
+    CHECK(run(with(chat, guesses), "What burns?\nWhat is blue?\n").out == run(chat, "What burns?\nWhat is blue?\n").out);
   }
 }
 
@@ -104,18 +85,19 @@ TEST_CASE("a file of prompts is answered in one batch, each by its adapter, in o
   }
   CHECK(peft::Json::parse(lines[4], "answer").at("generated").string() + "\n" == ask("What burns?", {"--model", bench().model}));
   CHECK(peft::Json::parse(lines[5], "answer").at("generated").string() == "It is a fire.");
-  Words to_file = call;
-  to_file.insert(to_file.end(), {"--out", out});
-  CHECK_THAT(run(to_file).out, Contains("6 answers, ") && Contains(out));
+  CHECK_THAT(run(with(call, {"--out", out})).out, Contains("6 answers, ") && Contains(out));
   CHECK(cli::read(out) == answered.out);
-  for (const Words& guesses : {Words{"--draft", bench().model}, Words{"--draft", bench().model, "--seed", "3"}, Words{"--prompt-lookup", "3"}}) {
-    Words alone = call, assisted = call;
-    if (guesses.size() > 2) alone.insert(alone.end(), {"--seed", "3", "--temperature", "0.8"}), assisted.insert(assisted.end(), {"--temperature", "0.8"});
-    assisted.insert(assisted.end(), guesses.begin(), guesses.end());
-    CHECK(run(assisted).out == run(alone).out);
-    assisted.insert(assisted.end(), {"--out", out});
-    CHECK(std::regex_search(run(assisted).out, std::regex(", [0-9]+ of [0-9]+ guesses right \\([0-9]+ %\\)   written to")));
-  }
+  for (const Words& alone : {call, with(call, {"--seed", "3", "--temperature", "0.8"})})
+    for (const Words& guesses : {Words{"--draft", bench().model}, Words{"--prompt-lookup", "3"}}) {
+      CHECK(run(with(alone, guesses)).out == run(alone).out);
+      CHECK(std::regex_search(run(with(with(alone, guesses), {"--out", out})).out, std::regex(", [0-9]+ of [0-9]+ guesses right \\([0-9]+ %\\)   written to")));
+    }
+  // A prompt a line, of plain text.
+  const std::string plain = folder.write("prompts.txt", "What burns?\n\n  \nWhat is red?\r\n");
+  const auto texts = cli::lines(run({"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--prompts", plain}).out);
+  REQUIRE(texts.size() == 2);
+  CHECK(peft::Json::parse(texts[0], "answer").at("generated").string() == "It is a fire.");
+  CHECK(peft::Json::parse(texts[1], "answer").at("prompt").string() == "What is red?");
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("bad.jsonl", "{\"prompt\": \"a\", \"adapter\": \"x\"}\n")}), 1, {"\"x\""});
   check_refusal(run({"generate", "--model", bench().model, "--prompts", folder.write("none.jsonl", "{\"text\": \"a\"}\n")}), 1, {"row 1 has no prompt"});
 }
@@ -137,27 +119,31 @@ TEST_CASE("requests of the completion API are answered as JSON", "[cli]") {
 TEST_CASE("generate takes any setting by its name, constraints, a draft, and a kept prompt", "[cli]") {
   const small::Folder folder;
   const Words plain = {"--model", bench().model};
-  const auto with = [&](const Words& more) {
-    Words words = plain;
-    words.insert(words.end(), more.begin(), more.end());
-    return ask("What burns?", words);
-  };
-  CHECK(with({"--set", "num_beams=1"}) == with({}));
-  CHECK(cli::lines(with({"--set", "num_beams=3", "--set", "num_return_sequences=2"})).size() >= 2);
-  CHECK(std::regex_match(with({"--regex", "[0-9]{3}-(yes|no)"}), std::regex("[0-9]{3}-(yes|no)\n")));
+  const auto answer = [&](const Words& more) { return ask("What burns?", with(plain, more)); };
+  CHECK(answer({"--set", "num_beams=1"}) == answer({}));
+  CHECK(cli::lines(answer({"--set", "num_beams=3", "--set", "num_return_sequences=2"})).size() >= 2);
+  CHECK(answer({"--set", "num_return_sequences=2", "--set", "num_beams=3"}) == answer({"--set", "num_beams=3", "--set", "num_return_sequences=2"}));
+  CHECK(answer({"--set", "penalty_alpha=0.6", "--set", "top_k=4"}) == answer({"--set", "top_k=4", "--set", "penalty_alpha=0.6"}));
+  const Words raw = {"generate", "--model", bench().model, "--raw", "--prompt", "hello the world"};
+  CHECK(run(with(raw, {"--set", "max_length=9"})).out == run(with(raw, {"--max-new-tokens", "6"})).out);
+  CHECK(std::regex_match(answer({"--regex", "[0-9]{3}-(yes|no)"}), std::regex("[0-9]{3}-(yes|no)\n")));
   const std::string schema = R"({"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]})";
-  CHECK(peft::Json::parse(with({"--json-schema", schema}), "answer").at("ok").is_boolean());
-  CHECK(with({"--json-schema", folder.write("schema.json", schema)}) == with({"--json-schema", schema}));
-  CHECK(with({"--draft", bench().model}) == with({}));
-  CHECK(with({"--set", "prompt_lookup_num_tokens=3"}) == with({}));
+  CHECK(peft::Json::parse(answer({"--json-schema", schema}), "answer").at("ok").is_boolean());
+  CHECK(answer({"--json-schema", folder.write("schema.json", schema)}) == answer({"--json-schema", schema}));
+  CHECK(answer({"--draft", bench().model}) == answer({}));
+  CHECK(answer({"--set", "prompt_lookup_num_tokens=3"}) == answer({}));
   const std::string kept = folder.path() + "/prompt.safetensors";
-  CHECK(with({"--prompt-cache", kept}) == with({}));
+  CHECK(answer({"--prompt-cache", kept}) == answer({}));
   CHECK(fs::exists(kept));
-  CHECK(with({"--prompt-cache", kept}) == with({}));
+  CHECK(answer({"--prompt-cache", kept}) == answer({}));
   check_refusal(run({"generate", "--model", bench().model, "--adapter", learnt_adapter(), "--prompt", "What burns?", "--prompt-cache", kept}), 1,
                 {kept, "adapters"});
   check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--set", "num_beems=2"}), 1, {"did you mean \"num_beams\""});
   check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--regex", "(a"}), 1, {"without its )"});
+  check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--set", "=3"}), 1, {"NAME=VALUE"});
+  check_refusal(run({"generate", "--model", bench().model, "--prompt", "a", "--temperature", "hot"}), 2,
+                {"--temperature: \"hot\"; wanted: a number, 0 or more"});
+  check_refusal(run({"generate", "--model", bench().model, "--prompts", "-", "--batch", "0"}), 2, {"--batch: \"0\"; wanted: a number above 0"});
 }
 
 TEST_CASE("Ctrl-C ends an answer with what there is of it", "[cli]") {
