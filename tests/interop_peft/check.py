@@ -38,9 +38,11 @@ if missing:
     sys.exit(77)
 
 import torch  # noqa: E402
-from peft import PeftModel, get_peft_model_state_dict  # noqa: E402
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast  # noqa: E402
+from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 
@@ -157,6 +159,56 @@ def check_classifiers(check):
         check.near(f"{name}/again", values, ours, 0)
 
 
+def sentencepiece_like(texts):
+    """A BPE with byte_fallback, in the form of Llama 2."""
+    names = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")  # so that no token reaches across words
+    tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=700, special_tokens=names, limit_alphabet=100, show_progress=False))
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    written = json.loads(tokenizer.to_str())
+    written["pre_tokenizer"] = None
+    written["added_tokens"] = [token for token in written["added_tokens"] if not token["content"].startswith("<0x")]
+    return json.dumps(written)
+
+
+def check_llama_cpp(check):
+    """Directories merged into a GGUF file: llama.cpp finds the directory's ids, chat template and next tokens."""
+    if importlib.util.find_spec("llama_cpp") is None:
+        return print("SKIP llama.cpp: this Python has no llama_cpp")
+    from llama_cpp import Llama
+
+    golden = ROOT / "tests/data/golden/tokenizers"
+    texts = [json.loads(row)["text"] for file in golden.glob("*/golden.jsonl") for row in file.read_text().split("\n") if row]
+    kinds = {name: (golden / name / "tokenizer.json").read_text() for name in ("bytes-digits", "bytes-gpt2")}
+    kinds["pieces"] = sentencepiece_like([text for text in texts if text.isascii() and "\0" not in text])
+    for name, text in kinds.items():
+        folder, tokenizer = check.folder / ("llama-" + name), Tokenizer.from_str(text)
+        size = tokenizer.get_vocab_size() + 5  # rows without a token
+        config = LlamaConfig(vocab_size=size, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=96)
+        config.initializer_range = 0.3
+        model = LlamaForCausalLM(config).eval()
+        model.save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(text)
+        (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+        tuned = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False))
+        tuned.save_pretrained(folder / "lora")
+        check.run("peft", "merge", "--model", folder, "--adapter", folder / "lora", "--out", folder / "merged.gguf")
+
+        theirs = Llama(str(folder / "merged.gguf"), n_ctx=64, verbose=False)
+        bos = any(row["special"] and tokenizer.encode("").ids == [row["id"]] for row in json.loads(text)["added_tokens"])
+        wrong = [t for t in texts if "\0" not in t and theirs.tokenize(t.encode(), add_bos=bos, special=True) != tokenizer.encode(t).ids]
+        check.say(f"llama.cpp/{name}/ids", not wrong, f"{len(wrong)} of {len(texts)} texts differ {wrong[:1]}")
+        check.say(f"llama.cpp/{name}/template", "content" in theirs.metadata.get("tokenizer.chat_template", ""), "")
+        ids = tokenizer.encode("The plot was good, 12 times.").ids
+        with torch.no_grad():
+            wanted = tuned.generate(torch.tensor([ids]), max_new_tokens=8, do_sample=False, eos_token_id=None, pad_token_id=0)[0, len(ids) :].tolist()
+        found = [token for token, _ in zip(theirs.generate(ids, temp=0.0, repeat_penalty=1.0), range(8))]
+        check.say(f"llama.cpp/{name}/greedy", found == wanted, f"{found} {wanted}")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bin", type=Path, default=ROOT / "build/bin", help="where peft and write_logits are")
@@ -171,6 +223,7 @@ def main():
             check_adapter(check, name, ids, options)
         check_gguf(check)
         check_classifiers(check)
+        check_llama_cpp(check)
     sys.exit(1 if check.failed else 0)
 
 

@@ -264,6 +264,8 @@ TEST_CASE("what a GGUF file cannot say of a tokenizer is refused", "[tokenizer]"
   const auto pieces = [](const std::string& parts, const small::Merges& merges = piece_merges) { return pieces_json(parts, letters, merges); };
   refused(pieces(pieces_parts(R"({"type":"Sequence","normalizers":[{"type":"NFKC"},)" + replace + "]}", "null", false)), "the normalizer");
   refused(pieces(pieces_parts(replace, "null", true)), "the decoder");
+  std::string zero = pieces_json(llama2_parts, {"▁", "Z"}, {});
+  refused(zero.replace(zero.find("\"Z\""), 3, R"("\u0000")"), "the zero byte in token 260");
   refused(pieces(pieces_parts("null", R"({"type":"Metaspace","prepend_scheme":"always","split":true})", true)), "which takes \"▁▁\" apart");
   refused(pieces_json(llama2_parts, letters, {{"h", "e"}, {"l", "l"}, {"e", "ll"}, {"h", "ell"}}), "the token \"hell\", which no merge makes");
   refused(pieces_json(llama2_parts, letters, piece_merges, "," + small::added_json(300, "<x>", R"("special":false,"normalized":true)")), "its normalised form");

@@ -33,11 +33,13 @@ struct GgufTokens {
       if (types[id] == gguf_unused) texts[id] = "[PAD" + std::to_string(id) + "]";
   }
 
-  /// Throws NotSupported for a text that two tokens have: readers look for ids by text.
+  /// Throws NotSupported for a text that two tokens have, since readers look for ids by text, and for one with a zero byte, where C's strings end.
   void write(GgufFileWriter& writer, const std::string& path, const char* kind) const {
     std::unordered_set<std::string_view> seen;
-    for (const std::string& text : texts)
-      if (!seen.insert(text).second) throw no_gguf_form(path, "the token \"" + text + "\" with two ids", kind);
+    for (std::size_t id = 0; id < texts.size(); id++) {
+      if (!seen.insert(texts[id]).second) throw no_gguf_form(path, "the token \"" + texts[id] + "\" with two ids", kind);
+      if (texts[id].find('\0') != texts[id].npos) throw no_gguf_form(path, "the zero byte in token " + std::to_string(id), kind);
+    }
     writer.text("tokenizer.ggml.model", kind);
     writer.texts("tokenizer.ggml.tokens", texts);
     if (!scores.empty()) writer.f32s("tokenizer.ggml.scores", scores);
