@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 #include <signal.h>
 #include <unistd.h>
+#include <peft/generate/initial_prefix.hpp>
 #include <peft/train/eva.hpp>
 #include <peft/train/trainer.hpp>
 
@@ -29,7 +30,7 @@ struct Options {
   ModelOptions model;
   TaskOptions task;
   WeightOptions weights;
-  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32", cache_dir;
+  std::string data, eval_data, method = "lora", out = "out", targets, scheduler = "linear", bias = "none", compute_dtype = "f32", cache_dir, init_text;
   std::int64_t r = 16, batch = 8, accumulation = 1, max_length = 512, warmup_steps = 0, save_steps = 0, eval_steps = 0, max_steps = -1;
   std::int64_t epochs = 3;
   std::optional<double> lr;
@@ -62,7 +63,7 @@ peft::AnyAdapterConfig adapter_config(const Options& o) {
   return method_config(o.method, settings);
 }
 
-// A prompt that begins as a text begins with its tokens; as PEFT's, with those that the tokenizer puts around it.
+// What begins as a text begins with its tokens; as PEFT's, with those that the tokenizer puts around it.
 void read_initial_text(peft::AnyAdapterConfig& config, const peft::Tokenizer& tokenizer) {
   auto* prompt = std::get_if<peft::PromptTuningConfig>(&config);
   if (!prompt || prompt->prompt_tuning_init != "TEXT" || !prompt->prompt_tuning_init_text) return;
@@ -106,8 +107,8 @@ void check_method(const Options& o) {
       throw peft::ConfigError("train", "--train, --freeze, --train-last and --freeze-layers choose among the model's own weights: add --method full");
     return;
   }
-  if (!o.targets.empty() || !o.set.empty())
-    throw peft::ConfigError("train", "--targets and --set are an adapter's; --method full has none. --train and --freeze choose what trains");
+  if (!o.targets.empty() || !o.set.empty() || !o.init_text.empty())
+    throw peft::ConfigError("train", "--targets, --set and --init-text are an adapter's; --method full has none. --train and --freeze choose what trains");
   if (o.lorafa || o.loraplus_lr_ratio != 0) throw peft::ConfigError("train", "--lorafa and --loraplus-lr-ratio train LoRAs; --method full has none");
   std::error_code ignored;
   if (fs::equivalent(o.out, o.model.model, ignored) ||
@@ -172,6 +173,7 @@ void train(Options o) {
   const peft::Dataset data = rows_of(o.data);
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
+  if (!o.init_text.empty()) peft::initialize_prefix_from_text(opened.tuned, "default", tokenizer.encode(o.init_text));
   if (const auto* lora = config ? std::get_if<peft::LoraConfig>(&*config) : nullptr; lora && lora->init_lora_weights.kind() == peft::InitLoraWeights::eva)
     peft::initialize_lora_eva_weights(opened.tuned, "default", data, {.batch_size = o.batch}, o.seed);
 
@@ -252,6 +254,7 @@ void add_train(CLI::App& app) {
   for (const std::string& name : method_names()) methods += (methods.ends_with(' ') ? "" : ", ") + name;
   command->add_option("--method", o->method, methods)->capture_default_str();
   command->add_option("--set", o->set, "an option of the method, named as PEFT names it: --set num_virtual_tokens=20 --set init_weights=zero");
+  command->add_option("--init-text", o->init_text, "a prefix begins as the first num_virtual_tokens tokens of this text")->group("prefix tuning");
   command->add_option("--r", o->r, "rank")->capture_default_str()->group("LoRA");
   command->add_option("--alpha", o->alpha, "lora_alpha (2 r); the update is scaled by alpha / r")->check(above_zero())->group("LoRA");
   command->add_option("--targets", o->targets, "modules: q_proj,v_proj, or all-linear (PEFT's choice for the architecture)");

@@ -7,6 +7,7 @@
 #include "peft/generate/config.hpp"
 #include "peft/generate/constraint.hpp"
 #include "peft/generate/draft.hpp"
+#include "peft/generate/initial_prefix.hpp"
 #include "peft/generate/language_model.hpp"
 #include "peft/generate/logits_processor.hpp"
 #include "peft/generate/prompt_cache.hpp"
