@@ -3,11 +3,13 @@
 """Trains every method on the same rows with the same number of steps through the tool `peft`, and compares what came out: quality, trained
 parameters, file size, speed, memory, and what was forgotten. Writes the tables of docs/methods.md, docs/methods.json and the plots.
 
-    benchmarks/method_comparison.py --model SmolLM2.gguf --e2e DIR [--text FILE] [--encoder MiniLM --glue DIR] [--methods lora,ia3] [--seeds 1,2]
+    benchmarks/method_comparison.py --model SmolLM2.gguf --whole SmolLM2 --e2e DIR [--text FILE] [--encoder MiniLM --glue DIR] [--methods lora,ia3] [--seeds 1,2]
 
+  --whole    the same model in floats, for the methods that train the model itself
   --e2e      a folder with train.txt and test.txt of lines `attributes||sentence` (E2E NLG)
   --text     plain text; its loss before and after training says what a method forgot
   --encoder  a sentence encoder for --glue, a folder with SST-2 and MRPC as GLUE's tab-separated files
+  --speed    nothing but tokens a second: some steps of each method that is in docs/methods.json, on a quiet machine
 Quality on E2E is the loss a token of the test sentences, BLEU against all of a meaning's sentences (if sacrebleu is installed), and the part of the
 asked names, foods and places that the answer says.
 """
@@ -42,7 +44,7 @@ METHODS = {
     "gralora": ([], 1e-3),
     "delora": ([], 2e-3),
     "fourierft": ([], 1e-2),
-    "c3a": ([], 5e-3),
+    "c3a": (["--set", "block_size=64"], 5e-3),  # divides 576
     "shira": ([], 1e-3),
     "oft": ([], 1e-3),
     "boft": ([], 1e-3),
@@ -51,7 +53,7 @@ METHODS = {
     "ia3": ([], 8e-3),
     "ln_tuning": ([], 5e-3),
     "bitfit": ([], 5e-3),
-    "prefix_tuning": (["--set", "num_virtual_tokens=10"], 1e-2),
+    "prefix_tuning": (["--set", "num_virtual_tokens=10", "--set", "init_weights=zero"], 5e-3),
     "p_tuning": (["--set", "num_virtual_tokens=20"], 1e-3),
     "prompt_tuning": (["--set", "num_virtual_tokens=20", "--set", "prompt_tuning_init=SAMPLE_VOCAB"], 1e-1),
     "multitask_prompt_tuning": (["--set", "num_virtual_tokens=20", "--set", "num_tasks=1"], 1e-1),
@@ -61,6 +63,10 @@ METHODS = {
     "freeze": (["--train-last", 2, "--no-state"], 2e-4),
 }
 NAMES = {"lora all-linear": "lora", "rslora": "lora", "dora": "lora", "pissa": "lora", "freeze": "full"}
+# Where there is a text to begin as: a prefix drawn at random takes hundreds of steps to do no harm.
+ON_TEXT = {"prefix_tuning": (["--set", "num_virtual_tokens=10", "--init-text", "Say in one sentence what is known about the restaurant below."], 5e-3)}
+# BERT's norms, which have no default.
+ON_ENCODER = {"ln_tuning": (["--targets", "LayerNorm"], 5e-3)}
 SLOTS = ("name", "food", "near", "area")
 
 
@@ -136,14 +142,27 @@ def places(work, name, model):
     return out, (out, None) if full else (model, out)
 
 
+def base_of(o, name):
+    """What a method is trained on: full training changes the weights, which 4 bits do not allow."""
+    return o.whole if NAMES.get(name, name) == "full" and o.whole else o.model
+
+
+def train_e2e(o, work, name, seed, steps):
+    """-> what the tool said, and its log."""
+    options, lr = ON_TEXT.get(name, METHODS[name])
+    model = base_of(o, name)
+    out, _ = places(work, name, model)
+    text = tool("train", "--model", model, "--data", work / "train.jsonl", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", o.batch, "--max-steps",
+                steps, "--seed", seed, "--compute-dtype", o.compute_dtype, "--out", out, "--overwrite")
+    return text, [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def run_e2e(o, task, work, name, seed):
-    options, lr = METHODS[name]
-    out, tuned = places(work, name, o.model)
-    text = tool("train", "--model", o.model, "--data", work / "train.jsonl", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", o.batch, "--max-steps",
-                o.steps, "--seed", seed, "--compute-dtype", o.compute_dtype, "--out", out, "--overwrite")
+    lr = ON_TEXT.get(name, METHODS[name])[1]
+    out, tuned = places(work, name, base_of(o, name))
+    text, log = train_e2e(o, work, name, seed, o.steps)
     row = {"trainable": number(r"trainable params: ([\d,]+)", text), "bytes": sum(f.stat().st_size for f in out.glob("*.safetensors")), "lr": lr}
-    log = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    row["tok_s"], row["peak_mib"] = log[-1]["tokens_per_second"], log[-1]["peak_mib"]
+    row["peak_mib"] = log[-1]["peak_mib"]
     row |= task.measure(*tuned)
     if o.text:
         row["forgot"] = perplexity(tuned[0], o.text, tuned[1])
@@ -164,6 +183,17 @@ def run_all(task, done, names, seeds, run, figures):
             done.setdefault(name, {})[str(seed)] = row
             print(task, name, seed, json.dumps(row), file=sys.stderr)
             FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def measure_speed(o, work, figures, names):
+    """Tokens a second of a few steps, each method twice in turn, so that a noisy minute hits one of the two: the better one counts."""
+    speed = figures["e2e"]["speed"] = {}
+    for _ in range(2):
+        for name in names:
+            if name in figures["e2e"]["methods"]:
+                log = train_e2e(o, work, name, 1, o.speed_steps)[1]
+                speed[name] = max(speed.get(name, 0), log[-1]["tokens_per_second"])
+                print("tokens a second", name, round(speed[name]), file=sys.stderr)
 
 
 def perplexity(model, text, adapter=None):
@@ -189,24 +219,25 @@ def size(n):
 
 
 def e2e_table(o, figures):
-    head = ["method", "learning rate", "trained", "file", "loss", "BLEU", "slots said, %", "plain text, nats", "peak MiB"]
+    head = ["method", "learning rate", "trained", "file", "loss", "BLEU", "slots said, %", "plain text, nats", "tokens/s", "peak MiB"]
     lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     base = figures["base"]
-    lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – |")
+    lines.append(f"| *untrained* | – | – | – | {base['loss']:.3f} | {mean_and_spread([base], 'bleu', 1)} | {base['slots']:.1f} | {mean_and_spread([base], 'forgot', 3)} | – | – |")
+    speed = figures.get("speed", {})
     for name, rows in sorted(rows_of(figures["methods"]), key=lambda pair: statistics.mean(row["loss"] for row in pair[1])):
         first = rows[0]
         lines.append(f"| {name} | {first['lr']:g} | {first['trainable']:,.0f} | {size(first['bytes'])} | {mean_and_spread(rows, 'loss', 3)} | {mean_and_spread(rows, 'bleu', 1)} | "
-                     f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {max(row['peak_mib'] for row in rows):,.0f} |")
+                     f"{mean_and_spread(rows, 'slots', 1)} | {mean_and_spread(rows, 'forgot', 3)} | {round(speed[name]) if name in speed else '–'} | {max(row['peak_mib'] for row in rows):,.0f} |")
     return "\n".join(lines)
 
 
 def glue_row(o, work, name, task, seed):
-    options, lr = METHODS[name]
+    options, lr = ON_ENCODER.get(name, METHODS[name])
     out, (model, adapter) = places(work, name, o.encoder)
-    text = tool("train", "--model", o.encoder, "--task", "seq_cls", "--data", o.glue / task / "train.tsv", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch", 32,
-                "--max-steps", o.glue_steps, "--seed", seed, "--out", out, "--overwrite")
+    text = tool("train", "--model", o.encoder, "--task", "seq_cls", "--data", o.glue / task / "train.tsv", "--method", NAMES.get(name, name), *options, "--lr", lr, "--batch",
+                o.glue_batch, "--max-steps", o.glue_steps, "--seed", seed, "--compute-dtype", o.compute_dtype, "--out", out, "--overwrite")
     said = tool("eval", "--model", model, *(["--adapter", adapter] if adapter else []), "--data", o.glue / task / "dev.tsv")
-    row = {"trainable": number(r"trainable params: ([\d,]+)", text), "accuracy": number(r"accuracy ([\d.]+)", said)}
+    row = {"trainable": number(r"trainable params: ([\d,]+)", text), "accuracy": 100 * number(r"accuracy ([\d.]+)", said)}
     if f1 := re.search(r"F1 ([\d.]+)", said):
         row["f1"] = float(f1.group(1))
     return row
@@ -229,30 +260,49 @@ def replace(text, name, body):
     return head + begin + "\n" + body + "\n" + end + rest.split(end, 1)[1]
 
 
+def write_names(axes, points):
+    """Each point's name beside it, at the first of some places where no other name or point is."""
+    import matplotlib.transforms
+
+    places = [(4, 3, "left"), (4, -8, "left"), (-4, 3, "right"), (-4, -8, "right"), (0, 7, "center"), (0, -12, "center"), (6, 12, "left"), (6, -18, "left"), (-6, 12, "right")]
+    pixels = [axes.transData.transform(point) for _, point in points]
+    taken = [matplotlib.transforms.Bbox.from_bounds(x - 3, y - 3, 6, 6) for x, y in pixels]
+    for name, point in points:
+        for number, (dx, dy, side) in enumerate(places):
+            label = axes.annotate(name, point, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=7)
+            box = label.get_window_extent()
+            if number == len(places) - 1 or not any(box.overlaps(other) for other in taken):
+                break
+            label.remove()
+        taken.append(box)
+
+
 def plot(figures):
     import matplotlib
 
-    matplotlib.use("svg")
+    matplotlib.use("agg")
     matplotlib.rcParams["svg.hashsalt"] = "peft"
     matplotlib.rcParams["svg.fonttype"] = "none"
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5))
-    for name, rows in rows_of(figures["methods"]):
-        x, y = rows[0]["trainable"], statistics.mean(row["loss"] for row in rows)
-        axes.plot(x, y, "o", color="#2b6cb0", markersize=4)
-        axes.annotate(name, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=7)
+    points = [(name, (rows[0]["trainable"], statistics.mean(row["loss"] for row in rows))) for name, rows in rows_of(figures["methods"])]
+    axes.plot(*zip(*(point for _, point in points)), "o", color="#2b6cb0", markersize=4)
     axes.set_xscale("log")
+    axes.margins(0.1)
     axes.set_xlabel("trained parameters")
     axes.set_ylabel("loss a token on held-out sentences")
     axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
+    figure.canvas.draw()
+    write_names(axes, sorted(points, key=lambda point: point[1]))
     figure.savefig(IMAGE, metadata={"Date": None})
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
+    parser.add_argument("--whole")
     parser.add_argument("--e2e", type=pathlib.Path)
     parser.add_argument("--text", type=pathlib.Path)
     parser.add_argument("--encoder", type=pathlib.Path)
@@ -261,9 +311,12 @@ def main():
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--glue-steps", type=int, default=300)
+    parser.add_argument("--glue-batch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--questions", type=int, default=100)
     parser.add_argument("--compute-dtype", default="bf16")
+    parser.add_argument("--speed", action="store_true")
+    parser.add_argument("--speed-steps", type=int, default=6)
     o = parser.parse_args()
     names, seeds = o.methods.split(","), [int(seed) for seed in o.seeds.split(",")]
     for name in names:
@@ -280,17 +333,22 @@ def main():
                 figures["e2e"] = {"budget": budget, "base": task.measure(o.model, None), "methods": {}}
             if o.text and "forgot" not in figures["e2e"]["base"]:
                 figures["e2e"]["base"]["forgot"] = perplexity(o.model, o.text)
-            run_all("E2E", figures["e2e"]["methods"], names, seeds, lambda name, seed: run_e2e(o, task, work, name, seed), figures)
-            text = replace(text, "e2e", f"{o.steps} steps of {o.batch} sentences, {o.questions} questions, seeds {o.seeds}.\n\n" + e2e_table(o, figures["e2e"]))
+            if o.speed:
+                measure_speed(o, work, figures, names)
+            else:
+                run_all("E2E", figures["e2e"]["methods"], names, seeds, lambda name, seed: run_e2e(o, task, work, name, seed), figures)
+            ran = sorted({int(seed) for rows in figures["e2e"]["methods"].values() for seed in rows})
+            text = replace(text, "e2e", f"{o.steps} steps of {o.batch} sentences, {o.questions} questions, seeds {', '.join(map(str, ran))}.\n\n" + e2e_table(o, figures["e2e"]))
             plot(figures["e2e"])
-        if o.encoder and o.glue:
-            budget = {"steps": o.glue_steps}
+        if o.encoder and o.glue and not o.speed:
+            budget = {"steps": o.glue_steps, "batch": o.glue_batch, "compute_dtype": o.compute_dtype}
             if figures.get("glue", {}).get("budget") != budget:
                 figures["glue"] = {"budget": budget, "tasks": {}}
             glue = figures["glue"]["tasks"]
             for task in ("SST-2", "MRPC"):
                 run_all(task, glue.setdefault(task, {}), names, seeds, lambda name, seed: glue_row(o, work, name, task, seed), figures)
-            text = replace(text, "glue", f"{o.glue_steps} steps of 32 sentences, seeds {o.seeds}.\n\n" + glue_table(glue))
+            ran = sorted({int(seed) for task in glue.values() for rows in task.values() for seed in rows})
+            text = replace(text, "glue", f"{o.glue_steps} steps of {o.glue_batch} sentences, seeds {', '.join(map(str, ran))}.\n\n" + glue_table(glue))
     PAGE.write_text(text, encoding="utf-8")
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

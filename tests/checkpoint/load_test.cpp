@@ -61,9 +61,9 @@ TEST_CASE("the Linears of the layers are quantised while they are read", "[check
         // 96 columns are no whole blocks of NF4: those stay as they are.
         if (!path.starts_with("model.layers") || p.shape().rank() < 2 || p.shape().columns() % info(type).block) return;
         const ops::OwnedWeight q = ops::quantized(p.view(), type);
-        const Tensor<float> wide(p.shape());
-        ops::widen<float>(wide.view(), q.view);
-        p.assign(wide);
+        const Tensor<float> widened(p.shape());
+        ops::widen<float>(widened.view(), q.view);
+        p.assign(widened);
       });
       CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(expected))));
       CHECK_FALSE(same_bits(logits(loaded), logits(load_model<float>(folder.path()))));

@@ -112,8 +112,8 @@ TEST_CASE("a bias is known by its name", "[freeze]") {
 
 TEST_CASE("the parts of a transformer are known whatever its file calls them", "[freeze]") {
   auto model = testing::tiny_transformer<float>({.biases = true, .tied = true});
-  using Names = std::set<std::string>;
-  CHECK(embeddings_of(model).paths == Names{"model.embed_tokens.weight"});
+  using Paths = std::set<std::string>;
+  CHECK(embeddings_of(model).paths == Paths{"model.embed_tokens.weight"});
   CHECK(head_of(model).paths.contains("lm_head.weight"));
   CHECK(norms_of(model).paths.size() == 2 * (2 * 2 + 1));  // with biases
   CHECK(norms_of(model).paths.contains("model.layers.1.post_attention_layernorm.bias"));

@@ -27,7 +27,7 @@ peft::Tokenizer byte_tokenizer() {
   for (int b = 0; b < 256; b++) add(std::string(1, char(b)));
   for (const char* more : {"true", "false", "\": ", "\",", "{\"", "\"}", "name", "12", "123", "null", " \"", "ab", "abc", "é", "日", "[1", "]]"}) add(more);
   for (const char* more : {"\xA9x", "x\xC3", "日本語", "éé", "aé", "bc", "bcbc", "-!", "ab-", "\\u00", "00\""}) add(more);
-  for (const std::size_t length : {2, 7, 8, 9, 16, 17, 40, 90}) add(std::string(length, 'a'));
+  for (const int length : {2, 7, 8, 9, 16, 17, 40, 90}) add(std::string(std::size_t(length), 'a'));
   tk::Pipeline p;
   p.added_tokens = {{.id = 0, .content = "<end>", .special = true}};
   p.pre_tokenizer = std::make_unique<tk::ByteLevel>(false);

@@ -106,7 +106,7 @@ const small::Merges piece_merges = {{"▁", "▁"},     {"l", "l"},  {"h", "e"},
 }  // namespace
 
 TEST_CASE("byte-level BPE in a GGUF file: the name of its cut, and the same ids", "[tokenizer]") {
-  const std::string digits = R"({"type":"Digits","individual_digits":true})", nfc = R"({"type":"NFC"})", merge = R"("ignore_merges":true,)";
+  const std::string single_digits = R"({"type":"Digits","individual_digits":true})", nfc = R"({"type":"NFC"})", merge = R"("ignore_merges":true,)";
   const std::string gpt2 = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
   struct Case {
     std::string pre, normalizer, model, name;
@@ -115,9 +115,9 @@ TEST_CASE("byte-level BPE in a GGUF file: the name of its cut, and the same ids"
            {gpt2_step, "null", "", "gpt-2"},
            {cut_sequence(cut_at(gpt2) + "," + bytes_step), "null", "", "gpt-2"},
            {gpt2_step, nfc, "", "olmo"},
-           {cut_sequence(digits + "," + gpt2_step), "null", "", "smollm"},
+           {cut_sequence(single_digits + "," + gpt2_step), "null", "", "smollm"},
            {cut_sequence(cut_sequence(cut_at("\\p{N}")) + "," + cut_sequence(cut_at(gpt2) + "," + bytes_step)), "null", "", "smollm"},
-           {cut_sequence(digits + "," + gpt2_step), nfc, "", "command-r"},
+           {cut_sequence(single_digits + "," + gpt2_step), nfc, "", "command-r"},
            {cut_sequence(cut_at(llama3_cut) + "," + bytes_step), "null", merge, "llama-bpe"},
            {cut_sequence(cut_at(llama3_cut, R"("invert":true,"behavior":"Removed")") + "," + bytes_step), "null", merge, "llama-bpe"},
            {cut_sequence(cut_at(llama3_cut) + "," + bytes_step), "null", "", "smaug-bpe"},
