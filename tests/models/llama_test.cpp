@@ -155,8 +155,8 @@ TEST_CASE("what a config.json must not say is refused by key and value", "[model
     CHECK_THROWS_WITH(llama_architecture().from_json(part), Contains(std::string(key) + " is missing"));
   }
   CHECK_THAT(refused(R"(, "hidden_act": "silo")"), Contains("hidden_act \"silo\" is not supported; did you mean \"silu\"?"));
-  CHECK_THAT(refused(R"(, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0})"),
-             Contains("rope_type \"dynamic\" is not supported") && Contains("default, linear, llama3, yarn"));
+  CHECK_THAT(refused(R"(, "rope_scaling": {"rope_type": "longrope", "factor": 2.0})"),
+             Contains("rope_type \"longrope\" is not supported") && Contains("default, linear, llama3, yarn, dynamic"));
   CHECK_THAT(refused(R"(, "rope_scaling": "linear")"), Contains("is \"linear\"; an object is wanted"));
   CHECK_THAT(refused(R"(, "rope_scaling": {"type": "linear"})"), Contains("factor is missing"));
   CHECK_THAT(refused(R"(, "rope_scaling": {"type": "linear", "factor": "2"})"), Contains("factor: ") && Contains("found a string (\"2\"), wanted a number"));

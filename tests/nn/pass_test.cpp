@@ -310,6 +310,20 @@ TEST_CASE("rotary frequencies fall from 1 to about 1/theta", "[nn]") {
   }
 }
 
+TEST_CASE("dynamic scaling goes by the length, beyond the original one", "[nn]") {
+  const RopeConfig config = {.theta = 10000, .scaling = RopeScaling::dynamic, .factor = 2, .original_max_position_embeddings = 64};
+  const auto plain = rope_frequencies({.theta = 10000}, 8);
+  CHECK(rope_frequencies(config, 8) == plain);
+  CHECK(rope_frequencies(config, 8, 64) == plain);
+  const auto longer = rope_frequencies(config, 8, 96);  // θ (2 · 96 / 64 − 1)^(8 / 6)
+  for (std::size_t i = 0; i < 4; i++) CHECK(longer[i] == Approx(std::pow(10000 * std::pow(2.0, 8.0 / 6), -double(i) / 4)).epsilon(1e-14));
+  Rotary<double> rotary(plain, 8, false);
+  rotary.stretch_beyond(64, [&](std::int64_t length) { return rope_frequencies(config, 8, length); });
+  CHECK(rotary.table(64).cos(63, 1) == Approx(std::cos(63 * plain[1])));
+  CHECK(rotary.table(96).cos(63, 1) == Approx(std::cos(63 * longer[1])));
+  CHECK(rotary.table(10).cos(9, 1) == Approx(std::cos(9 * plain[1])));
+}
+
 TEST_CASE("Llama 3.1 stretches long waves alone", "[nn]") {
   const RopeConfig config = {
       .theta = 500000, .scaling = RopeScaling::llama3, .factor = 8, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 8192};

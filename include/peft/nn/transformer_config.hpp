@@ -13,7 +13,7 @@
 
 namespace peft {
 
-enum class RopeScaling { none, linear, llama3, yarn };
+enum class RopeScaling { none, linear, llama3, yarn, dynamic };
 
 struct RopeConfig {
   double theta = 10000;
@@ -29,8 +29,9 @@ struct RopeConfig {
   bool truncate = true;                                        // YaRN: its bounds are whole numbers
 };
 
-/// Frequencies (radians a position) of the rotary_dim / 2 pairs: θ^(−2i/d), scaled as the configuration says.
-std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim);
+/// Frequencies (radians a position) of the rotary_dim / 2 pairs: θ^(−2i/d), scaled as the configuration says. `length`: of the longest sequence, which
+/// dynamic scaling goes by: beyond the original length n₀ its θ is θ (factor · length / n₀ − factor + 1)^(d / (d − 2)).
+std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim, std::int64_t length = 0);
 /// ALiBi's slope of each head (Press et al. 2021, arXiv:2108.12409): 2^(−8 i / n), i = 1 … n; where n is no power of two, those of the next smaller
 /// one and then every other one of the next larger.
 std::vector<double> alibi_slopes(std::int64_t heads);

@@ -275,6 +275,9 @@ Transformer<T> build_model(const ModelFile& file, const LoadOptions& options) {
   const std::int64_t q = a.num_attention_heads * a.head_dim, kv = a.num_key_value_heads * a.head_dim, inner = c.mlp.intermediate_size;
   const std::shared_ptr<Rotary<T>> rotary =
       a.rope ? std::make_shared<Rotary<T>>(rope_frequencies(*a.rope, a.rotary_dim()), a.turned_dim(), a.rope->interleaved, rope_magnitude(*a.rope)) : nullptr;
+  if (a.rope && a.rope->scaling == RopeScaling::dynamic)
+    rotary->stretch_beyond(a.rope->original_max_position_embeddings,
+                           [rope = *a.rope, dim = a.rotary_dim()](std::int64_t length) { return rope_frequencies(rope, dim, length); });
   // Where a plain and a gated MLP of one architecture have different names, those of the plain one are apart.
   const bool plain_apart = c.mlp.kind == MlpKind::plain && std::ranges::any_of(file.architecture->names, [](const TensorName& n) {
                              return std::string_view(n.ours).ends_with(".mlp.plain_up_proj");

@@ -170,8 +170,9 @@ Tensor<T> LanguageModel<T>::last_logits(std::span<const Continuation> all, ops::
 
 template <Scalar T>
 Tensor<T> LanguageModel<T>::prefill(std::span<const Continuation> prompts, Tensor<T>* all) {
-  constexpr std::size_t most = 512;                      // rows of one forward
-  const bool whole = config().blank_tokens.has_value();  // each row of a context sees all of it
+  constexpr std::size_t most = 512;  // rows of one forward
+  // Each row of a blank's context sees all of it; dynamic rotary frequencies are those of the whole length.
+  const bool whole = config().blank_tokens.has_value() || (config().attention.rope && config().attention.rope->scaling == RopeScaling::dynamic);
   const std::int64_t hidden_size = config().hidden_size;
   Tensor<T> last({std::int64_t(prompts.size()), hidden_size});
   if (all) {

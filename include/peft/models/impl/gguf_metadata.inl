@@ -30,6 +30,7 @@ PEFT_INLINE void set_gguf_rope(GgufFileWriter& w, const GgufLimits& limits, cons
   limits.must(c.attention.rope.has_value(), "no rotary positions");
   const RopeConfig& rope = *c.attention.rope;
   limits.must(!rope.interleaved, "rotary pairs side by side");
+  limits.must(rope.scaling != RopeScaling::dynamic, "rotary frequencies that depend on the length (dynamic)");
   limits.must(rope.partial_rotary_factor == 1, "partial_rotary_factor " + std::to_string(rope.partial_rotary_factor));
   w.f32(a + "freq_base", rope.theta);
   w.u32(a + "dimension_count", c.attention.head_dim);

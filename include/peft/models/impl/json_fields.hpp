@@ -126,8 +126,13 @@ inline RopeConfig rope_config(const Json& json, double partial_rotary_factor = 1
       throw ConfigError("config", "beta_fast " + std::to_string(rope.beta_fast) + " and beta_slow " + std::to_string(rope.beta_slow) +
                                       "; wanted is beta_fast ≥ beta_slow > 0");
     original_length();
+  } else if (type == "dynamic") {
+    rope.scaling = RopeScaling::dynamic;
+    rope.original_max_position_embeddings = f.integer("max_position_embeddings");
+    if (rope.original_max_position_embeddings < 1)
+      throw ConfigError("config", "max_position_embeddings is " + std::to_string(rope.original_max_position_embeddings) + "; at least 1 is wanted");
   } else {
-    const std::array<std::string, 4> known = {"default", "linear", "llama3", "yarn"};
+    const std::array<std::string, 5> known = {"default", "linear", "llama3", "yarn", "dynamic"};
     throw NotSupported("config", "rope_type \"" + type + "\" is not supported" + did_you_mean(type, known, "supported are"));
   }
   rope.factor = r.number("factor");
@@ -279,12 +284,13 @@ inline Json common_json(const TransformerConfig& c, const std::string& class_nam
 /// Rotary positions in the keys of transformers 5 and of older versions.
 inline void set_rope(Json& j, const RopeConfig& rope) {
   if (!rope.divisors.empty()) throw ConfigError("save_model", "rotary factors that a GGUF file gives as a table have no form in config.json");
-  static constexpr std::array<const char*, 4> types = {"default", "linear", "llama3", "yarn"};
+  static constexpr std::array<const char*, 5> types = {"default", "linear", "llama3", "yarn", "dynamic"};
   Json scaling = Json();
   if (rope.scaling != RopeScaling::none) {
     scaling = Json::make_object();
     scaling.set("rope_type", Json(types[std::size_t(rope.scaling)])), scaling.set("factor", Json(rope.factor));
-    if (rope.scaling != RopeScaling::linear) scaling.set("original_max_position_embeddings", Json(rope.original_max_position_embeddings));
+    if (rope.scaling == RopeScaling::llama3 || rope.scaling == RopeScaling::yarn)
+      scaling.set("original_max_position_embeddings", Json(rope.original_max_position_embeddings));
     if (rope.scaling == RopeScaling::llama3)
       scaling.set("low_freq_factor", Json(rope.low_freq_factor)), scaling.set("high_freq_factor", Json(rope.high_freq_factor));
     if (rope.scaling == RopeScaling::yarn) {

@@ -19,10 +19,14 @@ PEFT_INLINE std::vector<double> alibi_slopes(std::int64_t heads) {
   return slopes;
 }
 
-PEFT_INLINE std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim) {
+PEFT_INLINE std::vector<double> rope_frequencies(const RopeConfig& config, std::int64_t rotary_dim, std::int64_t length) {
   std::vector<double> frequencies;
+  double theta = config.theta;
+  if (config.scaling == RopeScaling::dynamic && length > config.original_max_position_embeddings)
+    theta *= std::pow(config.factor * double(length) / double(config.original_max_position_embeddings) - (config.factor - 1),
+                      double(rotary_dim) / double(rotary_dim - 2));
   for (std::int64_t i = 0; i < rotary_dim / 2; i++) {
-    double f = std::pow(config.theta, -2.0 * double(i) / double(rotary_dim));
+    double f = std::pow(theta, -2.0 * double(i) / double(rotary_dim));
     if (config.scaling == RopeScaling::linear) f /= config.factor;
     if (config.scaling == RopeScaling::llama3) {
       // Long waves are stretched by `factor`, short ones stay, those between are blended (Llama 3.1).
