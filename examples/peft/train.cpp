@@ -102,13 +102,16 @@ void claim_out(const Options& o) {
 
 // What goes with an adapter alone, and what goes without one.
 void check_method(const Options& o) {
+  if (!o.init_text.empty() && o.method != "prefix_tuning")
+    throw peft::ConfigError("train", "--init-text is for --method prefix_tuning, not for " + o.method +
+                                         "; prompt_tuning has --set prompt_tuning_init=TEXT and prompt_tuning_init_text=…");
   if (!o.full()) {
     if (o.weights.given())
       throw peft::ConfigError("train", "--train, --freeze, --train-last and --freeze-layers choose among the model's own weights: add --method full");
     return;
   }
-  if (!o.targets.empty() || !o.set.empty() || !o.init_text.empty())
-    throw peft::ConfigError("train", "--targets, --set and --init-text are an adapter's; --method full has none. --train and --freeze choose what trains");
+  if (!o.targets.empty() || !o.set.empty())
+    throw peft::ConfigError("train", "--targets and --set are an adapter's; --method full has none. --train and --freeze choose what trains");
   if (o.lorafa || o.loraplus_lr_ratio != 0) throw peft::ConfigError("train", "--lorafa and --loraplus-lr-ratio train LoRAs; --method full has none");
   std::error_code ignored;
   if (fs::equivalent(o.out, o.model.model, ignored) ||
@@ -169,11 +172,11 @@ void train(Options o) {
   Opened opened(o.model);
   if (o.full()) choose_weights(opened, o.weights);
   const std::string title = o.full() ? tool::title(opened, o.weights) : add_adapter(opened, *config, o);
+  if (!o.init_text.empty()) peft::initialize_prefix_from_text(opened.tuned, "default", tokenizer.encode(o.init_text));
   const auto rows_of = [&](const std::string& path) { return load_rows(path, tokenizer, opened, o.task, o.max_length); };
   const peft::Dataset data = rows_of(o.data);
   const peft::Dataset eval = o.eval_data.empty() ? peft::Dataset() : rows_of(o.eval_data);
   claim_out(o);
-  if (!o.init_text.empty()) peft::initialize_prefix_from_text(opened.tuned, "default", tokenizer.encode(o.init_text));
   if (const auto* lora = config ? std::get_if<peft::LoraConfig>(&*config) : nullptr; lora && lora->init_lora_weights.kind() == peft::InitLoraWeights::eva)
     peft::initialize_lora_eva_weights(opened.tuned, "default", data, {.batch_size = o.batch}, o.seed);
 

@@ -105,6 +105,10 @@ TEST_CASE("what full training cannot do is refused, and says what to do", "[cli]
   refuses(own().train("no", {"--targets", "q_proj"}), {"--method full has none"});
   refuses(own().train("no", {"--quantize", "q8_0"}), {"stored as Q8_0", "--method lora", "without --quantize"});
   refuses({"train", "--model", own().model, "--data", own().data, "--train-last", "1", "--out", own().path("no")}, {"add --method full"});
+  refuses({"train", "--model", own().model, "--data", own().data, "--init-text", "A mill.", "--out", own().path("no")},
+          {"--method prefix_tuning", "not for lora"});
+  refuses({"train", "--model", own().model, "--data", own().data, "--method", "prefix_tuning", "--init-text", "A", "--out", own().path("no")},
+          {"tokens; num_virtual_tokens is 20"});
   refuses(own().train("tiny", {"--overwrite"}), {"is where the model lies"});
   CHECK_FALSE(cli::fs::exists(own().path("no")));
   succeeds(own().train("norms", {"--quantize", "q8_0", "--train", "norms"}, "1"));  // these are not quantised
