@@ -261,7 +261,7 @@ def replace(text, name, body):
 
 
 def write_names(axes, points):
-    """Each point's name beside it, at the first of some places where no other name or point is."""
+    """Each point's name beside it, at the first of some places within the axes where no other name or point is."""
     import matplotlib.transforms
 
     places = [(4, 3, "left"), (4, -8, "left"), (-4, 3, "right"), (-4, -8, "right"), (0, 7, "center"), (0, -12, "center"), (6, 12, "left"), (6, -18, "left"), (-6, 12, "right")]
@@ -271,7 +271,7 @@ def write_names(axes, points):
         for number, (dx, dy, side) in enumerate(places):
             label = axes.annotate(name, point, xytext=(dx, dy), textcoords="offset points", ha=side, fontsize=7)
             box = label.get_window_extent()
-            if number == len(places) - 1 or not any(box.overlaps(other) for other in taken):
+            if number == len(places) - 1 or (box.x0 >= axes.bbox.x0 and not any(box.overlaps(other) for other in taken)):
                 break
             label.remove()
         taken.append(box)
