@@ -7,6 +7,7 @@
 #include "peft/autograd/functions/cross_entropy.hpp"
 #include "peft/autograd/functions/elementwise.hpp"
 #include "peft/autograd/functions/embedding.hpp"
+#include "peft/autograd/functions/fourier.hpp"
 #include "peft/autograd/functions/linear.hpp"
 #include "peft/autograd/functions/low_rank.hpp"
 #include "peft/autograd/functions/matrix.hpp"

@@ -169,6 +169,33 @@ void permute_columns(View<T> y, View<const T> x, std::span<const std::int64_t> f
         y(i, j) = x(i, from[std::size_t(j)]);
 }
 
+/// y (M b, N b) of circulant blocks: y[m b + p, n b + q] = factor · kernel[m, n, (q − p) mod b], kernel (M, N, b).
+template <Scalar T>
+void circulant(View<T> y, const T* kernel, std::int64_t b, T factor) {
+  const std::int64_t across = y.cols / b;
+  for (std::int64_t o = 0; o < y.rows; o++)
+    for (std::int64_t n = 0; n < across; n++) {
+      const std::int64_t p = o % b;
+      const T* const k = kernel + (o / b * across + n) * b;
+      T* const row = &y(o, n * b);
+      for (std::int64_t q = 0; q < p; q++) row[q] = factor * k[q - p + b];
+      for (std::int64_t q = p; q < b; q++) row[q] = factor * k[q - p];
+    }
+}
+/// dkernel += what its elements have in y's gradient.
+template <Scalar T>
+void circulant_backward(T* dkernel, View<const T> dy, std::int64_t b, T factor) {
+  const std::int64_t across = dy.cols / b;
+  for (std::int64_t o = 0; o < dy.rows; o++)
+    for (std::int64_t n = 0; n < across; n++) {
+      const std::int64_t p = o % b;
+      T* const k = dkernel + (o / b * across + n) * b;
+      const T* const row = &dy(o, n * b);
+      for (std::int64_t q = 0; q < p; q++) k[q - p + b] += factor * row[q];
+      for (std::int64_t q = p; q < b; q++) k[q - p] += factor * row[q];
+    }
+}
+
 /// A sparse (out, in): value k stands at (row[k], column[k]).
 struct SparsePlaces {
   std::vector<std::int32_t> row, column;
@@ -179,15 +206,15 @@ void sparse_update(View<T> y, View<const T> x, const T* values, const SparsePlac
   for (std::int64_t n = 0; n < x.rows; n++)
     for (std::size_t k = 0; k < at.row.size(); k++) y(n, at.row[k]) += values[k] * x(n, at.column[k]);
 }
-/// dx += dy S, dvalues[k] += Σ_n dy(n, row) x(n, column); either may be nobody's.
+/// y += S
 template <Scalar T>
-void sparse_update_backward(View<T> dx, T* dvalues, View<const T> dy, View<const T> x, const T* values, const SparsePlaces& at) {
-  for (std::int64_t n = 0; n < dy.rows; n++)
-    for (std::size_t k = 0; k < at.row.size(); k++) {
-      const T g = dy(n, at.row[k]);
-      if (dx) dx(n, at.column[k]) += g * values[k];
-      if (dvalues) dvalues[k] += g * x(n, at.column[k]);
-    }
+void add_entries(View<T> y, const T* values, const SparsePlaces& at) {
+  for (std::size_t k = 0; k < at.row.size(); k++) y(at.row[k], at.column[k]) += values[k];
+}
+/// values[k] = x at the place of value k
+template <Scalar T>
+void take_entries(T* values, View<const T> x, const SparsePlaces& at) {
+  for (std::size_t k = 0; k < at.row.size(); k++) values[k] = x(at.row[k], at.column[k]);
 }
 
 /// The k largest of a row, in that order; of equal ones the first.
@@ -197,22 +224,6 @@ void top_of_row(std::int64_t* indices, std::int64_t k, const T* row, std::int64_
   for (std::int64_t i = 0; i < n; i++) order[std::size_t(i)] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) { return row[a] > row[b]; });
   std::copy_n(order.begin(), k, indices);
-}
-
-/// Columns (2 K): cos and sin of 2π · place[k] · p / n for p = 0 … n − 1, a row for each p.
-template <Scalar T>
-void fourier_columns(View<T> y, std::span<const std::int64_t> place) {
-  const std::int64_t n = y.rows, K = y.cols / 2;
-  std::vector<double> cosine(static_cast<std::size_t>(n)), sine(static_cast<std::size_t>(n));
-  for (std::int64_t p = 0; p < n; p++) {
-    const double angle = 2 * 3.14159265358979323846 * double(p) / double(n);
-    cosine[std::size_t(p)] = std::cos(angle), sine[std::size_t(p)] = std::sin(angle);
-  }
-  for (std::int64_t p = 0; p < n; p++)
-    for (std::int64_t k = 0; k < K; k++) {
-      const auto turn = std::size_t(place[std::size_t(k)] * p % n);
-      y(p, k) = T(cosine[turn]), y(p, K + k) = T(sine[turn]);
-    }
 }
 
 }  // namespace peft::ops

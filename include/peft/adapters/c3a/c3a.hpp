@@ -12,11 +12,10 @@ namespace peft {
 template <Scalar T>
 struct C3A {
   Parameter<T> kernel;  // (out / b, in / b, b)
-  std::shared_ptr<const ops::GatherMap> circulant;
-  std::int64_t out = 0, in = 0;
+  std::int64_t in = 0;
   Derived<T> memo = {};
   Variable<T> delta() const {
-    return memo({&kernel}, [&] { return scale(gather(kernel.variable(), circulant, {out, in}), T(1) / T(in)); });
+    return memo({&kernel}, [&] { return circulant(kernel.variable(), T(1) / T(in)); });
   }
   Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const { return add_product(std::move(y), x, delta()); }
   void merge_into(Linear<T>& fused, const Linear<T>&) const { add_to_weight(fused, delta()); }
@@ -30,16 +29,13 @@ bool attach_adapter(const C3AConfig& config, Linear<T>& site, const AttachContex
     const std::int64_t b = detail::pattern_or("block_size_pattern", config.block_size_pattern, context.path, config.block_size);
     must_divide("c3a.attach", "block_size", b, context.path, in);
     must_divide("c3a.attach", "block_size", b, context.path, out);
-    auto circulant = std::make_shared<ops::GatherMap>();
-    for (std::int64_t o = 0; o < out; o++)
-      for (std::int64_t i = 0; i < in; i++) circulant->from.push_back((o / b * (in / b) + i / b) * b + (i % b - o % b + b) % b);
     const Shape shape{out / b, in / b, b};
     const std::string& init = config.init_weights.name;
     Parameter<T> kernel = init == "gaussian"                                    ? drawn_normal<T>(shape, 0, 1, random)
                           : init == "kaiming_uniform"                           ? drawn_uniform<T>(shape, 1 / std::sqrt(double(in)), random)
                           : init == "xavier_uniform" || !config.init_weights.on ? drawn_uniform<T>(shape, std::sqrt(6.0 / double(in + out)), random)
                                                                                 : constant<T>(shape, 0);
-    return C3A<T>{std::move(kernel), std::move(circulant), out, in};
+    return C3A<T>{std::move(kernel), in};
   });
 }
 template <Scalar T>

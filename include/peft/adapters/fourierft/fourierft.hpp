@@ -2,9 +2,10 @@
 #pragma once
 
 #include <random>
-#include "peft/adapters/fourierft/config.hpp"
 
+#include "peft/adapters/fourierft/config.hpp"
 #include "peft/adapters/on_linear.hpp"
+#include "peft/autograd/functions/fourier.hpp"
 
 namespace peft {
 
@@ -15,14 +16,12 @@ namespace peft {
 /// The places are not in a file: they are the first n of torch.randperm(out · in) with a fixed seed.
 template <Scalar T>
 struct FourierFT {
-  using Places = std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>;
   Parameter<T> spectrum;  // (n_frequency)
-  std::shared_ptr<const Places> places;
-  std::int64_t out = 0, in = 0;
+  std::shared_ptr<const SparseSpectrum<T>> places;
   T scaling = 1;
   Derived<T> memo = {};
   Variable<T> delta() const {
-    return memo({&spectrum}, [&] { return scale(sparse_inverse_fourier(spectrum.variable(), places, out, in), scaling); });
+    return memo({&spectrum}, [&] { return sparse_inverse_fourier(spectrum.variable(), places, scaling); });
   }
   Variable<T> operator()(const Linear<T>&, const Variable<T>& x, Variable<T> y) const { return add_product(std::move(y), x, delta()); }
   void merge_into(Linear<T>& fused, const Linear<T>&) const { add_to_weight(fused, delta()); }
@@ -48,11 +47,11 @@ bool attach_adapter(const FourierFTConfig& config, Linear<T>& site, const Attach
     const std::int64_t n = detail::pattern_or("n_frequency_pattern", config.n_frequency_pattern, context.path, config.n_frequency);
     if (n < 1 || n > in * out)
       throw ConfigError("fourierft.attach", "n_frequency is " + std::to_string(n) + "; " + context.path + " has room for 1 to " + std::to_string(in * out));
-    auto places = std::make_shared<typename FourierFT<T>::Places>();
+    ops::SparsePlaces at;
     for (const std::int64_t place : torch_randperm(in * out, n, config.random_loc_seed))
-      places->first.push_back(place / in), places->second.push_back(place % in);
+      at.row.push_back(std::int32_t(place / in)), at.column.push_back(std::int32_t(place % in));
     Parameter<T> spectrum = config.init_weights ? constant<T>({n}, 0) : drawn_normal<T>({n}, 0, 1, random);
-    return FourierFT<T>{std::move(spectrum), std::move(places), out, in, T(config.scaling)};
+    return FourierFT<T>{std::move(spectrum), std::make_shared<const SparseSpectrum<T>>(SparseSpectrum<T>{out, in, std::move(at)}), T(config.scaling)};
   });
 }
 template <Scalar T>

@@ -43,7 +43,7 @@ struct Shira {
   }
   void merge_into(Linear<T>& fused, const Linear<T>& base) const {
     const auto at = checked_places(base);
-    for (std::size_t k = 0; k < at->row.size(); k++) fused.weight.value()(at->row[k], at->column[k]) += values.value()[std::int64_t(k)];
+    ops::add_entries<T>(fused.weight.value().view(), values.value().data(), *at);
     fused.weight.touch();
   }
   static void describe(auto& self, auto&& visit) {
@@ -64,6 +64,7 @@ bool attach_adapter(const ShiraConfig& config, Linear<T>& site, const AttachCont
     if (n > in * out)
       throw ConfigError("shira.attach", "r is " + std::to_string(config.r) + ", so that " + std::to_string(n) + " entries of " + context.path +
                                             " would train; it has " + std::to_string(in * out));
+    if (LeaveUnfilled::on()) return Shira<T>{unfilled<T>({n}), Parameter<T>(Tensor<T>({2, n}))};
     // A sample without repetition, in the order of the weight.
     Random places = random.fork(std::uint64_t(config.random_seed));
     std::vector<std::int64_t> chosen;

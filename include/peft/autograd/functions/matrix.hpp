@@ -135,6 +135,19 @@ Variable<T> kronecker(const Variable<T>& a, const Variable<T>& b) {
   });
 }
 
+/// alpha times a matrix of circulant blocks: y[m b + p, n b + q] = alpha · kernel[m, n, (q − p) mod b], kernel (M, N, b).
+template <Scalar T>
+Variable<T> circulant(const Variable<T>& kernel, T alpha = 1) {
+  const std::int64_t b = kernel.shape()[2];
+  Tensor<T> y({kernel.shape()[0] * b, kernel.shape()[1] * b});
+  ops::circulant<T>(y.view(), kernel.value().data(), b, alpha);
+  return recorded(std::move(y), kernel.needs_grad(), [dk = kernel.gradient(), shape = kernel.shape(), b, alpha](Tensor<T> dy) {
+    Tensor<T> g = Tensor<T>::zeros(shape);
+    ops::circulant_backward<T>(g.data(), dy.view(), b, alpha);
+    dk.add(std::move(g));
+  });
+}
+
 /// ‖x‖, one number; no gradient at 0.
 template <Scalar T>
 Variable<T> frobenius_norm(const Variable<T>& x) {
@@ -162,49 +175,39 @@ Variable<T> transpose(const Variable<T>& x) {
   });
 }
 
-/// y += x Sᵀ for a sparse S of which `values` (K) train; into y if nobody else holds it.
+/// y += x Sᵀ for a sparse S of which `values` (K) train; into y if nobody else holds it. S is written out for the time of a product: multiply-adds
+/// on registers cost less than entries picked singly, but for the few rows of decoding.
 template <Scalar T>
 Variable<T> sparse_update(Variable<T> y, const Variable<T>& x, const Variable<T>& values, std::shared_ptr<const ops::SparsePlaces> at) {
   const Gradient<T> dy_in = y.gradient();
+  const Shape shape{y.cols(), x.cols()};
   Tensor<T> out = std::move(y).release();
   if (!out.sole_holder()) out = out.clone();
-  ops::sparse_update<T>(out.view(), x.view(), values.value().data(), *at);
+  const auto written_out = [at, shape](const Tensor<T>& entries) {
+    Tensor<T> S = Tensor<T>::zeros(shape);
+    ops::add_entries<T>(S.view(), entries.data(), *at);
+    return S;
+  };
+  constexpr std::int64_t few = 4;
+  if (x.rows() <= few)
+    ops::sparse_update<T>(out.view(), x.view(), values.value().data(), *at);
+  else
+    ops::gemm<T>(T(1), x.view(), false, written_out(values.value()).view(), true, T(1), out.view());
   return recorded(std::move(out), dy_in || x.needs_grad() || values.needs_grad(),
-                  [dy_in, dx = x.gradient(), dv = values.gradient(), x = x.value(), values = values.value(), at](Tensor<T> dy) {
-                    Tensor<T> g = dv ? Tensor<T>::zeros(values.shape()) : Tensor<T>();
-                    ops::sparse_update_backward<T>(dx ? dx.sum_or_zeros() : View<T>(), g.data(), dy.view(), x.view(), values.data(), *at);
-                    if (dv) dv.add(std::move(g));
+                  [dy_in, dx = x.gradient(), dv = values.gradient(), x = values.needs_grad() ? x.value() : Tensor<T>(),
+                   values = x.needs_grad() ? values.value() : Tensor<T>(), at, shape, written_out](Tensor<T> dy) {
+                    if (dx) {
+                      const ops::GradSink<T> sink = dx.sink();
+                      ops::gemm<T>(T(1), dy.view(), false, written_out(values).view(), false, sink.accumulate ? T(1) : T(0), sink.view);
+                    }
+                    if (dv) {
+                      Tensor<T> dS(shape), g({std::int64_t(at->row.size())});
+                      ops::gemm<T>(T(1), dy.view(), true, x.view(), false, T(0), dS.view());
+                      ops::take_entries<T>(g.data(), dS.view(), *at);
+                      dv.add(std::move(g));
+                    }
                     dy_in.add(std::move(dy));
                   });
-}
-
-/// The real part of the inverse discrete Fourier transform of a spectrum (out, in) that is zero but for `values` (K) at (u[k], v[k]):
-///     y(p, q) = 1/(out · in) Σ_k values[k] cos(2π (u[k] p / out + v[k] q / in))
-/// cos(a + b) = cos a cos b − sin a sin b makes it a product of rank 2 K.
-template <Scalar T>
-Variable<T> sparse_inverse_fourier(const Variable<T>& values, std::shared_ptr<const std::pair<std::vector<std::int64_t>, std::vector<std::int64_t>>> at,
-                                   std::int64_t out, std::int64_t in) {
-  const std::int64_t K = values.value().size();
-  const auto columns_of = [K](const std::vector<std::int64_t>& place, std::int64_t n) {
-    Tensor<T> columns({n, 2 * K});
-    ops::fourier_columns<T>(columns.view(), place);
-    return columns;
-  };
-  const T factor = T(1) / (T(out) * T(in));
-  Tensor<T> signed_values({2 * K}), y({out, in});
-  for (std::int64_t k = 0; k < K; k++) signed_values[k] = factor * values.value()[k], signed_values[K + k] = -factor * values.value()[k];
-  {
-    const Tensor<T> left = columns_of(at->first, out);
-    ops::scale_columns<T>(left.view(), left.view(), signed_values.data());
-    ops::gemm<T>(T(1), left.view(), false, columns_of(at->second, in).view(), true, T(0), y.view());
-  }
-  return recorded(std::move(y), values.needs_grad(), [dv = values.gradient(), at, columns_of, factor, K, out, in](Tensor<T> dy) {
-    Tensor<T> half({out, 2 * K}), both = Tensor<T>::zeros({2 * K}), g({K});
-    ops::gemm<T>(T(1), dy.view(), false, columns_of(at->second, in).view(), false, T(0), half.view());
-    ops::add_column_dots<T>(both.data(), half.view(), columns_of(at->first, out).view());
-    for (std::int64_t k = 0; k < K; k++) g[k] = factor * (both[k] - both[K + k]);
-    dv.add(std::move(g));
-  });
 }
 
 }  // namespace peft
