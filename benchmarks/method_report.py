@@ -96,12 +96,13 @@ def main():
         ours, theirs = measure(o, method)
         if not ours:
             continue
-        figures[title] = {"ours": ours, "peft": theirs}
+        figures[title] = {"ours": ours, "peft": theirs, "rounds": o.rounds}
         print(title, *(f"{key} {time(ours, key)} / {time(theirs, key)}" for key in TIMES), file=sys.stderr)
         FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     cpu = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "?")
     isa = next(iter(figures.values()))["ours"]["isa"]
-    said = f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, the best of {o.rounds} runs in turn; milliseconds, ours / PEFT's."
+    rounds = sorted({pair["rounds"] for pair in figures.values()})
+    said = f"{datetime.date.today()}, {cpu}, {isa}, 2 threads, the best of {' or '.join(map(str, rounds))} runs in turn; milliseconds, ours / PEFT's."
     PAGE.write_text(replace(PAGE.read_text(encoding="utf-8"), "costs", said + "\n\n" + costs_table(figures)), encoding="utf-8")
 
 

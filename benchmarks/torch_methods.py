@@ -54,7 +54,10 @@ def main():
             begun = time.perf_counter()
             model = peft.get_peft_model(base, config, adapter_name="one")
             attached = 1000 * (time.perf_counter() - begun)
-            loss = lambda: model(input_ids=ids, attention_mask=torch.ones_like(ids), labels=ids).loss
+            batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+            if method == "multitask_prompt_tuning":
+                batch["task_ids"] = torch.zeros(o.batch, dtype=torch.long)
+            loss = lambda: model(**batch).loss
 
             def forward():
                 with torch.no_grad():
