@@ -129,7 +129,7 @@ def main():
     parser.add_argument("--gguf")
     parser.add_argument("--e2e")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="lora,half,ragged,bf16,full,memory,decode,beams,gemm,scaling")
+    parser.add_argument("--only", default="lora,half,ragged,bf16,full,memory,decode,beams,gemm,scaling,compile")
     o = parser.parse_args()
     only = o.only.split(",")
     gguf = o.gguf or subprocess.run(["scripts/fetch_model.sh"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
@@ -209,6 +209,15 @@ def main():
                  f"{row['rss_peak_mib']:,}"] for row in figures["scaling"]]
         head = ["varied", "T", "batch", "layers", "rank", "vocabulary", "step ms", "peak MiB"]
         text = replace(text, "scaling", f"{datetime.date.today()}, {cpu}, hidden size 256.\n\n" + table(head, rows))
+    if "compile" in only:
+        lines = subprocess.run([sys.executable, "benchmarks/compile_bench.py", "--runs", str(min(o.rounds, 2))], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+        runs = [json.loads(line) for line in lines.splitlines()]
+        figures["compile"] = runs
+        titles = {"include": "`#include <peft/lora.hpp>` alone", "train": "the README's program"}
+        rows = [[titles[run["program"]], "header-only" if run["form"] == "header-only" else "`peft::compiled`", f"{run['seconds']:.1f}", f"{run['peak_mib']:,}", f"{run['object_kib']:,}"]
+                for run in runs]
+        text = replace(text, "compile", f"{datetime.date.today()}, {cpu}, {runs[0]['compiler']} {runs[0]['flags']}, one thread.\n\n" +
+                       table(["file", "against", "seconds", "peak MiB", "object KiB"], rows))
     PAGE.write_text(text, encoding="utf-8")
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 

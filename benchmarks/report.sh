@@ -6,7 +6,7 @@
 #   --gguf    SmolLM2-135M-Instruct.Q4_1.gguf (fetched if it is not given)
 #   --e2e     lines `attributes||sentence`, for the row of ragged batches
 #   --rounds  how often each pair is run; the best of each side counts (3)
-#   --only    rows by name: lora, half, ragged, bf16, full, memory, decode, beams (against transformers), scaling
+#   --only    rows by name: lora, half, ragged, bf16, full, memory, decode, beams (against transformers), gemm, scaling, compile
 # The Python side is PEFT_PYTHON, or python3, with benchmarks/requirements.txt; what it lacks is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -10,4 +10,8 @@
 namespace peft {
 template struct Walked<Transformer<float>>;
 template struct Walked<Transformer<double>>;
+template Variable<float> Transformer<float>::through(const std::vector<Block<float>>&, const std::optional<RelativePositions<float>>&, std::int64_t,
+                                                     std::int64_t, Variable<float>) const;
+template Variable<double> Transformer<double>::through(const std::vector<Block<double>>&, const std::optional<RelativePositions<double>>&, std::int64_t,
+                                                       std::int64_t, Variable<double>) const;
 }  // namespace peft

@@ -159,28 +159,7 @@ struct Transformer {
     return f();
   }
   Variable<T> through(const std::vector<Block<T>>& blocks, const std::optional<RelativePositions<T>>& relative, std::int64_t begin, std::int64_t end,
-                      Variable<T> h) const {
-    const Pass<T>* pass = Pass<T>::current();
-    if (relative && !pass->relative_bias) {
-      Pass<T> biased = *pass;
-      biased.relative_bias = relative->table(*pass->sequences), biased.relative_zero = relative->zero(*pass->sequences);
-      const PassScope<T> scope(biased);
-      return through(blocks, relative, begin, end, std::move(h));
-    }
-    for (std::int64_t i = begin; i < end; i++) {
-      const Block<T>& block = blocks[std::size_t(i)];
-      if (pass->checkpointing)
-        h = checkpoint<T>(
-            [&block, pass = *pass](const Variable<T>& x) {
-              PassScope<T> scope(pass);
-              return block(x);
-            },
-            h);
-      else
-        h = block(std::move(h));
-    }
-    return h;
-  }
+                      Variable<T> h) const;
   Variable<T> embeddings(std::span<const std::int32_t> ids, std::span<const std::int32_t> token_types) const {
     Variable<T> h = embed_tokens(ids);
     if (embed_positions) h = add(std::move(h), (*embed_positions)(position_rows(ids)));
@@ -280,9 +259,38 @@ struct Transformer {
   }
 };
 
+template <Scalar T>
+Variable<T> Transformer<T>::through(const std::vector<Block<T>>& blocks, const std::optional<RelativePositions<T>>& relative, std::int64_t begin,
+                                    std::int64_t end, Variable<T> h) const {
+  const Pass<T>* pass = Pass<T>::current();
+  if (relative && !pass->relative_bias) {
+    Pass<T> biased = *pass;
+    biased.relative_bias = relative->table(*pass->sequences), biased.relative_zero = relative->zero(*pass->sequences);
+    const PassScope<T> scope(biased);
+    return through(blocks, relative, begin, end, std::move(h));
+  }
+  for (std::int64_t i = begin; i < end; i++) {
+    const Block<T>& block = blocks[std::size_t(i)];
+    if (pass->checkpointing)
+      h = checkpoint<T>(
+          [&block, pass = *pass](const Variable<T>& x) {
+            PassScope<T> scope(pass);
+            return block(x);
+          },
+          h);
+    else
+      h = block(std::move(h));
+  }
+  return h;
+}
+
 #if defined(PEFT_COMPILED)
 extern template struct Walked<Transformer<float>>;
 extern template struct Walked<Transformer<double>>;
+extern template Variable<float> Transformer<float>::through(const std::vector<Block<float>>&, const std::optional<RelativePositions<float>>&, std::int64_t,
+                                                            std::int64_t, Variable<float>) const;
+extern template Variable<double> Transformer<double>::through(const std::vector<Block<double>>&, const std::optional<RelativePositions<double>>&, std::int64_t,
+                                                              std::int64_t, Variable<double>) const;
 #endif
 
 }  // namespace peft

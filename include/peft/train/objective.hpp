@@ -210,6 +210,14 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
 
 #include "peft/train/classification.hpp"
 
-#if !defined(PEFT_COMPILED)
+#if defined(PEFT_COMPILED)
+namespace peft {
+extern template double accumulate_gradients(const Transformer<float>&, const Batch&, double, const ForwardOptions&, std::int64_t, double, FrozenStates<float>*);
+extern template double accumulate_gradients(const PeftModel<Transformer<float>>&, const Batch&, double, const ForwardOptions&, std::int64_t, double,
+                                            FrozenStates<float>*);
+extern template Evaluation evaluate(const Transformer<float>&, const Dataset&, std::int64_t);
+extern template Evaluation evaluate(const PeftModel<Transformer<float>>&, const Dataset&, std::int64_t);
+}  // namespace peft
+#else
 #include "peft/train/impl/objective.inl"
 #endif

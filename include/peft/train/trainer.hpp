@@ -102,116 +102,7 @@ class Trainer {
     validate(args_);
   }
 
-  TrainingResult fit(const Dataset& train, const Dataset& eval = Dataset()) {
-    std::optional<LoraFa<T>> lora_fa;
-    if (args_.lorafa) {
-      if constexpr (std::constructible_from<LoraFa<T>, M&>)
-        lora_fa.emplace(model_);
-      else
-        throw ConfigError("lorafa", "a model without adapters; LoRA-FA trains the B of LoRAs");
-    }
-    std::vector<Trainable<T>> trainables =
-        trainables_of<T>(model_, {.ratio = args_.loraplus_lr_ratio, .embedding = args_.loraplus_lr_embedding / args_.learning_rate});
-    if (trainables.empty()) throw ConfigError("trainer", "nothing requires a gradient: add an adapter, or choose with freeze() what trains");
-    const double eps = args_.lorafa && args_.adam_epsilon == TrainingArguments().adam_epsilon ? 1e-6 : args_.adam_epsilon;
-    AdamW<T> optimizer(std::move(trainables),
-                       {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = eps, .weight_decay = args_.weight_decay, .as_transformers = args_.lorafa});
-    std::optional<FrozenStates<T>> frozen;
-    if (args_.cache_frozen) {
-      const std::int64_t layer = first_trained_layer(model_);
-      if (layer == 0) throw ConfigError("trainer", "cache_frozen: no layer is below the first one that trains");
-      frozen.emplace(layer, train.size(), args_.cache_dir);
-    }
-    DataLoader loader(train, {.batch_size = args_.batch_size, .shuffle = args_.shuffle, .seed = args_.seed, .group_by_length = args_.group_by_length});
-    const std::int64_t accumulate = args_.gradient_accumulation_steps, per_epoch = (loader.steps_per_epoch() + accumulate - 1) / accumulate;
-    const std::int64_t steps = args_.max_steps > 0 ? args_.max_steps : args_.num_epochs * per_epoch;
-    const std::int64_t warmup = args_.warmup_steps > 0 ? args_.warmup_steps : std::int64_t(std::ceil(args_.warmup_ratio * double(steps)));
-    const Schedule schedule = schedule_named(args_.lr_scheduler);
-
-    if constexpr (requires { model_.begin_run(steps); }) model_.begin_run(steps);
-
-    TrainingResult result;
-    std::int64_t step = 0, forwards = 0;
-    if (args_.resume) {
-      const TrainingState state = load_training_state(state_directory(), optimizer, model_);
-      step = state.step, forwards = state.forwards, result.losses = state.losses, result.tokens = state.tokens;
-      loader.seek({state.epoch, state.position});
-      if (step >= steps)
-        throw ConfigError(
-            "trainer", "the run in " + state_directory() + " has made " + std::to_string(step) + " steps already; this one ends at " + std::to_string(steps));
-    }
-    const detail::TrainingLog log(args_.output_dir, args_.resume);
-    const auto start = std::chrono::steady_clock::now();
-    const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-    const std::int64_t first_step = step, first_tokens = result.tokens;
-    const auto keep_state = [&] {
-      if (args_.output_dir.empty() || !args_.keep_state) return;
-      TrainingState state{step, forwards, loader.position().epoch, loader.position().step, result.tokens, result.losses};
-      save_training_state(state_directory(), state, optimizer, model_);
-    };
-
-    while (step < steps) {
-      // The batches of one step never reach into the next epoch.
-      std::vector<Batch> batches;
-      std::int64_t labels = 0;
-      const double epoch_begun = double(loader.position().epoch);
-      do {
-        batches.push_back(loader.next());
-        labels += num_targets(model_, batches.back());
-      } while (std::int64_t(batches.size()) < accumulate && loader.position().step != 0);
-      double loss = 0;
-      for (const Batch& batch : batches) {
-        loss += accumulate_gradients(model_, batch, double(std::max<std::int64_t>(labels, 1)),
-                                     {.training = true,
-                                      .checkpointing = args_.checkpointing,
-                                      .seed = args_.seed,
-                                      .forward = std::uint64_t(forwards++),
-                                      .compute_dtype = args_.compute_dtype},
-                                     args_.tokens_per_forward, 1 / double(batches.size()), frozen ? &*frozen : nullptr);
-        result.tokens += batch.tokens();
-      }
-      const auto refuse = [&](const std::string& what, double value) {
-        zero_grad(optimizer.trainables());
-        throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" +
-                                   (std::isnan(value) ? "nan" : std::to_string(value)) + "); a lower learning_rate may help. Nothing was saved over");
-      };
-      if (!std::isfinite(loss)) refuse("loss", loss);
-      TrainingProgress progress;
-      progress.grad_norm = args_.max_grad_norm > 0 ? clip_grad_norm(optimizer.trainables(), args_.max_grad_norm) : grad_norm(optimizer.trainables());
-      if (!std::isfinite(progress.grad_norm)) refuse("gradient's norm", progress.grad_norm);
-      progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
-      if (lora_fa) lora_fa->turn_gradients();
-      optimizer.step(progress.learning_rate);
-      if constexpr (requires { model_.after_step(step); }) model_.after_step(step);
-      zero_grad(optimizer.trainables());
-      step++;
-      result.losses.push_back(loss);
-
-      progress.step = step, progress.steps = steps, progress.loss = loss;
-      progress.epoch = loader.position().step == 0 ? epoch_begun + 1 : epoch_begun + double(loader.position().step) / double(loader.steps_per_epoch());
-      progress.seconds = elapsed();
-      progress.tokens_per_second = double(result.tokens - first_tokens) / progress.seconds;
-      progress.seconds_left = progress.seconds / double(step - first_step) * double(steps - step);
-      progress.peak_memory = memory::peak_resident_bytes();
-      log.step(progress);
-      if (callbacks_.on_step) callbacks_.on_step(progress);
-      if (args_.eval_steps > 0 && step % args_.eval_steps == 0 && !eval.empty()) {
-        const Evaluation evaluation = evaluate(model_, eval);
-        log.evaluation(progress, evaluation);
-        if (callbacks_.on_evaluate) callbacks_.on_evaluate(progress, evaluation);
-      }
-      const bool stop = callbacks_.should_stop && callbacks_.should_stop();
-      if (stop || step == steps || (args_.save_steps > 0 && step % args_.save_steps == 0)) keep_state();
-      if (stop && step < steps) {
-        result.interrupted = true;
-        break;
-      }
-    }
-    result.steps = step, result.seconds = elapsed();
-    const std::size_t last = std::min<std::size_t>(result.losses.size(), std::size_t(per_epoch));
-    for (std::size_t i = result.losses.size() - last; i < result.losses.size(); i++) result.loss += result.losses[i] / double(last);
-    return result;
-  }
+  TrainingResult fit(const Dataset& train, const Dataset& eval = Dataset());
 
  private:
   std::string state_directory() const { return args_.output_dir + "/state"; }
@@ -223,6 +114,123 @@ template <class M>
 Trainer(M&, TrainingArguments) -> Trainer<M>;
 template <class M>
 Trainer(M&, TrainingArguments, TrainingCallbacks) -> Trainer<M>;
+
+template <class M>
+TrainingResult Trainer<M>::fit(const Dataset& train, const Dataset& eval) {
+  std::optional<LoraFa<T>> lora_fa;
+  if (args_.lorafa) {
+    if constexpr (std::constructible_from<LoraFa<T>, M&>)
+      lora_fa.emplace(model_);
+    else
+      throw ConfigError("lorafa", "a model without adapters; LoRA-FA trains the B of LoRAs");
+  }
+  std::vector<Trainable<T>> trainables =
+      trainables_of<T>(model_, {.ratio = args_.loraplus_lr_ratio, .embedding = args_.loraplus_lr_embedding / args_.learning_rate});
+  if (trainables.empty()) throw ConfigError("trainer", "nothing requires a gradient: add an adapter, or choose with freeze() what trains");
+  const double eps = args_.lorafa && args_.adam_epsilon == TrainingArguments().adam_epsilon ? 1e-6 : args_.adam_epsilon;
+  AdamW<T> optimizer(std::move(trainables),
+                     {.beta1 = args_.adam_beta1, .beta2 = args_.adam_beta2, .eps = eps, .weight_decay = args_.weight_decay, .as_transformers = args_.lorafa});
+  std::optional<FrozenStates<T>> frozen;
+  if (args_.cache_frozen) {
+    const std::int64_t layer = first_trained_layer(model_);
+    if (layer == 0) throw ConfigError("trainer", "cache_frozen: no layer is below the first one that trains");
+    frozen.emplace(layer, train.size(), args_.cache_dir);
+  }
+  DataLoader loader(train, {.batch_size = args_.batch_size, .shuffle = args_.shuffle, .seed = args_.seed, .group_by_length = args_.group_by_length});
+  const std::int64_t accumulate = args_.gradient_accumulation_steps, per_epoch = (loader.steps_per_epoch() + accumulate - 1) / accumulate;
+  const std::int64_t steps = args_.max_steps > 0 ? args_.max_steps : args_.num_epochs * per_epoch;
+  const std::int64_t warmup = args_.warmup_steps > 0 ? args_.warmup_steps : std::int64_t(std::ceil(args_.warmup_ratio * double(steps)));
+  const Schedule schedule = schedule_named(args_.lr_scheduler);
+
+  if constexpr (requires { model_.begin_run(steps); }) model_.begin_run(steps);
+
+  TrainingResult result;
+  std::int64_t step = 0, forwards = 0;
+  if (args_.resume) {
+    const TrainingState state = load_training_state(state_directory(), optimizer, model_);
+    step = state.step, forwards = state.forwards, result.losses = state.losses, result.tokens = state.tokens;
+    loader.seek({state.epoch, state.position});
+    if (step >= steps)
+      throw ConfigError("trainer",
+                        "the run in " + state_directory() + " has made " + std::to_string(step) + " steps already; this one ends at " + std::to_string(steps));
+  }
+  const detail::TrainingLog log(args_.output_dir, args_.resume);
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  const std::int64_t first_step = step, first_tokens = result.tokens;
+  const auto keep_state = [&] {
+    if (args_.output_dir.empty() || !args_.keep_state) return;
+    TrainingState state{step, forwards, loader.position().epoch, loader.position().step, result.tokens, result.losses};
+    save_training_state(state_directory(), state, optimizer, model_);
+  };
+
+  while (step < steps) {
+    // The batches of one step never reach into the next epoch.
+    std::vector<Batch> batches;
+    std::int64_t labels = 0;
+    const double epoch_begun = double(loader.position().epoch);
+    do {
+      batches.push_back(loader.next());
+      labels += num_targets(model_, batches.back());
+    } while (std::int64_t(batches.size()) < accumulate && loader.position().step != 0);
+    double loss = 0;
+    for (const Batch& batch : batches) {
+      loss += accumulate_gradients(model_, batch, double(std::max<std::int64_t>(labels, 1)),
+                                   {.training = true,
+                                    .checkpointing = args_.checkpointing,
+                                    .seed = args_.seed,
+                                    .forward = std::uint64_t(forwards++),
+                                    .compute_dtype = args_.compute_dtype},
+                                   args_.tokens_per_forward, 1 / double(batches.size()), frozen ? &*frozen : nullptr);
+      result.tokens += batch.tokens();
+    }
+    const auto refuse = [&](const std::string& what, double value) {
+      zero_grad(optimizer.trainables());
+      throw Error("trainer", "the " + what + " of step " + std::to_string(step + 1) + " is not finite (" + (std::isnan(value) ? "nan" : std::to_string(value)) +
+                                 "); a lower learning_rate may help. Nothing was saved over");
+    };
+    if (!std::isfinite(loss)) refuse("loss", loss);
+    TrainingProgress progress;
+    progress.grad_norm = args_.max_grad_norm > 0 ? clip_grad_norm(optimizer.trainables(), args_.max_grad_norm) : grad_norm(optimizer.trainables());
+    if (!std::isfinite(progress.grad_norm)) refuse("gradient's norm", progress.grad_norm);
+    progress.learning_rate = args_.learning_rate * lr_factor(schedule, step, warmup, steps);
+    if (lora_fa) lora_fa->turn_gradients();
+    optimizer.step(progress.learning_rate);
+    if constexpr (requires { model_.after_step(step); }) model_.after_step(step);
+    zero_grad(optimizer.trainables());
+    step++;
+    result.losses.push_back(loss);
+
+    progress.step = step, progress.steps = steps, progress.loss = loss;
+    progress.epoch = loader.position().step == 0 ? epoch_begun + 1 : epoch_begun + double(loader.position().step) / double(loader.steps_per_epoch());
+    progress.seconds = elapsed();
+    progress.tokens_per_second = double(result.tokens - first_tokens) / progress.seconds;
+    progress.seconds_left = progress.seconds / double(step - first_step) * double(steps - step);
+    progress.peak_memory = memory::peak_resident_bytes();
+    log.step(progress);
+    if (callbacks_.on_step) callbacks_.on_step(progress);
+    if (args_.eval_steps > 0 && step % args_.eval_steps == 0 && !eval.empty()) {
+      const Evaluation evaluation = evaluate(model_, eval);
+      log.evaluation(progress, evaluation);
+      if (callbacks_.on_evaluate) callbacks_.on_evaluate(progress, evaluation);
+    }
+    const bool stop = callbacks_.should_stop && callbacks_.should_stop();
+    if (stop || step == steps || (args_.save_steps > 0 && step % args_.save_steps == 0)) keep_state();
+    if (stop && step < steps) {
+      result.interrupted = true;
+      break;
+    }
+  }
+  result.steps = step, result.seconds = elapsed();
+  const std::size_t last = std::min<std::size_t>(result.losses.size(), std::size_t(per_epoch));
+  for (std::size_t i = result.losses.size() - last; i < result.losses.size(); i++) result.loss += result.losses[i] / double(last);
+  return result;
+}
+
+#if defined(PEFT_COMPILED)
+extern template class Trainer<Transformer<float>>;
+extern template class Trainer<PeftModel<Transformer<float>>>;
+#endif
 
 }  // namespace peft
 
