@@ -133,6 +133,23 @@ TEST_CASE("ChatGLM-6B is told apart by its keys, and says its special tokens or 
   validate(a), validate(b);
 }
 
+TEST_CASE("a part of a head that turns is written where its absence would mean another", "[models]") {
+  for (const char* type : {"glm", "glm4", "gpt_neox", "llama"})
+    for (const double factor : {0.25, 0.5, 1.0}) {
+      if (std::string_view(type) == "llama" && factor < 1) continue;
+      const Architecture& architecture = architecture_of_model_type(type);
+      const Json json = Json::parse(R"({"vocab_size": 8, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2,
+                                        "intermediate_size": 8, "head_dim": 16, "partial_rotary_factor": )" +
+                                        std::to_string(factor) + "}",
+                                    "config");
+      const TransformerConfig read = architecture.from_json(json);
+      CHECK(read.attention.rope->partial_rotary_factor == factor);
+      const Json written = architecture.to_json(read);
+      CHECK(architecture.from_json(written).attention.rope->partial_rotary_factor == factor);
+      if (std::string_view(type) != "llama") CHECK(written.at("rope_parameters").at("partial_rotary_factor").number() == factor);
+    }
+}
+
 TEST_CASE("relative positions that no bucket could be computed for are refused", "[models]") {
   const auto read = [](const std::string& more) {
     return architecture_of_model_type("t5").from_json(Json::parse(R"({"model_type": "t5", "d_model": 8, "num_heads": 2)" + more + "}", "config"));

@@ -118,6 +118,19 @@ TEST_CASE("rotary positions in every spelling", "[models]") {
         8);
 }
 
+TEST_CASE("YaRN's magnitude is said by mscale and mscale_all_dim together", "[models]") {
+  const auto magnitude = [](const std::string& more) {
+    const Json json = Json::parse("{" + least + R"(, "rope_scaling": {"rope_type": "yarn", "factor": 8.0)" + more + "}}", "config.json");
+    return rope_magnitude(*llama_architecture().from_json(json).attention.rope);
+  };
+  const double one = 0.1 * std::log(8.0) + 1;
+  CHECK(magnitude("") == Approx(one));
+  CHECK(magnitude(R"(, "mscale": 0.5)") == Approx(one));
+  CHECK(magnitude(R"(, "mscale": 1.0, "mscale_all_dim": 1.0)") == Approx(1));
+  CHECK(magnitude(R"(, "mscale": 0.707, "mscale_all_dim": 1.0)") == Approx((0.0707 * std::log(8.0) + 1) / one));
+  CHECK(magnitude(R"(, "mscale": 0.707, "mscale_all_dim": 1.0, "attention_factor": 1.5)") == Approx(1.5));
+}
+
 TEST_CASE("frequencies of llama3: short waves stay, long ones are stretched, those between are blended", "[models]") {
   RopeConfig rope{
       .theta = 500000, .scaling = RopeScaling::llama3, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 8192};

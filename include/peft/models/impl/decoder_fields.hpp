@@ -47,13 +47,13 @@ inline TransformerConfig decoder_from_json(const Json& json, const char* model_t
 }
 
 /// The keys that decoder_from_json reads.
-inline Json decoder_to_json(const TransformerConfig& c, const std::string& class_name) {
+inline Json decoder_to_json(const TransformerConfig& c, const std::string& class_name, double partial_rotary_factor = 1) {
   Json j = common_json(c, class_name);
   j.set("hidden_size", Json(c.hidden_size)), j.set("num_hidden_layers", Json(c.num_hidden_layers));
   j.set("intermediate_size", Json(c.mlp.intermediate_size)), j.set("max_position_embeddings", Json(c.max_position_embeddings));
   j.set("num_attention_heads", Json(c.attention.num_attention_heads)), j.set("num_key_value_heads", Json(c.attention.num_key_value_heads));
   j.set("head_dim", Json(c.attention.head_dim)), j.set("hidden_act", Json(name_of(c.mlp.activation))), j.set("rms_norm_eps", Json(c.norm.eps));
-  if (c.attention.rope) set_rope(j, *c.attention.rope);
+  if (c.attention.rope) set_rope(j, *c.attention.rope, partial_rotary_factor);
   return j;
 }
 

@@ -19,7 +19,7 @@ PEFT_INLINE TransformerConfig glm_from_json(const Json& json) {
   return c;
 }
 PEFT_INLINE Json glm_to_json(const TransformerConfig& c) {
-  Json j = decoder_to_json(c, "Glm");
+  Json j = decoder_to_json(c, "Glm", 0.5);
   j.set("attention_bias", Json(c.attention.qkv_bias));
   return j;
 }
@@ -29,7 +29,7 @@ PEFT_INLINE TransformerConfig glm4_from_json(const Json& json) {
   return c;
 }
 PEFT_INLINE Json glm4_to_json(const TransformerConfig& c) {
-  Json j = decoder_to_json(c, "Glm4");
+  Json j = decoder_to_json(c, "Glm4", 0.5);
   j.set("attention_bias", Json(c.attention.qkv_bias));
   return j;
 }

@@ -41,7 +41,7 @@ PEFT_INLINE Json gpt_neox_to_json(const TransformerConfig& c) {
   j.set("max_position_embeddings", Json(c.max_position_embeddings)), j.set("layer_norm_eps", Json(c.norm.eps));
   j.set("hidden_act", Json(name_of(c.mlp.activation))), j.set("attention_bias", Json(c.attention.qkv_bias));
   j.set("use_parallel_residual", Json(c.parallel_residual));
-  set_rope(j, *c.attention.rope);
+  set_rope(j, *c.attention.rope, 0.25);
   j.set("rotary_pct", Json(c.attention.rope->partial_rotary_factor)), j.set("rotary_emb_base", Json(c.attention.rope->theta));
   return j;
 }

@@ -72,14 +72,17 @@ inline std::int64_t head_dim(const TransformerConfig& c) {
 }
 
 inline Activation activation_named(const char* key, const std::string& name) {
-  static const std::array<std::pair<const char*, Activation>, 8> known = {{{"silu", Activation::silu},
-                                                                           {"swish", Activation::silu},
-                                                                           {"gelu", Activation::gelu},
-                                                                           {"gelu_new", Activation::gelu_tanh},
-                                                                           {"gelu_pytorch_tanh", Activation::gelu_tanh},
-                                                                           {"gelu_fast", Activation::gelu_tanh},
-                                                                           {"relu", Activation::relu},
-                                                                           {"tanh", Activation::tanh}}};
+  static const std::array<std::pair<const char*, Activation>, 11> known = {{{"silu", Activation::silu},
+                                                                            {"swish", Activation::silu},
+                                                                            {"gelu", Activation::gelu},
+                                                                            {"gelu_python", Activation::gelu},
+                                                                            {"gelu_new", Activation::gelu_tanh},
+                                                                            {"gelu_pytorch_tanh", Activation::gelu_tanh},
+                                                                            {"gelu_python_tanh", Activation::gelu_tanh},
+                                                                            {"gelu_accurate", Activation::gelu_tanh},
+                                                                            {"gelu_fast", Activation::gelu_tanh},
+                                                                            {"relu", Activation::relu},
+                                                                            {"tanh", Activation::tanh}}};
   std::vector<std::string> names;
   for (const auto& [text, value] : known) {
     if (name == text) return value;
@@ -119,9 +122,11 @@ inline RopeConfig rope_config(const Json& json, double partial_rotary_factor = 1
     original_length();
   } else if (type == "yarn") {
     rope.scaling = RopeScaling::yarn;
-    for (const char* key : {"mscale", "mscale_all_dim"}) refuse_other(r, key, Json());
     rope.beta_fast = r.number("beta_fast", 32), rope.beta_slow = r.number("beta_slow", 1);
     rope.attention_factor = r.number("attention_factor", 0), rope.truncate = r.boolean("truncate", true);
+    // DeepSeek's way to say the factor: the magnitudes of both, one over the other. Either alone says nothing.
+    const double mscale = r.number("mscale", 0), all = r.number("mscale_all_dim", 0), growth = std::log(std::max(1.0, r.number("factor")));
+    if (rope.attention_factor == 0 && mscale != 0 && all != 0) rope.attention_factor = (0.1 * mscale * growth + 1) / (0.1 * all * growth + 1);
     if (!(rope.beta_fast >= rope.beta_slow && rope.beta_slow > 0))
       throw ConfigError("config", "beta_fast " + std::to_string(rope.beta_fast) + " and beta_slow " + std::to_string(rope.beta_slow) +
                                       "; wanted is beta_fast ≥ beta_slow > 0");
@@ -281,8 +286,8 @@ inline Json common_json(const TransformerConfig& c, const std::string& class_nam
   return j;
 }
 
-/// Rotary positions in the keys of transformers 5 and of older versions.
-inline void set_rope(Json& j, const RopeConfig& rope) {
+/// Rotary positions in the keys of transformers 5 and of older versions. `partial_rotary_factor` is what an absent key means.
+inline void set_rope(Json& j, const RopeConfig& rope, double partial_rotary_factor = 1) {
   if (!rope.divisors.empty()) throw ConfigError("save_model", "rotary factors that a GGUF file gives as a table have no form in config.json");
   static constexpr std::array<const char*, 5> types = {"default", "linear", "llama3", "yarn", "dynamic"};
   Json scaling = Json();
@@ -302,7 +307,7 @@ inline void set_rope(Json& j, const RopeConfig& rope) {
   Json parameters = scaling.is_null() ? Json::make_object() : scaling;
   if (scaling.is_null()) parameters.set("rope_type", Json("default"));
   parameters.set("rope_theta", Json(rope.theta));
-  if (rope.partial_rotary_factor != 1)
+  if (rope.partial_rotary_factor != 1 || partial_rotary_factor != 1)
     parameters.set("partial_rotary_factor", Json(rope.partial_rotary_factor)), j.set("partial_rotary_factor", Json(rope.partial_rotary_factor));
   j.set("rope_parameters", std::move(parameters));
 }
