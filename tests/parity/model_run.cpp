@@ -10,7 +10,12 @@ GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::Transf
   else  // padding is read as any token is, and nothing sees it
     mask = peft::Tensor<std::int32_t>(all_ids.shape()), mask.fill(1);
   const auto tasks = golden.find("task_ids") ? golden.read<std::int32_t>("task_ids") : peft::Tensor<std::int32_t>();
-  const auto labels = golden.find("labels") ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
+  const bool of_values = golden.find("labels") && golden.find("labels")->dtype == peft::DType::f32;
+  if (of_values) {
+    values = golden.read<double>("labels");
+    if (values.rank() == 1) values = values.reshape({values.size(), 1});
+  }
+  const auto labels = golden.find("labels") && !of_values ? golden.read<std::int32_t>("labels") : peft::Tensor<std::int32_t>();
   const auto types = golden.find("token_type_ids") ? golden.read<std::int32_t>("token_type_ids") : peft::Tensor<std::int32_t>();
   if (config.num_encoder_layers > 0) {
     std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
@@ -35,14 +40,22 @@ GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::Transf
   rows = all_ids.rows(), length = all_ids.cols();
   const std::int64_t shift = config.head.task == peft::TaskType::causal_lm ? 1 : 0;
   if (labels && config.head.task == peft::TaskType::seq_cls) targets.assign(labels.span().begin(), labels.span().end());
+  // OPT counts positions by the mask, and rotary frequencies that go by the length count padding behind a text.
+  const bool padding_has_position = config.embedding.padding_has_position && config.model_type != "opt";
+  const bool length_counts =
+      config.head.task != peft::TaskType::seq_cls && config.attention.rope && config.attention.rope->scaling == peft::RopeScaling::dynamic;
   std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> packed;
   for (std::int64_t b = 0; b < rows; b++) {
     peft::Sequence s;
     s.begin = std::int64_t(ids.size()), s.id = std::uint64_t(b), s.first_position = -1;
     if (tasks) s.task = tasks[b];
     for (std::int64_t t = 0; t < length; t++) {
-      if (!mask(b, t)) continue;
-      if (s.first_position < 0) s.first_position = config.embedding.padding_has_position ? t : 0;
+      if (!mask(b, t)) {
+        if (!length_counts || s.first_position < 0) continue;
+        ids.push_back(all_ids(b, t)), targets.push_back(peft::ignore_index), places.push_back(-1);
+        continue;
+      }
+      if (s.first_position < 0) s.first_position = padding_has_position ? t : 0;
       ids.push_back(all_ids(b, t));
       if (types && config.embedding.token_types > 0) token_types.push_back(types(b, t));
       if (config.head.task != peft::TaskType::seq_cls)

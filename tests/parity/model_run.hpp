@@ -38,7 +38,8 @@ struct GoldenBatch {
   std::int64_t rows = 0, length = 0;
   std::vector<std::int32_t> ids, token_types;  // packed
   std::vector<std::int32_t> targets;           // packed and, of a causal model, already shifted; or one a sequence
-  std::vector<std::int64_t> places;            // of each packed row in the padded (B · T)
+  peft::Tensor<double> values;                 // (rows, labels): what a regression, or a choice of several labels, is held against
+  std::vector<std::int64_t> places;            // of each packed row in the padded (B · T); −1: padding
   std::shared_ptr<const peft::Sequences> sequences;
   peft::Tensor<std::int32_t> mask;  // (rows, length)
   // Of an encoder-decoder, whose rows above are the decoder's.
@@ -77,7 +78,8 @@ Difference compare_rows(const GoldenBatch& batch, const peft::Tensor<A>& found, 
     return d;
   }
   for (std::size_t i = 0; i < batch.places.size(); i++)
-    for (std::int64_t j = 0; j < found.cols(); j++) d.add(double(found(std::int64_t(i), j)), double(wanted(batch.places[i], j)), abs, rel);
+    for (std::int64_t j = 0; batch.places[i] >= 0 && j < found.cols(); j++)
+      d.add(double(found(std::int64_t(i), j)), double(wanted(batch.places[i], j)), abs, rel);
   return d;
 }
 
@@ -106,9 +108,14 @@ template <class T>
 struct Run {
   peft::Pass<T> pass;
   std::vector<std::int32_t> ids, token_types, targets;
+  peft::Tensor<T> values;
   std::optional<peft::PassScope<T>> scope;
   template <class M>
   Run(const M& model, const GoldenBatch& batch) : pass(pass_of(model, batch)), ids(batch.ids), token_types(batch.token_types), targets(batch.targets) {
+    if (batch.values) {
+      values = peft::Tensor<T>(batch.values.shape());
+      for (std::int64_t i = 0; i < values.size(); i++) values[i] = T(batch.values[i]);
+    }
     if (!pass.fronts.empty()) {
       const bool by_row = batch.targets.size() == batch.ids.size();
       const peft::FrontedRows rows =
@@ -135,7 +142,8 @@ auto begin_run(const M& model, const GoldenBatch& batch) {
 template <class M, class R>
 auto loss_of(const M& model, const R& run) {
   const auto& t = transformer_of(model);
-  return t.loss(t.hidden_states(run.ids, run.token_types), run.targets);
+  const auto hidden = t.hidden_states(run.ids, run.token_types);
+  return run.values ? t.loss(hidden, run.values) : t.loss(hidden, run.targets);
 }
 /// The padded batch as the outputs have it: `tokens` virtual tokens in front of each row.
 inline GoldenBatch with_virtual_tokens(const GoldenBatch& batch, std::int64_t tokens) {
