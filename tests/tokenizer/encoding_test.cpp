@@ -73,6 +73,14 @@ TEST_CASE("Unigram takes the most probable path", "[tokenizer]") {
   const peft::Tokenizer fallback = small::from_json(R"({"model":{"type":"Unigram","unk_id":0,"byte_fallback":true,"vocab":[)" + vocab + bytes + "]}}");
   check(fallback, "aé", {2, 203, 177}, {{0, 1}, {1, 2}, {1, 2}});
   check(fallback, "中b", {236, 192, 181, 3}, {{0, 1}, {0, 1}, {0, 1}, {1, 2}});
+  // "x" "y" and "y" "x" are equally probable, but for how the reference reads a number: then the last bit, or the first path, decides.
+  const auto order = [](const std::string& a, const std::string& aa) {
+    return small::from_json(R"({"model":{"type":"Unigram","unk_id":0,"vocab":[["?",0.0],["p",-8.134194206713342],[",",-3.514861226512979],["a",)" + a +
+                            R"(],["aa",)" + aa + "]]}}")
+        .encode("p,aaa");
+  };
+  CHECK(order("-7.5291552046291415", "-7.751379497381968") == EncodedIds{1, 2, 3, 4});
+  CHECK(order("-7.5", "-7.75") == EncodedIds{1, 2, 3, 4});
   CHECK_THROWS_WITH(small::from_json(R"({"model":{"type":"Unigram","vocab":[["a",0.0]]}})").encode("b"), Catch::Contains("\"b\""));
   CHECK_THROWS_WITH(small::from_json(R"({"model":{"type":"Unigram","vocab":[["a"]]}})"), Catch::Contains("entry 0"));
 }
@@ -128,6 +136,34 @@ TEST_CASE("added tokens have offsets too", "[tokenizer]") {
   const Encoding e = t.encode_full("a <S> b aba É");
   CHECK(e.ids == EncodedIds{1, 3, 2, 0, 4, 0, 0});
   CHECK(e.offsets == Spans{{0, 1}, {1, 6}, {6, 7}, {7, 8}, {8, 11}, {11, 12}, {12, 13}});
+}
+
+TEST_CASE("white space that an added token takes along leaves its offsets, too", "[tokenizer]") {
+  const peft::Tokenizer t = small::from_json(
+      R"({"added_tokens":[{"id":3,"content":"<m>","special":true,"normalized":false,"lstrip":true},{"id":4,"content":"ab ","normalized":true,"rstrip":true}],)"
+      R"("post_processor":{"type":"RobertaProcessing","sep":["b",2],"cls":["a",1],"trim_offsets":true,"add_prefix_space":false},)"
+      R"("model":{"type":"BPE","unk_token":"?","vocab":{"?":0,"a":1,"b":2},"merges":[]}})");
+  CHECK(t.encode_full("a <m> ab  b").offsets == Spans{{0, 0}, {0, 1}, {2, 5}, {5, 6}, {6, 8}, {10, 11}, {0, 0}});
+  CHECK(t.encode_full("  <m>").offsets == Spans{{0, 0}, {2, 5}, {0, 0}});
+  CHECK(t.encode_full("a <m> ab  b", {.truncation = peft::Truncation{.max_length = 4, .left = true}}).offsets == Spans{{0, 0}, {6, 8}, {10, 11}, {0, 0}});
+}
+
+TEST_CASE("white space leaves the offsets of what Unigram does not know", "[tokenizer]") {
+  const peft::Tokenizer t = small::from_json(R"({"post_processor":{"type":"ByteLevel","trim_offsets":true,"add_prefix_space":false},)"
+                                             R"("model":{"type":"Unigram","unk_id":0,"vocab":[["<unk>",0.0],["a",-1.5]]}})");
+  CHECK(t.encode_full("a b \na").offsets == Spans{{0, 1}, {2, 3}, {5, 6}});
+}
+
+TEST_CASE("what a normalizer drops does not begin the input", "[tokenizer]") {
+  const peft::Tokenizer t = small::from_json(
+      R"({"normalizer":{"type":"BertNormalizer","lowercase":false},"pre_tokenizer":{"type":"Metaspace","prepend_scheme":"first","split":false},)"
+      R"("model":{"type":"BPE","unk_token":"?","vocab":{"?":0,"a":1,"b":2,"▁":3},"merges":[]}})");
+  CHECK(t.encode("a b") == EncodedIds{3, 1, 3, 2});
+  CHECK(t.encode("\x01"
+                 "a b") == EncodedIds{1, 3, 2});
+  CHECK(t.encode_full("\x01"
+                      "a b")
+            .ids == EncodedIds{1, 3, 2});
 }
 
 TEST_CASE("what is too long is cut", "[tokenizer]") {

@@ -65,6 +65,12 @@ TEST_CASE("marks that tokenizers does not know keep their place", "[tokenizer]")
   CHECK(normalized(R"({"type":"NFC"})", "\u1AC1\u035D\u0320") == "\u1AC1\u0320\u035D");
 }
 
+TEST_CASE("characters that are newer than tokenizers' tables have no decomposition", "[tokenizer]") {
+  CHECK(normalized(R"({"type":"NFKC"})", "\u32FF\uA7F2\U00010781\u32FE") == "\u32FF\uA7F2\U00010781\u30F2");
+  CHECK(normalized(R"({"type":"NFKD"})", "\U0001E034\U0001FBF3½") == "\U0001E034\U0001FBF31\u20442");
+  CHECK(normalized(R"({"type":"NFD"})", "\U00011938é") == "\U00011938e\u0301");
+}
+
 TEST_CASE("aligned and plain normal forms are the same text", "[tokenizer]") {
   std::uint64_t state = 7;
   const std::vector<std::string> alphabet = {"a",  "e", "é",      "\u0301", "\u0323", "\u0307",       "ﬁ", "\u1100", "\u1161", "\u11a8",

@@ -54,6 +54,17 @@ TEST_CASE("Llama 3's expression", "[tokenizer]") {
   CHECK(by(qwen2, "2024") == Texts{"2", "0", "2", "4"});
 }
 
+TEST_CASE("BLOOM's expression", "[tokenizer]") {
+  for (const char* spelled : {R"( ?[^(\s|[.,!?…。，、।۔،])]+)", R"( ?[^(\s|.,!?…。，、।۔،)]+)"})
+    CHECK(by(spelled, "Hello  world (it's), «x|y» 中。文") == Texts{"Hello", " ", " world", " (", "it's", "),", " «x", "|", "y»", " 中", "。", "文"});
+}
+
+TEST_CASE("Metaspace puts a mark in front of what begins the input alone, if the file says first", "[tokenizer]") {
+  const std::string json = R"({"type":"Sequence","pretokenizers":[{"type":"WhitespaceSplit"},{"type":"Metaspace","prepend_scheme":"first"}]})";
+  CHECK(cut(json, "a b") == Texts{"▁a", "b"});
+  CHECK(cut(json, " a b") == Texts{"a", "b"});
+}
+
 TEST_CASE("every expression that covers text covers all of it", "[tokenizer]") {
   std::uint64_t state = 1;
   const std::vector<std::string> alphabet = {

@@ -150,8 +150,12 @@ TEST_CASE("sentencepiece's style: ▁ for spaces, bytes for the unknown", "[toke
 TEST_CASE("words of a text without pre-tokenizer are found at their ▁", "[tokenizer]") {
   // The same merges with and without one that crosses a border: "b▁a" would be cut wrongly.
   const std::string head = R"({"added_tokens":[],"normalizer":{"type":"Replace","pattern":{"String":" "},"content":"▁"},"model":{"type":"BPE","vocab":{)";
-  const peft::Tokenizer words = small::from_json(head + R"("▁":0,"a":1,"b":2,"▁a":3,"▁▁":4,"ab":5},"merges":["▁ a","▁ ▁","a b"]}})");
+  const std::string body = R"("▁":0,"a":1,"b":2,"▁a":3,"▁▁":4,"ab":5,"?":6},"merges":["▁ a","▁ ▁","a b"])";
+  const peft::Tokenizer words = small::from_json(head + body + R"(,"unk_token":"?"}})"), dropping = small::from_json(head + body + "}}");
   CHECK(words.encode("a  ab b a") == Ids{1, 0, 3, 2, 0, 2, 3});
+  CHECK(dropping.encode("a  ab b a") == Ids{1, 0, 3, 2, 0, 2, 3});
+  CHECK(words.encode("a \n \nb") == Ids{1, 0, 6, 0, 6, 2});
+  CHECK(dropping.encode("a \n \nb") == Ids{1, 4, 2});
   const peft::Tokenizer crossing = small::from_json(head + R"("▁":0,"a":1,"b":2,"b▁":3,"b▁a":4},"merges":["b ▁","b▁ a"]}})");
   CHECK(crossing.encode("ab ab") == Ids{1, 4, 2});
 }

@@ -83,6 +83,19 @@ class WordPieceDecoder final : public Decoder {
   bool cleanup_;
 };
 
+/// Tokens that say the same as the one before are dropped, `pad_token` is nothing, and with `cleanup` `word_delimiter_token` is a space and English
+/// punctuation moves to the word before it (Graves et al. 2006).
+class CtcDecoder final : public Decoder {
+ public:
+  CtcDecoder(const std::string& pad_token, const std::string& word_delimiter_token, bool cleanup)
+      : pad_(Pattern::literal(pad_token)), delimiter_(Pattern::literal(word_delimiter_token)), cleanup_(cleanup) {}
+  void apply(std::vector<std::string>& tokens) const override;
+
+ private:
+  Pattern pad_, delimiter_;
+  bool cleanup_;
+};
+
 /// `suffix` ends a word.
 class BpeDecoder final : public Decoder {
  public:

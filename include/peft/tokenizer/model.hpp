@@ -22,6 +22,8 @@ class Model {
   /// A character before which every piece may be cut (where it does not follow itself) without changing its ids; empty if there is none. A
   /// sentencepiece vocabulary sees whole texts as one piece; its "▁" makes words of them that can be remembered.
   virtual std::string_view word_mark() const { return {}; }
+  /// Whether an unknown token is spelled as the text is, where its white space leaves its offsets.
+  virtual bool spells_unknown() const { return false; }
   /// The id of what the vocabulary does not know, -1 if the model drops it.
   virtual std::int32_t unk_id() const = 0;
 };

@@ -12,7 +12,7 @@ struct Pieces : AlignedText {
     std::size_t begin, end;
   };
   std::vector<Span> spans;
-  bool at_start = true;  // the first piece begins where the whole input begins
+  bool at_start = true;  // `text` begins where the whole input begins
   std::vector<Span> spare_spans;
 
   std::string_view operator[](std::size_t i) const { return std::string_view(text).substr(spans[i].begin, spans[i].end - spans[i].begin); }

@@ -13,10 +13,17 @@
 
 namespace peft::tokenizer {
 
+/// How many characters of white space a token begins and ends with; below 0: those that the vocabulary spells.
+struct Spaces {
+  std::int64_t leading = -1, trailing = -1;
+};
+Spaces spaces_around(std::string_view token);
+
 /// What a post-processor arranges: the ids of a text, or special tokens. `offsets` is empty where nobody asked for them.
 struct Part {
   std::vector<std::int32_t> ids;
   std::vector<Offsets> offsets;
+  std::vector<Spaces> spaces = {};  // as many as offsets: an added token may have taken white space along
   std::int32_t type_id = 0;
   bool special = false;
   std::int32_t text = -1;  // which of the texts this is of

@@ -17,6 +17,8 @@ class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
   virtual void apply(Pieces& pieces) const = 0;
+  /// Whether Pieces::at_start changes anything.
+  virtual bool asks_start() const { return false; }
 };
 using PreTokenizerPtr = std::unique_ptr<const PreTokenizer>;
 
@@ -57,6 +59,7 @@ class Metaspace final : public PreTokenizer {
  public:
   Metaspace(std::string replacement, PrependScheme prepend, bool split);
   void apply(Pieces& pieces) const override;
+  bool asks_start() const override { return prepend_ == PrependScheme::first; }
 
  private:
   std::string replacement_;
@@ -77,6 +80,11 @@ class PreTokenizerSequence final : public PreTokenizer {
   explicit PreTokenizerSequence(std::vector<PreTokenizerPtr> steps) : steps_(std::move(steps)) {}
   void apply(Pieces& pieces) const override {
     for (const auto& step : steps_) step->apply(pieces);
+  }
+  bool asks_start() const override {
+    for (const auto& step : steps_)
+      if (step->asks_start()) return true;
+    return false;
   }
 
  private:

@@ -31,6 +31,7 @@ class Unigram final : public Model {
   void tokenize(std::string_view piece, std::vector<std::int32_t>& ids, std::vector<Pieces::Span>* spans = nullptr) const override;
   const Vocabulary& vocabulary() const override { return vocabulary_; }
   std::int32_t unk_id() const override { return options_.unk_id; }
+  bool spells_unknown() const override { return true; }
 
  private:
   Vocabulary vocabulary_;

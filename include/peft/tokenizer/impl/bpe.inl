@@ -32,8 +32,10 @@ PEFT_INLINE Bpe::Bpe(Vocabulary vocabulary, const std::vector<Merge>& merges, Bp
     while (slots_[slot].pair != free_slot && slots_[slot].pair != pair) slot = (slot + 1) & (capacity - 1);
     slots_[slot] = {pair, {merge.rank, merge.merged}};
   }
-  // No merge makes a token with "▁" behind another character: then none crosses the border in front of a word.
-  if (vocabulary_.id(detail::space_mark) >= 0 && !options_.ignore_merges && options_.continuing_subword_prefix.empty() && options_.end_of_word_suffix.empty() &&
+  // No merge makes a token with "▁" behind another character: then none crosses the border in front of a word. Where unknown characters are dropped,
+  // marks on both sides of one meet.
+  if (vocabulary_.id(detail::space_mark) >= 0 && options_.unk_id >= 0 && !options_.ignore_merges && options_.continuing_subword_prefix.empty() &&
+      options_.end_of_word_suffix.empty() &&
       std::none_of(merges.begin(), merges.end(), [&](const Merge& merge) { return detail::crosses_words(vocabulary_.token(merge.merged)); }))
     word_mark_ = detail::space_mark;
   if (options_.byte_fallback) byte_tokens_ = detail::byte_tokens(vocabulary_);

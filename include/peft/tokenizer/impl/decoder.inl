@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "peft/tokenizer/decoder.hpp"
@@ -92,11 +93,17 @@ PEFT_INLINE void MetaspaceDecoder::apply(std::vector<std::string>& tokens) const
   for (std::size_t i = 0; i < tokens.size(); i++) tokens[i] = detail::replaced(tokens[i], mark, i == 0 && prepended_ ? "" : " ");
 }
 
-PEFT_INLINE void WordPieceDecoder::apply(std::vector<std::string>& tokens) const {
+namespace detail {
+inline void clean_up(std::string& token) {
   static const std::pair<Pattern, std::string_view> cleaner[] = {
       {Pattern::literal(" ."), "."},   {Pattern::literal(" ?"), "?"},     {Pattern::literal(" !"), "!"},    {Pattern::literal(" ,"), ","},
       {Pattern::literal(" ' "), "'"},  {Pattern::literal(" n't"), "n't"}, {Pattern::literal(" 'm"), "'m"},  {Pattern::literal(" do not"), " don't"},
       {Pattern::literal(" 's"), "'s"}, {Pattern::literal(" 've"), "'ve"}, {Pattern::literal(" 're"), "'re"}};
+  for (const auto& [from, to] : cleaner) token = replaced(token, from, to);
+}
+}  // namespace detail
+
+PEFT_INLINE void WordPieceDecoder::apply(std::vector<std::string>& tokens) const {
   for (std::size_t i = 0; i < tokens.size(); i++) {
     std::string& token = tokens[i];
     if (i > 0) {
@@ -105,9 +112,19 @@ PEFT_INLINE void WordPieceDecoder::apply(std::vector<std::string>& tokens) const
       else
         token.insert(0, 1, ' ');
     }
-    if (!cleanup_) continue;
-    for (const auto& [from, to] : cleaner) token = detail::replaced(token, from, to);
+    if (cleanup_) detail::clean_up(token);
   }
+}
+
+PEFT_INLINE void CtcDecoder::apply(std::vector<std::string>& tokens) const {
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  for (std::string& token : tokens) {
+    token = detail::replaced(token, pad_, "");
+    if (!cleanup_) continue;
+    detail::clean_up(token);
+    token = detail::replaced(token, delimiter_, " ");
+  }
+  std::erase(tokens, "");
 }
 
 PEFT_INLINE void BpeDecoder::apply(std::vector<std::string>& tokens) const {
@@ -136,7 +153,8 @@ inline DecoderPtr decoder_of(const Json& json, std::string_view path, int depth)
   }
   if (type == "WordPiece") return std::make_unique<WordPieceDecoder>(c.string("prefix", "##"), c.boolean("cleanup", true));
   if (type == "BPEDecoder") return std::make_unique<BpeDecoder>(c.string("suffix", "</w>"));
-  throw c.unknown({"Sequence", "ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace", "WordPiece", "BPEDecoder"});
+  if (type == "CTC") return std::make_unique<CtcDecoder>(c.string("pad_token", "<pad>"), c.string("word_delimiter_token", "|"), c.boolean("cleanup", true));
+  throw c.unknown({"Sequence", "ByteLevel", "ByteFallback", "Fuse", "Strip", "Replace", "Metaspace", "WordPiece", "BPEDecoder", "CTC"});
 }
 
 }  // namespace detail

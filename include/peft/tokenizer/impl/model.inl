@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <charconv>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 
 #include "peft/tokenizer/bpe.hpp"
 #include "peft/tokenizer/impl/component_json.inl"
@@ -85,6 +88,27 @@ inline ModelPtr wordpiece_of(const Component& c) {
 
 inline ModelPtr wordlevel_of(const Component& c) { return std::make_unique<WordLevel>(vocabulary_of(c), c.string("unk_token", "<unk>")); }
 
+/// A number as tokenizers' reader of JSON has it: its digits as an integer, rounded, then times or over a power of ten, rounded again. That is at times
+/// the last bit off, which decides between paths of the same pieces in another order.
+inline double read_twice_rounded(double number) {
+  char text[40] = {};
+  const char* const end = std::to_chars(text, text + sizeof text, number, std::chars_format::scientific).ptr;
+  std::uint64_t digits = 0;
+  int exponent = 0;
+  const char* at = text;
+  for (bool fraction = false; at != end && *at != 'e'; at++) {
+    if (*at == '.') fraction = true;
+    if (*at < '0' || *at > '9') continue;
+    digits = 10 * digits + static_cast<std::uint64_t>(*at - '0'), exponent -= fraction ? 1 : 0;
+  }
+  if (at != end) exponent += std::atoi(at + 1);
+  const auto power = [](int n) { return std::strtod(("1e" + std::to_string(n)).c_str(), nullptr); };
+  double value = static_cast<double>(digits);
+  if (exponent < -308) value /= power(308), exponent += 308;
+  value = exponent < 0 ? value / power(-exponent) : value * power(exponent);
+  return number < 0 ? -value : value;
+}
+
 /// "vocab": [[token, log p], …]
 inline ModelPtr unigram_of(const Component& c) {
   std::vector<std::pair<std::string, std::int32_t>> tokens;
@@ -94,7 +118,7 @@ inline ModelPtr unigram_of(const Component& c) {
     if (!pair || !std::isfinite(entry.array()[1].number()))
       throw c.error("entry " + std::to_string(tokens.size()) + " of \"vocab\" must be [token, log probability]");
     tokens.emplace_back(entry.array()[0].string(), static_cast<std::int32_t>(tokens.size()));
-    scores.push_back(entry.array()[1].number());
+    scores.push_back(read_twice_rounded(entry.array()[1].number()));
   }
   if (tokens.empty()) throw c.error("\"vocab\" is empty");
   UnigramOptions options{.byte_fallback = c.boolean("byte_fallback", false)};

@@ -118,6 +118,14 @@ inline std::size_t scan_punctuation(std::string_view text, std::size_t at) {
   });
 }
 
+/// " ?[^(\\s|[.,!?…。，、।۔،])]+", BLOOM's: words with the space in front of them; what it does not match stands apart
+inline std::size_t scan_bloom(std::string_view text, std::size_t at) {
+  static constexpr std::u32string_view stops = U"(|.,!?…。，、।۔،)";
+  const auto in_word = [](const Look& c) { return c.none(unicode::space) && stops.find(c.value) == stops.npos; };
+  const std::size_t start = text[at] == ' ' ? at + 1 : at, end = run(text, start, in_word);
+  return end > start ? end : at;
+}
+
 struct KnownPattern {
   std::string_view expression;
   std::size_t (*scanner)(std::string_view, std::size_t);
@@ -127,6 +135,8 @@ inline constexpr KnownPattern known_patterns[] = {
     {R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)", scan_gpt2},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<3>},
     {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)", scan_llama3<1>},
+    {R"( ?[^(\s|[.,!?…。，、।۔،])]+)", scan_bloom},
+    {R"( ?[^(\s|.,!?…。，、।۔،)]+)", scan_bloom},
     {R"(\w+|[^\w\s]+)", scan_words<unicode::regex_word>},
     {R"([\p{P}\$\+<=>\^~\|]+)", scan_punctuation},
 };

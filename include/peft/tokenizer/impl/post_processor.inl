@@ -130,16 +130,24 @@ PEFT_INLINE void Template::apply(std::vector<Part>& parts, const Context& contex
   parts.swap(arranged);
 }
 
+PEFT_INLINE Spaces spaces_around(std::string_view token) {
+  const auto is_space = [](char32_t c) { return unicode::visible_to_byte(c) == ' ' || unicode::is(c, unicode::space); };
+  Spaces spaces{0, 0};
+  std::size_t begin = 0, end = token.size();
+  for (; begin < end && is_space(unicode::decode(token, begin).value); spaces.leading++) begin += unicode::decode(token, begin).length;
+  if (begin == end) spaces.trailing = spaces.leading;
+  for (; end > begin && is_space(unicode::decode_before(token, end).value); spaces.trailing++) end -= unicode::decode_before(token, end).length;
+  return spaces;
+}
+
 PEFT_INLINE void TrimOffsets::apply(std::vector<Part>& parts, const Context& context) const {
   for (Part& part : parts) {
     if (part.special || context.vocabulary == nullptr) continue;
     for (std::size_t i = 0; i < part.offsets.size(); i++) {
-      const std::string_view token = context.vocabulary->token(part.ids[i]);
-      const auto is_space = [](char32_t c) { return unicode::visible_to_byte(c) == ' ' || unicode::is(c, unicode::space); };
-      std::size_t leading = 0, trailing = 0, begin = 0, end = token.size();
-      for (; begin < end && is_space(unicode::decode(token, begin).value); leading++) begin += unicode::decode(token, begin).length;
-      if (begin == end) trailing = leading;
-      for (; end > begin && is_space(unicode::decode_before(token, end).value); trailing++) end -= unicode::decode_before(token, end).length;
+      const bool matched = !part.spaces.empty() && part.spaces[i].leading >= 0;
+      const Spaces spaces = matched ? part.spaces[i] : spaces_around(context.vocabulary->token(part.ids[i]));
+      auto leading = static_cast<std::size_t>(spaces.leading);
+      const auto trailing = static_cast<std::size_t>(spaces.trailing);
       Offsets& offsets = part.offsets[i];
       if (leading == 1 && add_prefix_space_ && (i == 0 || offsets.begin == 0)) leading = 0;  // it was put there
       offsets.begin = std::min(offsets.begin + leading, offsets.end);

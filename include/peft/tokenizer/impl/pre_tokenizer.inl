@@ -98,7 +98,8 @@ PEFT_INLINE void Metaspace::apply(Pieces& pieces) const {
     const Pieces::Span span = pieces.spans[i];
     const std::string_view piece = pieces[i];
     const std::size_t begin = out.size();
-    const bool prepend = prepend_ == PrependScheme::always || (prepend_ == PrependScheme::first && i == 0 && pieces.at_start);
+    // Where an earlier step has dropped the beginning, no piece begins the input.
+    const bool prepend = prepend_ == PrependScheme::always || (prepend_ == PrependScheme::first && span.begin == 0 && pieces.at_start);
     if (prepend && !piece.starts_with(replacement_) && piece.front() != ' ') out.put(replacement_, span.begin);
     for (std::size_t at = span.begin; at < span.end;) {
       const std::size_t space = std::min(piece.find(' ', at - span.begin), piece.size()) + span.begin;

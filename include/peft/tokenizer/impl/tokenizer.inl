@@ -132,43 +132,55 @@ PEFT_INLINE Tokenizer::Tokenizer(tokenizer::Pipeline pipeline) {
 
 namespace tokenizer::detail {
 
-/// The ids of one text and, if `origins` is given, of each the bytes that it comes from.
-inline void encode_text(const State& state, std::string_view text, bool split_special, Scratch& scratch, std::vector<std::int32_t>& ids,
-                        std::vector<Origin>* origins) {
-  const Pipeline& parts = state.pipeline;
-  if (origins != nullptr) {
-    scratch.origins.clear();
-    for (std::size_t at = 0; at < text.size();) {
-      const std::size_t end = at + unicode::decode(text, at).length;
-      scratch.origins.insert(scratch.origins.end(), end - at, Origin{at, end});
-      at = end;
-    }
+inline void own_origins(std::string_view text, std::vector<Origin>& origins) {
+  origins.clear();
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = at + unicode::decode(text, at).length;
+    origins.insert(origins.end(), end - at, Origin{at, end});
+    at = end;
   }
+}
+
+/// The ids of one text and, if `origins` is given, of each the bytes that it comes from, and of added tokens the white space that they took along.
+inline void encode_text(const State& state, std::string_view text, bool split_special, Scratch& scratch, std::vector<std::int32_t>& ids,
+                        std::vector<Origin>* origins, std::vector<Spaces>* spaces) {
+  const Pipeline& parts = state.pipeline;
+  if (origins != nullptr) own_origins(text, scratch.origins);
+  // Whether a normalised text still begins with what begins the input, its origins alone say.
+  const bool traced = origins == nullptr && parts.normalizer && parts.pre_tokenizer && parts.pre_tokenizer->asks_start();
+  const auto put_added = [&](std::int32_t id, Origin origin, std::string_view matched) {
+    ids.push_back(id);
+    if (origins == nullptr) return;
+    origins->push_back(origin);
+    spaces->resize(ids.size()), spaces->back() = spaces_around(matched);
+  };
   scratch.raw.clear();
   state.added.raw().split(text, split_special, scratch.raw);
   for (const Segment& outer : scratch.raw) {
     if (outer.id >= 0) {
-      ids.push_back(outer.id);
-      if (origins != nullptr) origins->push_back({outer.begin, outer.end});
+      put_added(outer.id, {outer.begin, outer.end}, text.substr(outer.begin, outer.end - outer.begin));
       continue;
     }
     std::string_view part = text.substr(outer.begin, outer.end - outer.begin);
     const Origin* from = origins != nullptr ? scratch.origins.data() + outer.begin : nullptr;
+    const Origin* place = from;  // of the first character, where `from` is not asked for
     if (parts.normalizer) {
-      scratch.text.assign(part, from);
+      if (traced && outer.begin == 0) own_origins(part, scratch.origins), place = scratch.origins.data();
+      scratch.text.assign(part, place);
       parts.normalizer->apply(scratch.text);
       part = scratch.text.text;
-      if (from != nullptr) from = scratch.text.origins.data();
+      if (place != nullptr) place = scratch.text.origins.data();
+      if (from != nullptr) from = place;
     }
     scratch.normalized.clear();
     state.added.normalized().split(part, split_special, scratch.normalized);
     for (const Segment& inner : scratch.normalized) {
       if (inner.id >= 0) {
-        ids.push_back(inner.id);
-        if (origins != nullptr) origins->push_back({from[inner.begin].begin, from[inner.end - 1].end});
+        put_added(inner.id, from != nullptr ? Origin{from[inner.begin].begin, from[inner.end - 1].end} : Origin{},
+                  part.substr(inner.begin, inner.end - inner.begin));
         continue;
       }
-      const bool at_start = origins != nullptr && from != nullptr ? from[inner.begin].begin == 0 : outer.begin == 0 && inner.begin == 0;
+      const bool at_start = place != nullptr ? place[inner.begin].begin == 0 : outer.begin == 0 && inner.begin == 0;
       Pieces& pieces = scratch.pieces;
       pieces.start(part.substr(inner.begin, inner.end - inner.begin), at_start, from != nullptr ? from + inner.begin : nullptr);
       if (parts.pre_tokenizer) parts.pre_tokenizer->apply(pieces);
@@ -181,10 +193,15 @@ inline void encode_text(const State& state, std::string_view text, bool split_sp
         }
         scratch.spans.clear();
         parts.model->tokenize(piece, ids, &scratch.spans);
-        for (const Pieces::Span& span : scratch.spans) origins->push_back(pieces.origin(pieces.spans[i].begin + span.begin, pieces.spans[i].begin + span.end));
+        for (const Pieces::Span& span : scratch.spans) {
+          origins->push_back(pieces.origin(pieces.spans[i].begin + span.begin, pieces.spans[i].begin + span.end));
+          if (!parts.model->spells_unknown() || ids[origins->size() - 1] != parts.model->unk_id()) continue;
+          spaces->resize(origins->size()), spaces->back() = spaces_around(piece.substr(span.begin, span.end - span.begin));
+        }
       }
     }
   }
+  if (spaces != nullptr) spaces->resize(ids.size());
 }
 
 /// Bytes to characters. The text is valid UTF-8.
@@ -206,7 +223,7 @@ inline void shorten(Part& part, std::size_t length, bool left) {
     else
       list.resize(length);
   };
-  cut(part.ids), cut(part.offsets);
+  cut(part.ids), cut(part.offsets), cut(part.spaces);
 }
 
 /// Tokens of text `which` that are left where it alone is cut.
@@ -255,7 +272,8 @@ PEFT_INLINE std::vector<tokenizer::Part> Tokenizer::encode_texts(std::span<const
     part.text = part.type_id = static_cast<std::int32_t>(parts.size());
     part.ids.reserve(text.size() / 3 + 8);
     std::vector<Origin> origins;
-    tokenizer::detail::encode_text(*state_, text, options.split_special_tokens, scratch, part.ids, aligned ? &origins : nullptr);
+    tokenizer::detail::encode_text(*state_, text, options.split_special_tokens, scratch, part.ids, aligned ? &origins : nullptr,
+                                   aligned ? &part.spaces : nullptr);
     if (aligned) part.offsets = tokenizer::detail::in_characters(text, origins);
     parts.push_back(std::move(part));
   }
@@ -356,7 +374,7 @@ PEFT_INLINE std::vector<Encoding> Tokenizer::encode_windows(std::string_view fir
       const auto from = static_cast<std::ptrdiff_t>(options.truncation->left ? length - end : begin), to = from + static_cast<std::ptrdiff_t>(end - begin);
       list.erase(list.begin() + to, list.end()), list.erase(list.begin(), list.begin() + from);
     };
-    keep(cut[which].ids), keep(cut[which].offsets);
+    keep(cut[which].ids), keep(cut[which].offsets), keep(cut[which].spaces);
     arrange(cut, options);
     all.push_back(tokenizer::detail::joined(cut));
     done = end;

@@ -208,7 +208,8 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form) {
   for (std::size_t at = 0; at < text.size();) {
     const Character character = decode(text, at);
     at += character.length;
-    if (character.value < 0x300 || !detail::contains(detail::marks_since_8, character.value)) continue;
+    if (character.value < 0x300 || (character.value >= 0x3300 && character.value < 0xA7F1)) continue;
+    if (!detail::contains(detail::marks_since_8, character.value) && !detail::contains(detail::decompositions_since_8, character.value)) continue;
     std::vector<std::size_t> origins;
     return normalize(text, form, origins);
   }
@@ -309,8 +310,10 @@ PEFT_INLINE std::string normalize(std::string_view text, Form form, std::vector<
     const Character character = decode(text, at);
     starts.push_back(at);
     utf8proc_int32_t parts[32];  // the longest decomposition has 18
+    parts[0] = static_cast<utf8proc_int32_t>(character.value);
+    const bool stays = detail::contains(detail::decompositions_since_8, character.value);
     const utf8proc_ssize_t n =
-        utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character.value), parts, 32, static_cast<utf8proc_option_t>(options), nullptr);
+        stays ? 1 : utf8proc_decompose_char(static_cast<utf8proc_int32_t>(character.value), parts, 32, static_cast<utf8proc_option_t>(options), nullptr);
     if (n < 0 || n > 32) throw Error("unicode.normalize", n < 0 ? utf8proc_errmsg(n) : "a decomposition is too long");
     for (utf8proc_ssize_t i = 0; i < n; i++) {
       const bool known = !detail::contains(detail::marks_since_8, static_cast<char32_t>(parts[i]));
