@@ -67,6 +67,36 @@ TEST_CASE("what goes in front of a conversation", "[data]") {
         "<|im_start|>system\nrow<|im_end|>\n<|im_start|>user\na\nin<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n");
 }
 
+TEST_CASE("answers are learnt through every built-in template, with what ends them", "[data]") {
+  const std::string talk = R"({"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"hello"},)"
+                           R"({"role":"user","content":"b"},{"role":"assistant","content":"the"}]})";
+  const auto learns = [&](const peft::Tokenizer& tokenizer, const char* name) {
+    INFO(name);
+    const peft::Tokenizer t = tokenizer.with_chat_template(peft::load_chat_template(name));
+    const peft::Dataset data = load(talk, t);
+    const std::vector<peft::ChatMessage> whole = {{"system", "s"}, {"user", "a"}, {"assistant", "hello"}, {"user", "b"}, {"assistant", "the"}};
+    CHECK(shown(t, data[0].input_ids) == t.apply_chat(whole, false));
+    return learnt(t, data[0]);
+  };
+  CHECK(learns(small::chat(), "chatml") == "hello<|im_end|>the<|im_end|>");
+  CHECK(learns(small::chat(), "qwen") == "hello<|im_end|>the<|im_end|>");
+  CHECK(learns(small::plain(), "llama2") == " hello </s> the </s>");
+  CHECK(learns(small::plain(), "zephyr") == "hello</s>the</s>");
+  CHECK(learns(small::plain(), "alpaca") == "hello</s>the</s>");
+  // Tokenizers that do not know what ends a turn spell it, and learn that.
+  CHECK(learns(small::plain(), "llama3") == "hello<|eot_id|>the<|eot_id|>");
+  CHECK(learns(small::plain(), "chatml") == "hello<|im_end|>\nthe<|im_end|>\n");
+}
+
+TEST_CASE("alpaca as a chat template writes rows of instructions as Alpaca's own prompt does", "[data]") {
+  const peft::Tokenizer plain = small::plain(), chats = plain.with_chat_template(peft::load_chat_template("alpaca"));
+  for (const char* row : {R"({"instruction":"hello","output":"the world"})", R"({"instruction":"hello","input":"the sea","output":"the world"})"}) {
+    const peft::Dataset prompt = load(row, plain), chat = load(row, chats);
+    CHECK(chat[0].input_ids == prompt[0].input_ids);
+    CHECK(chat[0].labels == prompt[0].labels);
+  }
+}
+
 TEST_CASE("every answer of a conversation is learnt, nothing else", "[data]") {
   const peft::Tokenizer t = small::chat();
   const std::string talk = R"({"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"hello"},{"role":"user","content":"b"},)"

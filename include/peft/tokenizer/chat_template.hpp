@@ -16,7 +16,7 @@ class Template;
 }
 
 struct ChatMessage {
-  std::string role;  // "system", "user" or "assistant"
+  std::string role;  // "system", "user" or "assistant"; some templates know others ("tool", "input")
   std::string content;
 };
 
@@ -34,6 +34,12 @@ class ChatTemplate {
   Format format() const { return format_; }
   /// True if render() can work: there is a template, and it is understood.
   bool usable() const { return program_ != nullptr; }
+  /// Why it is not, where there is one.
+  const std::string& failure() const { return failure_; }
+  /// The token that ends a turn, by its format; "" if there is no such token.
+  std::string_view turn_end() const;
+  /// True if it has words for a message of the role "input" behind the user's that it belongs to, as Alpaca's "### Input:".
+  bool has_inputs() const;
 
   /// The conversation as text, special tokens included: encode it with add_special_tokens = false. With `add_generation_prompt` it ends where the assistant
   /// begins to answer. `variables` is an object of further names that the template may ask for (tools, enable_thinking, …), or null. Throws ConfigError where

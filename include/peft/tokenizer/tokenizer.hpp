@@ -68,6 +68,8 @@ class Tokenizer {
   const std::vector<std::int32_t>& eos_ids() const;
 
   const ChatTemplate& chat_template() const;
+  /// The same tokenizer with another chat template: load_chat_template("llama3"), ChatTemplate(text). Shares all else.
+  Tokenizer with_chat_template(ChatTemplate chat) const;
   /// The conversation as the model was trained to read it, as text with its special tokens: encode it with add_special_tokens = false.
   /// Throws ConfigError if there is no chat template or it is not one of those built in.
   std::string apply_chat(std::span<const ChatMessage> messages, bool add_generation_prompt = true) const;
@@ -83,6 +85,7 @@ class Tokenizer {
   std::vector<tokenizer::Part> encode_parts(std::span<const std::string_view> texts, const EncodeOptions& options, bool aligned) const;
 
   std::shared_ptr<const tokenizer::State> state_;
+  std::shared_ptr<const ChatTemplate> chat_;
 };
 
 /// From a Hugging Face directory (tokenizer.json, and where present tokenizer_config.json, special_tokens_map.json, generation_config.json, config.json,
@@ -90,6 +93,10 @@ class Tokenizer {
 /// that ends in .model; beside it the same), a GGUF file, or a directory that holds just one of these. Throws FormatError that names the file and the part that
 /// is not supported.
 Tokenizer load_tokenizer(const std::string& path);
+
+/// A built-in chat template by its name (builtin_chat_templates()), or that of a file: of .json its "chat_template", as tokenizer_config.json has it, else
+/// the whole text. Throws ConfigError for what is neither, and for a template that is not understood.
+ChatTemplate load_chat_template(const std::string& name_or_file);
 
 /// Ids to text while they arrive. What one push returns is final: characters that are still incomplete are held back.
 class StreamDecoder {

@@ -183,7 +183,11 @@ class ExampleMaker {
         const std::string prompt = row.system.empty() ? parts.prompt : row.system + "\n\n" + parts.prompt;
         return options_.pairs ? encode_pair(prompt, parts.answer, tokenizer_) : encode_answer(prompt, parts.answer, tokenizer_, options_.train_on_prompt);
       }
-      row.messages = {{"user", row.input.empty() ? row.instruction : row.instruction + "\n" + row.input}, {"assistant", row.answer}};
+      row.messages = {{"user", row.instruction}, {"assistant", row.answer}};
+      if (!row.input.empty() && tokenizer_.chat_template().has_inputs())
+        row.messages.insert(row.messages.begin() + 1, {"input", row.input});
+      else if (!row.input.empty())
+        row.messages[0].content += "\n" + row.input;
     }
     if (!row.system.empty() && (row.messages.empty() || row.messages[0].role != "system")) row.messages.insert(row.messages.begin(), {"system", row.system});
     if (options_.pairs) return last_answer(std::move(row.messages));

@@ -5,6 +5,7 @@
 
 #include "peft/core/error.hpp"
 #include "peft/io/json.hpp"
+#include "peft/tokenizer/builtin_templates.hpp"
 #include "peft/tokenizer/chat_template.hpp"
 #include "peft/tokenizer/jinja/template.hpp"
 
@@ -21,9 +22,17 @@ PEFT_INLINE ChatTemplate::ChatTemplate(std::string text) : text_(std::move(text)
   }
 }
 
+PEFT_INLINE std::string_view ChatTemplate::turn_end() const { return format_ == Format::chatml ? "<|im_end|>" : format_ == Format::llama3 ? "<|eot_id|>" : ""; }
+
+PEFT_INLINE bool ChatTemplate::has_inputs() const { return text_.find("### Input:") != text_.npos && text_.find("'input'") != text_.npos; }
+
 PEFT_INLINE std::string ChatTemplate::render(std::span<const ChatMessage> messages, bool add_generation_prompt, std::string_view bos_token,
                                              std::string_view eos_token, const Json* variables) const {
-  if (text_.empty()) throw ConfigError("chat_template", "this tokenizer has no chat template; write the prompt as plain text");
+  if (text_.empty())
+    throw ConfigError("chat_template",
+                      "this tokenizer has no chat template; write the prompt as plain text, or choose one (Tokenizer::with_chat_template, peft's "
+                      "--chat-template): a file, or a built-in" +
+                          did_you_mean("", builtin_chat_templates(), "there are"));
   if (!program_)
     throw ConfigError("chat_template", "this tokenizer's chat template is not understood (" + failure_ + "); it begins \"" + text_.substr(0, 80) +
                                            "\"; write the prompt as plain text");

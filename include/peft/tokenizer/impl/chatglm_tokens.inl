@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <filesystem>
 
@@ -78,7 +79,7 @@ inline void finish_chatglm(Pipeline& pipeline, const std::filesystem::path& fold
       for (const char* name : {"chatglm2", "chatglm3"})
         if (chat.empty() && c.string(key, "").find(name) != std::string::npos) chat = builtin_chat_template(name);
   }
-  if (const std::string named = builtin_chat_template(chat); !named.empty()) chat = named;
+  if (std::ranges::find(builtin_chat_templates(), chat) != builtin_chat_templates().end()) chat = builtin_chat_template(chat);
   if (const std::size_t at = chat.find("[gMASK]sop"); at != chat.npos) chat.replace(at, 10, "[gMASK]<sop>");
   if (chat.find("<|assistant|>") != chat.npos)  // then these end an answer, too
     for (const AddedToken& token : pipeline.added_tokens)

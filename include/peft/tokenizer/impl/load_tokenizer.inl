@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 
+#include "peft/tokenizer/builtin_templates.hpp"
 #include "peft/tokenizer/impl/load_gguf.inl"
 #include "peft/tokenizer/impl/load_huggingface.inl"
 #include "peft/tokenizer/impl/load_sentencepiece.inl"
@@ -30,6 +34,26 @@ PEFT_INLINE Tokenizer load_tokenizer(const std::string& model) {
                      : kind == Kind::sentencepiece ? parts::read_sentencepiece_file(pieces.empty() ? std::filesystem::path(path) : pieces)
                                                    : parts::read_huggingface(path));
   });
+}
+
+PEFT_INLINE ChatTemplate load_chat_template(const std::string& name_or_file) {
+  const std::vector<std::string>& names = builtin_chat_templates();
+  const auto refuse = [&](const std::string& what) { throw ConfigError("chat_template", "\"" + name_or_file + "\" " + what); };
+  std::string text;
+  if (std::ranges::find(names, name_or_file) != names.end()) {
+    text = builtin_chat_template(name_or_file);
+  } else if (!std::filesystem::is_regular_file(name_or_file)) {
+    refuse("is neither a file nor a built-in template" + did_you_mean(name_or_file, names, "there are"));
+  } else if (name_or_file.ends_with(".json")) {
+    text = tokenizer::detail::template_text(Json::read(name_or_file));
+  } else {
+    std::ifstream file(name_or_file, std::ios::binary);
+    text.assign(std::istreambuf_iterator<char>(file), {});
+    if (!file) throw FormatError(name_or_file, -1, "cannot be read");
+  }
+  ChatTemplate chat(std::move(text));
+  if (!chat.usable()) refuse(chat.text().empty() ? "has no chat template" : "is not understood: " + chat.failure());
+  return chat;
 }
 
 }  // namespace peft

@@ -6,6 +6,7 @@
 
 #include "peft/io/gguf.hpp"
 #include "peft/io/json.hpp"
+#include "peft/tokenizer/chat_template.hpp"
 #include "peft/tokenizer/impl/load_gguf.inl"
 #include "peft/tokenizer/save.hpp"
 
@@ -117,6 +118,10 @@ PEFT_INLINE void save_tokenizer(const std::string& model, const std::string& dir
       copied++;
     }
   if (copied == 0) throw FormatError(model, -1, "no tokenizer is here: neither tokenizer.json nor tokenizer.model");
+}
+
+PEFT_INLINE void save_chat_template(const ChatTemplate& chat, const std::string& directory) {
+  write_text_atomically((std::filesystem::path(directory) / "chat_template.jinja").string(), chat.text());
 }
 
 }  // namespace peft

@@ -38,7 +38,6 @@ struct Scratch {
 struct State {
   Pipeline pipeline;
   AddedTokens added;
-  ChatTemplate chat;
   std::string bos_token, eos_token;
 
   // One scratch per concurrent call: a thread takes one (a lock each way, none per piece) and puts it back.
@@ -126,7 +125,7 @@ PEFT_INLINE Tokenizer::Tokenizer(tokenizer::Pipeline pipeline) {
   if (!parts.unk_id && parts.model->unk_id() >= 0) parts.unk_id = parts.model->unk_id();
   if (parts.bos_id) state->bos_token = state->token(*parts.bos_id);
   if (parts.eos_id) state->eos_token = state->token(*parts.eos_id);
-  state->chat = ChatTemplate(parts.chat_template);
+  chat_ = std::make_shared<ChatTemplate>(std::move(parts.chat_template));
   state_ = std::move(state);
 }
 
@@ -423,12 +422,17 @@ PEFT_INLINE std::optional<std::int32_t> Tokenizer::eos_id() const { return state
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::pad_id() const { return state_->pipeline.pad_id; }
 PEFT_INLINE std::optional<std::int32_t> Tokenizer::unk_id() const { return state_->pipeline.unk_id; }
 PEFT_INLINE const std::vector<std::int32_t>& Tokenizer::eos_ids() const { return state_->pipeline.eos_ids; }
-PEFT_INLINE const ChatTemplate& Tokenizer::chat_template() const { return state_->chat; }
+PEFT_INLINE const ChatTemplate& Tokenizer::chat_template() const { return *chat_; }
+PEFT_INLINE Tokenizer Tokenizer::with_chat_template(ChatTemplate chat) const {
+  Tokenizer other = *this;
+  other.chat_ = std::make_shared<ChatTemplate>(std::move(chat));
+  return other;
+}
 PEFT_INLINE const std::optional<Truncation>& Tokenizer::truncation() const { return state_->pipeline.truncation; }
 PEFT_INLINE const std::optional<Padding>& Tokenizer::padding() const { return state_->pipeline.padding; }
 
 PEFT_INLINE std::string Tokenizer::apply_chat(std::span<const ChatMessage> messages, bool add_generation_prompt) const {
-  return state_->chat.render(messages, add_generation_prompt, state_->bos_token, state_->eos_token);
+  return chat_->render(messages, add_generation_prompt, state_->bos_token, state_->eos_token);
 }
 
 PEFT_INLINE std::string StreamDecoder::push(std::int32_t id) {
