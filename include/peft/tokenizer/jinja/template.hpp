@@ -17,7 +17,8 @@ class Template {
  public:
   /// Throws ConfigError with the line of what is not understood.
   explicit Template(std::string_view text);
-  /// `variables` is a mapping. Throws ConfigError: raise_exception, wrong types, more than a hundred calls within each other.
+  /// `variables` is a mapping. Throws ConfigError: raise_exception, wrong types, more than a hundred calls within each other, and where a template runs away:
+  /// time and memory are bounded, by much more than a conversation of the length of `variables` needs.
   std::string render(const Value& variables) const;
 
  private:

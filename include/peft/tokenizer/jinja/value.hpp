@@ -23,7 +23,8 @@ struct Arguments {
   const Value* find(std::size_t place, std::string_view name) const;
 };
 
-/// A value of the template language, with Python's rules for truth, printing and comparison. Lists and mappings are shared, as there.
+/// A value of the template language, with Python's rules for truth, printing and comparison. Lists and mappings are shared, as there. Throws ConfigError for
+/// lists and mappings a hundred deep, and for a namespace within another value: it could hold itself.
 class Value {
  public:
   enum class Kind { undefined, none, boolean, integer, number, string, list, mapping, name_space, function };
@@ -34,19 +35,24 @@ class Value {
   Value() = default;
   static Value none() { return Value(Kind::none); }
   static Value undefined(std::string name);
-  static Value function(Function f);
+  /// `depth`: of the values that it holds.
+  static Value function(Function f, int depth = 0);
   static Value mapping(Mapping members, Kind kind = Kind::mapping);
   explicit Value(bool value) : kind_(Kind::boolean), integer_(value) {}
   explicit Value(std::int64_t value) : kind_(Kind::integer), integer_(value) {}
   explicit Value(double value) : kind_(Kind::number), number_(value) {}
   explicit Value(std::string value) : kind_(Kind::string), text_(std::move(value)) {}
   explicit Value(const char* value) : Value(std::string(value)) {}
-  explicit Value(List items) : kind_(Kind::list), items_(std::make_shared<List>(std::move(items))) {}
+  explicit Value(List items);
   static Value of(const Json& json);
   /// Throws ConfigError for what JSON has no word for.
   Json json() const;
 
   Kind kind() const { return kind_; }
+  /// Values within this one that hold each other.
+  int depth() const { return depth_; }
+  /// Bytes, of its own text alone.
+  std::size_t text_size() const { return text_.size(); }
   bool is(Kind kind) const { return kind_ == kind; }
   bool is_numeric() const { return kind_ == Kind::integer || kind_ == Kind::number || kind_ == Kind::boolean; }
   /// "a string", "a list", … for messages; an undefined value says its name.
@@ -72,7 +78,9 @@ class Value {
 
  private:
   explicit Value(Kind kind) : kind_(kind) {}
+  void hold(const Value& part);
   Kind kind_ = Kind::undefined;
+  int depth_ = 0;
   std::int64_t integer_ = 0;
   double number_ = 0;
   std::string text_;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <limits>
 #include <numeric>
 
 #include "peft/core/error.hpp"
@@ -23,18 +24,26 @@ inline std::string stripped(std::string_view text, const Value* characters, bool
   const std::vector<std::string> all = detail::characters(text);
   const bool blanks = characters == nullptr || characters->is(Value::Kind::none);
   const std::vector<std::string> set = blanks ? std::vector<std::string>{} : detail::characters(characters->string());
-  const auto drops = [&](const std::string& c) { return blanks ? is_space(c) : std::find(set.begin(), set.end(), c) != set.end(); };
+  const auto drops = [&](const std::string& c) {
+    Budget::charge(set.size());
+    return blanks ? is_space(c) : std::find(set.begin(), set.end(), c) != set.end();
+  };
   std::size_t begin = 0, end = all.size();
   while (left && begin < end && drops(all[begin])) begin++;
   while (right && end > begin && drops(all[end - 1])) end--;
   return std::accumulate(all.begin() + static_cast<std::ptrdiff_t>(begin), all.begin() + static_cast<std::ptrdiff_t>(end), std::string());
 }
 
+/// Looking for a part of a text, which may begin nearly everywhere.
+inline void charge_search(std::string_view text, std::string_view part) { Budget::charge(text.size() * (1 + part.size() / 16)); }
+
 inline std::string replaced(const std::string& text, const std::string& from, const std::string& to, std::int64_t most = -1) {
   if (from.empty()) throw error("replace: the text to be replaced is empty");
+  charge_search(text, from);
   std::string result;
   std::size_t done = 0;
   for (std::size_t at = text.find(from); at != text.npos && most != 0; at = text.find(from, done), most--) {
+    Budget::charge(at - done + to.size());
     result.append(text, done, at - done).append(to);
     done = at + from.size();
   }
@@ -66,39 +75,44 @@ inline std::string capitalized(std::string_view text, bool words) {
 
 inline Value::List split(std::string_view text, const Value* separator, std::int64_t most, bool from_right) {
   Value::List parts;
+  const auto add = [&](std::string part) {
+    Budget::charge(item_cost + part.size());
+    parts.emplace_back(std::move(part));
+  };
   if (separator == nullptr || separator->is(Value::Kind::none)) {  // at runs of white space
     std::string word;
     const std::vector<std::string> all = characters(text);
     for (std::size_t i = 0; i < all.size(); i++) {
       if (!is_space(all[i])) {
         if (word.empty() && most >= 0 && !from_right && static_cast<std::int64_t>(parts.size()) == most) {
-          parts.emplace_back(stripped(std::accumulate(all.begin() + static_cast<std::ptrdiff_t>(i), all.end(), std::string()), nullptr, false, true));
+          add(stripped(std::accumulate(all.begin() + static_cast<std::ptrdiff_t>(i), all.end(), std::string()), nullptr, false, true));
           return parts;
         }
         word += all[i];
       } else if (!word.empty()) {
-        parts.emplace_back(std::exchange(word, {}));
+        add(std::exchange(word, {}));
       }
     }
-    if (!word.empty()) parts.emplace_back(word);
+    if (!word.empty()) add(word);
     return parts;
   }
   const std::string& mark = separator->string();
   if (mark.empty()) throw error("split: the separator is empty");
+  charge_search(text, mark);
   if (from_right) {
     for (std::size_t at = text.rfind(mark); at != text.npos && most != 0; at = text.rfind(mark), most--) {
-      parts.emplace_back(std::string(text.substr(at + mark.size())));
+      add(std::string(text.substr(at + mark.size())));
       text = text.substr(0, at);
     }
-    parts.emplace_back(std::string(text));
+    add(std::string(text));
     std::reverse(parts.begin(), parts.end());
     return parts;
   }
   for (std::size_t at = text.find(mark); at != text.npos && most != 0; at = text.find(mark), most--) {
-    parts.emplace_back(std::string(text.substr(0, at)));
+    add(std::string(text.substr(0, at)));
     text.remove_prefix(at + mark.size());
   }
-  parts.emplace_back(std::string(text));
+  add(std::string(text));
   return parts;
 }
 
@@ -127,6 +141,7 @@ inline std::int64_t length(const Value& value) {
 }
 
 inline bool contains(const Value& whole, const Value& part) {
+  if (whole.is(Value::Kind::string)) charge_search(whole.string(), part.string());
   if (whole.is(Value::Kind::string)) return whole.string().find(part.string()) != std::string::npos;
   if (whole.is(Value::Kind::mapping)) return part.is(Value::Kind::string) && whole.member(part.string()) != nullptr;
   const Value::List items = whole.iterated();
@@ -135,7 +150,8 @@ inline bool contains(const Value& whole, const Value& part) {
 
 /// The method `name` of a value, undefined if there is none.
 inline Value method(const Value& of, const std::string& name) {
-  const auto method_of = [](auto f) { return Value::function(Value::Function(f)); };
+  Budget::charge(3 * of.text_size());
+  const auto method_of = [&](auto f) { return Value::function(Value::Function(f), of.depth() + 1); };
   if (of.is(Value::Kind::string)) {
     const std::string text = of.string();
     if (name == "strip") return method_of([text](const Arguments& a) { return Value(stripped(text, a.find(0, "chars"), true, true)); });
@@ -165,7 +181,7 @@ inline Value method(const Value& of, const std::string& name) {
     if (name == "startswith" || name == "endswith")
       return method_of([text, name](const Arguments& a) {
         const Value& wanted = argument(a, 0, "prefix");
-        const Value::List all = wanted.is(Value::Kind::list) ? wanted.list() : Value::List{wanted};
+        const Value::List all = wanted.is(Value::Kind::list) ? wanted.iterated() : Value::List{wanted};
         return Value(std::any_of(all.begin(), all.end(),
                                  [&](const Value& v) { return name == "startswith" ? text.starts_with(v.string()) : text.ends_with(v.string()); }));
       });
@@ -181,6 +197,7 @@ inline Value method(const Value& of, const std::string& name) {
       });
     if (name == "find" || name == "rfind" || name == "index")
       return method_of([text, name](const Arguments& a) {
+        charge_search(text, argument(a, 0, "sub").string());
         const std::size_t at = name == "rfind" ? text.rfind(argument(a, 0, "sub").string()) : text.find(argument(a, 0, "sub").string());
         if (at == text.npos && name == "index") throw error("index: the part is not in the text");
         return Value(at == text.npos ? std::int64_t{-1} : static_cast<std::int64_t>(characters(std::string_view(text).substr(0, at)).size()));
@@ -191,7 +208,10 @@ inline Value method(const Value& of, const std::string& name) {
       return method_of([text](const Arguments& a) {
         std::string all;
         bool first = true;
-        for (const Value& item : argument(a, 0, "iterable").iterated()) all += (first ? "" : text) + item.string(), first = false;
+        for (const Value& item : argument(a, 0, "iterable").iterated()) {
+          Budget::charge(2 * text.size());
+          all += (first ? "" : text) + item.string(), first = false;
+        }
         return Value(all);
       });
     if (name == "isdigit" || name == "isalpha" || name == "isspace" || name == "isalnum")
@@ -244,6 +264,20 @@ inline Value method(const Value& of, const std::string& name) {
   return Value::undefined(name);
 }
 
+/// Blanks that stand in front of the lines of a value; stops where there are too many.
+inline std::size_t indentation(const Value& value, std::size_t width, std::size_t level) {
+  std::size_t blanks = 0;
+  const auto add = [&](const Value& part) {
+    Budget::charge(step_cost);
+    blanks += width * level + indentation(part, width, level + 1);
+  };
+  if (value.is(Value::Kind::list))
+    for (const Value& item : value.list()) add(item);
+  if (value.is(Value::Kind::mapping))
+    for (const auto& [name, member] : value.members()) add(member);
+  return blanks;
+}
+
 inline std::string as_json(const Value& value, const Arguments& a) {
   const Value* const sort = a.find(3, "sort_keys");
   const Value* const ascii = a.find(0, "ensure_ascii");  // transformers' order: ensure_ascii, indent, separators, sort_keys
@@ -251,12 +285,14 @@ inline std::string as_json(const Value& value, const Arguments& a) {
   for (const auto& [name, named] : a.named)
     if (name == "indent") indent = &named;
   if (indent == nullptr && a.positional.size() > 1) indent = &a.positional[1];
-  return value.json().dump(indent == nullptr || indent->is(Value::Kind::none) ? -1 : static_cast<int>(std::clamp<std::int64_t>(indent->integer(), 0, 64)),
-                           sort != nullptr && sort->truth(), ascii != nullptr && ascii->truth());
+  const int width = indent == nullptr || indent->is(Value::Kind::none) ? -1 : static_cast<int>(std::clamp<std::int64_t>(indent->integer(), 0, 64));
+  if (width > 0) Budget::charge(indentation(value, static_cast<std::size_t>(width), 1));
+  return value.json().dump(width, sort != nullptr && sort->truth(), ascii != nullptr && ascii->truth());
 }
 
 /// The result of the test `name`.
 inline bool test(const Value& value, const std::string& name, const Arguments& a) {
+  Budget::charge(step_cost);
   using Kind = Value::Kind;
   const auto other = [&]() -> const Value& { return argument(a, 0, "other"); };
   if (name == "defined") return !value.is(Kind::undefined);
@@ -285,7 +321,7 @@ inline bool test(const Value& value, const std::string& name, const Arguments& a
   if (name == "even") return value.integer() % 2 == 0;
   if (name == "divisibleby") {
     if (other().integer() == 0) throw error("divisibleby: division by zero");
-    return value.integer() % other().integer() == 0;
+    return other().integer() == -1 || value.integer() % other().integer() == 0;
   }
   if (name == "upper" || name == "lower") return method(Value(value.printed()), "is" + name).callable()({}).truth();
   const std::vector<std::string> known = {"defined", "undefined", "none",     "string",   "number",   "integer", "float",      "boolean", "true",
@@ -307,6 +343,12 @@ inline Value attribute(Value value, const std::string& path) {
     }
   }
   return value;
+}
+
+/// A number without what stands behind its point.
+inline Value whole_number(double value) {
+  if (!(std::abs(value) < 9223372036854775807.0)) throw error("a result is beyond 64 bits");
+  return Value(static_cast<std::int64_t>(value));
 }
 
 inline Value filter(const Value& value, const std::string& name, const Arguments& a);
@@ -340,6 +382,7 @@ inline Value picked(const Value& value, const std::string& name, const Arguments
 
 /// What sort, unique, min, max and dictsort compare by: letters without their case, unless told.
 inline Value sort_key(const Value& item, const Arguments& a, std::size_t case_place) {
+  Budget::charge(step_cost + 4 * item.text_size());
   const Value* path = nullptr;
   for (const auto& [key, value] : a.named)
     if (key == "attribute") path = &value;
@@ -349,6 +392,7 @@ inline Value sort_key(const Value& item, const Arguments& a, std::size_t case_pl
 }
 
 inline Value filter(const Value& value, const std::string& name, const Arguments& a) {
+  Budget::charge(step_cost + value.text_size());
   using Kind = Value::Kind;
   if (name == "trim") return Value(stripped(value.printed(), a.find(0, "chars"), true, true));
   if (name == "upper" || name == "lower") return Value(cased(value.printed(), name == "upper"));
@@ -366,7 +410,7 @@ inline Value filter(const Value& value, const std::string& name, const Arguments
     const Value *const mark = a.find(0, "d"), *const path = a.find(1, "attribute");
     std::string all;
     bool first = true;
-    for (const Value& item : value.iterated()) {
+    for (const Value& item : value.iterated()) {  // printed() counts what it costs
       if (!first && mark != nullptr) all += mark->printed();
       all += path != nullptr ? attribute(item, path->printed()).printed() : item.printed();
       first = false;
@@ -382,17 +426,20 @@ inline Value filter(const Value& value, const std::string& name, const Arguments
   if (name == "list") return Value(value.iterated());
   if (name == "int" || name == "float") {
     const Value* const otherwise = a.find(0, "default");
-    if (value.is_numeric())
-      return name == "float" ? Value(value.number()) : Value(value.is(Kind::number) ? static_cast<std::int64_t>(value.number()) : value.integer());
+    if (value.is_numeric()) return name == "float" ? Value(value.number()) : value.is(Kind::number) ? whole_number(value.number()) : Value(value.integer());
     if (value.is(Kind::string)) {
       const std::string text = stripped(value.string(), nullptr, true, true);
       char* end = nullptr;
       const double number = std::strtod(text.c_str(), &end);
-      if (!text.empty() && *end == '\0' && std::isfinite(number)) return name == "float" ? Value(number) : Value(static_cast<std::int64_t>(number));
+      if (!text.empty() && *end == '\0' && std::isfinite(number)) return name == "float" ? Value(number) : whole_number(number);
     }
     return otherwise != nullptr ? *otherwise : name == "float" ? Value(0.0) : Value(std::int64_t{0});
   }
-  if (name == "abs") return value.is(Kind::number) ? Value(std::abs(value.number())) : Value(std::abs(value.integer()));
+  if (name == "abs") {
+    if (value.is(Kind::number)) return Value(std::abs(value.number()));
+    if (value.integer() == std::numeric_limits<std::int64_t>::min()) throw error("a result is beyond 64 bits");
+    return Value(std::abs(value.integer()));
+  }
   if (name == "round") {
     const double scale = std::pow(10.0, static_cast<double>(integer_argument(a, 0, "precision", 0)));
     const Value* const how = a.find(1, "method");
@@ -446,7 +493,7 @@ inline Value filter(const Value& value, const std::string& name, const Arguments
       const Value one = path != nullptr ? attribute(item, path->printed()) : item;
       total += one.number(), whole = whole && !one.is(Kind::number);
     }
-    return whole ? Value(static_cast<std::int64_t>(total)) : Value(total);
+    return whole ? whole_number(total) : Value(total);
   }
   if (name == "indent") {
     const Value *const width = a.find(0, "width"), *const first = a.find(1, "first"), *const blank = a.find(2, "blank");
@@ -457,6 +504,7 @@ inline Value filter(const Value& value, const std::string& name, const Arguments
     std::string all;
     std::size_t i = 0;
     for (const Value& line : split(value.printed(), &newline, -1, false)) {
+      Budget::charge(2 * margin.size() + line.text_size());
       const bool empty = line.string().empty(), indented = i == 0 ? first != nullptr && first->truth() : !empty || (blank != nullptr && blank->truth());
       all += (i > 0 ? "\n" : "") + (indented ? margin : std::string()) + line.string();
       i++;
@@ -499,9 +547,10 @@ inline Value::Mapping functions() {
                                         step = integer_argument(a, 2, "step", 1);
                      if (step == 0) throw error("range: the step is 0");
                      Value::List items;
-                     for (std::int64_t i = first; step > 0 ? i < last : i > last; i += step) {
+                     for (std::int64_t i = first; step > 0 ? i < last : i > last;) {
                        if (items.size() >= 100000) throw error("range: more than 100000 numbers");
                        items.emplace_back(i);
+                       if (__builtin_add_overflow(i, step, &i)) break;
                      }
                      return Value(std::move(items));
                    }));
@@ -509,6 +558,7 @@ inline Value::Mapping functions() {
     return Value::function([kind](const Arguments& a) {
       Value::Mapping made = a.positional.empty() ? Value::Mapping{} : a.positional[0].members();
       for (const auto& entry : a.named) {
+        Budget::charge(made.size());
         std::erase_if(made, [&](const auto& member) { return member.first == entry.first; });
         made.push_back(entry);
       }
@@ -524,6 +574,7 @@ inline Value::Mapping functions() {
                      std::tm local{};
                      localtime_r(&now, &local);
                      const std::string& format = argument(a, 0, "format").string();
+                     Budget::charge(16 * format.size());
                      std::string text(256 + 16 * format.size(), '\0');
                      text.resize(std::strftime(text.data(), text.size(), format.c_str(), &local));
                      return Value(text);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <charconv>
 #include <memory>
 #include <string>
@@ -46,6 +47,7 @@ struct Node {
   std::vector<std::string> names = {};
   Value value = {};
   std::size_t line = 0;
+  std::size_t depth = 0;  // nodes below this one
 };
 
 namespace detail {
@@ -276,7 +278,20 @@ class Parser {
     return tokens_[at_++].text;
   }
   NodePtr node(Kind kind, std::string text = {}, std::vector<NodePtr> children = {}) const {
-    return std::make_shared<Node>(Node{.kind = kind, .text = std::move(text), .children = std::move(children), .line = now().line});
+    const NodePtr made = std::make_shared<Node>(Node{.kind = kind, .text = std::move(text), .line = now().line});
+    for (NodePtr& child : children) adopt(*made, std::move(child));
+    return made;
+  }
+  /// Running a tree and taking it apart recurse: a chain of a thousand filters, which reading it does not, would outgrow the stack.
+  void adopt(Node& parent, NodePtr child) const {
+    if (child) parent.depth = std::max(parent.depth, child->depth + 1);
+    if (parent.depth > 500) throw wrong("is nested too deep");
+    parent.children.push_back(std::move(child));
+  }
+  void adopt(Node& parent, NodePtr child, std::size_t place) const {
+    adopt(parent, std::move(child));
+    parent.children[place] = std::move(parent.children.back());
+    parent.children.pop_back();
   }
 
   /// Up to a tag {% end %} with one of these names, whose name is the next token then.
@@ -291,14 +306,14 @@ class Parser {
       }
       at_++;
       if (token.kind == Token::Kind::text) {
-        all->children.push_back(node(Kind::text, token.text));
+        adopt(*all, node(Kind::text, token.text));
       } else if (token.kind == Token::Kind::begin_print) {
-        all->children.push_back(node(Kind::print, "", {expression()}));
+        adopt(*all, node(Kind::print, "", {expression()}));
         expect(Token::Kind::end_print, "\"}}\"");
       } else {
         for (const std::string_view end : ends)
           if (is(Token::Kind::name, end)) return all;
-        if (NodePtr made = statement()) all->children.push_back(std::move(made));
+        if (NodePtr made = statement()) adopt(*all, std::move(made));
       }
     }
   }
@@ -314,14 +329,14 @@ class Parser {
     NodePtr made;
     if (what == "if") {
       made = node(Kind::condition);
-      made->children.push_back(expression());
+      adopt(*made, expression());
       while (true) {
         expect(Token::Kind::end_block, "\"%}\"");
-        made->children.push_back(block({"endif", "elif", "else"}));
+        adopt(*made, block({"endif", "elif", "else"}));
         if (accept_name("elif")) {
-          made->children.push_back(expression());
+          adopt(*made, expression());
         } else if (accept_name("else")) {
-          made->children.push_back(body("endif"));
+          adopt(*made, body("endif"));
           break;
         } else {
           at_++;
@@ -335,13 +350,14 @@ class Parser {
       while (accept(","));
       if (bracket) expect(")");
       if (!accept_name("in")) throw wrong("\"in\" is missing");
-      made->children = {tuple(false), nullptr, nullptr, nullptr};
-      if (accept_name("if")) made->children[1] = expression();
+      made->children.resize(4);
+      adopt(*made, tuple(false), 0);
+      if (accept_name("if")) adopt(*made, expression(), 1);
       if (is(Token::Kind::name, "recursive")) throw wrong("recursive loops are not supported");
       expect(Token::Kind::end_block, "\"%}\"");
-      made->children[2] = block({"endfor", "else"});
+      adopt(*made, block({"endfor", "else"}), 2);
       if (accept_name("else"))
-        made->children[3] = body("endfor");
+        adopt(*made, body("endfor"), 3);
       else
         at_++;
     } else if (what == "set") {
@@ -350,28 +366,28 @@ class Parser {
       while (accept(","));
       if (made->names.size() == 1 && accept(".")) made->names.push_back(name()), made->text = "namespace";
       if (accept("=")) {
-        made->children.push_back(tuple(true));
+        adopt(*made, tuple(true));
       } else {
         if (made->names.size() != 1) throw wrong("{% set %} of a block has one name");
         made->text = "block";
-        made->children.push_back(body("endset"));
+        adopt(*made, body("endset"));
       }
     } else if (what == "macro") {
       made = node(Kind::macro, name(), {nullptr});
       expect("(");
       while (!accept(")")) {
         made->names.push_back(name());
-        made->children.push_back(accept("=") ? expression() : nullptr);
+        adopt(*made, accept("=") ? expression() : nullptr);
         if (!is(Token::Kind::symbol, ")")) expect(",");
       }
-      made->children[0] = body("endmacro");
+      adopt(*made, body("endmacro"), 0);
     } else if (what == "filter") {
       NodePtr chain = filters(node(Kind::name,
                                    "\x01"
                                    "body"),
                               name());
       made = node(Kind::filtered, "", {chain, nullptr});
-      made->children[1] = body("endfilter");
+      adopt(*made, body("endfilter"), 1);
     } else if (what == "generation") {  // marks the assistant's words for training; prints them
       made = body("endgeneration");
     } else if (what == "break" || what == "continue") {
@@ -388,7 +404,7 @@ class Parser {
     NodePtr first = with_condition ? expression() : disjunction();
     if (!is(Token::Kind::symbol, ",")) return first;
     NodePtr list = node(Kind::list, "", {first});
-    while (accept(",") && now().kind != Token::Kind::end_block) list->children.push_back(with_condition ? expression() : disjunction());
+    while (accept(",") && now().kind != Token::Kind::end_block) adopt(*list, with_condition ? expression() : disjunction());
     return list;
   }
 
@@ -505,7 +521,7 @@ class Parser {
           NodePtr first = expression();
           if (is(Token::Kind::symbol, ",")) {
             first = node(Kind::list, "", {first});
-            while (accept(",") && !is(Token::Kind::symbol, ")")) first->children.push_back(expression());
+            while (accept(",") && !is(Token::Kind::symbol, ")")) adopt(*first, expression());
           }
           expect(")");
           return first;
@@ -513,7 +529,7 @@ class Parser {
         if (token.text == "[") {
           NodePtr list = node(Kind::list);
           while (!accept("]")) {
-            list->children.push_back(expression());
+            adopt(*list, expression());
             if (!is(Token::Kind::symbol, "]")) expect(",");
           }
           return list;
@@ -521,9 +537,9 @@ class Parser {
         if (token.text == "{") {
           NodePtr mapping = node(Kind::mapping);
           while (!accept("}")) {
-            mapping->children.push_back(expression());
+            adopt(*mapping, expression());
             expect(":");
-            mapping->children.push_back(expression());
+            adopt(*mapping, expression());
             if (!is(Token::Kind::symbol, "}")) expect(",");
           }
           return mapping;
@@ -545,7 +561,7 @@ class Parser {
       } else if (!called->names.empty()) {
         throw wrong("an argument without a name stands behind one with a name");
       }
-      called->children.push_back(expression());
+      adopt(*called, expression());
       if (!is(Token::Kind::symbol, ")")) expect(",");
     }
   }
@@ -600,7 +616,7 @@ class Parser {
         if (accept("("))
           arguments(value);
         else if (word || next.kind == Token::Kind::string || next.kind == Token::Kind::integer || next.kind == Token::Kind::number)
-          value->children.push_back(postfix(primary()));
+          adopt(*value, postfix(primary()));
         if (negated) value = node(Kind::unary, "not", {value});
       } else if (accept("(")) {
         value = node(Kind::call, "", {value});

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <iterator>
+#include <optional>
+
 #include "peft/tokenizer/jinja/impl/library.inl"
 #include "peft/tokenizer/jinja/impl/parse.inl"
 #include "peft/tokenizer/jinja/template.hpp"
@@ -14,12 +17,15 @@ struct Scope {
   Value::Mapping names;
 
   const Value* find(const std::string& name) const {
-    for (const Scope* scope = this; scope != nullptr; scope = scope->outer.get())
+    for (const Scope* scope = this; scope != nullptr; scope = scope->outer.get()) {
+      Budget::charge(1 + scope->names.size());
       for (const auto& [key, value] : scope->names)
         if (key == name) return &value;
+    }
     return nullptr;
   }
   void set(const std::string& name, Value value) {
+    Budget::charge(names.size());
     for (auto& [key, old] : names)
       if (key == name) {
         old = std::move(value);
@@ -36,12 +42,14 @@ class Run {
   enum class Leave { no, loop, turn };  // break, continue
 
   Leave execute(const Node& node, const ScopePtr& scope, std::string& out) {
+    const Deeper deeper(*this, node);
     switch (node.kind) {
       case Node::Kind::block:
         for (const NodePtr& child : node.children)
           if (const Leave leave = execute(*child, scope, out); leave != Leave::no) return leave;
         return Leave::no;
       case Node::Kind::text:
+        Budget::charge(node.text.size());
         out += node.text;
         return Leave::no;
       case Node::Kind::print:
@@ -67,7 +75,9 @@ class Run {
           const Value* const space = scope->find(node.names[0]);
           if (space == nullptr || !space->is(Value::Kind::name_space))
             throw wrong(node, "\"" + node.names[0] + "\" is no namespace, whose members alone can be set");
+          if (value.is(Value::Kind::name_space)) throw wrong(node, "a namespace within another is not supported");
           auto& members = space->members();
+          Budget::charge(members.size());
           std::erase_if(members, [&](const auto& member) { return member.first == node.names[1]; });
           members.emplace_back(node.names[1], std::move(value));
           return Leave::no;
@@ -97,6 +107,19 @@ class Run {
   }
 
  private:
+  /// A step; those within each other are counted, for the stack's sake.
+  struct Deeper {
+    Deeper(Run& run, const Node& node) : run_(run) {
+      Budget::charge(step_cost);
+      if (run_.levels_ >= deepest_run) throw wrong(node, "parts run within each other more than " + std::to_string(deepest_run) + " deep");
+      run_.levels_++;
+    }
+    ~Deeper() { run_.levels_--; }
+    Deeper(const Deeper&) = delete;
+    Deeper& operator=(const Deeper&) = delete;
+    Run& run_;
+  };
+
   static ScopePtr inner(const ScopePtr& outer) { return std::make_shared<Scope>(Scope{outer, {}}); }
   static ConfigError wrong(const Node& node, const std::string& what) { return error("line " + std::to_string(node.line) + " of the template: " + what); }
 
@@ -117,9 +140,10 @@ class Run {
       });
     if (items.empty()) return node.children[3] ? execute(*node.children[3], inner(scope), out) : Leave::no;
     const auto number = [](std::size_t i) { return Value(static_cast<std::int64_t>(i)); };
-    auto last_seen = std::make_shared<Value::List>();
+    auto last_seen = std::make_shared<std::optional<std::string>>();  // a text, since a value could come to hold this very loop
     for (std::size_t i = 0; i < items.size(); i++) {
       const ScopePtr own = inner(scope);
+      Budget::charge(3 * items[i].text_size() + (i > 0 ? items[i - 1].text_size() : 0) + (i + 1 < items.size() ? items[i + 1].text_size() : 0));
       Value::Mapping loop = {{"index", number(i + 1)},
                              {"index0", number(i)},
                              {"revindex", number(items.size() - i)},
@@ -136,8 +160,9 @@ class Run {
                           return a.positional[i % a.positional.size()];
                         }));
       loop.emplace_back("changed", Value::function([last_seen](const Arguments& a) {
-                          const bool changed = *last_seen != a.positional;
-                          *last_seen = a.positional;
+                          std::string now = Value(a.positional).represented();
+                          const bool changed = *last_seen != now;
+                          *last_seen = std::move(now);
                           return Value(changed);
                         }));
       own->names.emplace_back("loop", Value::mapping(std::move(loop)));
@@ -210,12 +235,15 @@ class Run {
     const auto clamped = [&](std::optional<std::int64_t> i, std::int64_t otherwise) { return i ? std::clamp(*i < 0 ? *i + size : *i, low, high) : otherwise; };
     const std::int64_t begin = clamped(bound(1), step > 0 ? low : high), end = clamped(bound(2), step > 0 ? high : low);
     Value::List kept;
-    for (std::int64_t i = begin; step > 0 ? i < end : i > end; i += step) kept.push_back(items[static_cast<std::size_t>(i)]);
+    for (std::int64_t i = begin; step > 0 ? i < end : i > end;)
+      if (kept.push_back(items[static_cast<std::size_t>(i)]); __builtin_add_overflow(i, step, &i)) break;
     if (of.is(Value::Kind::list)) return Value(std::move(kept));
     std::string text;
     for (const Value& character : kept) text += character.string();
     return Value(std::move(text));
   }
+
+  static std::size_t size_of(const Value& value) { return value.is(Value::Kind::list) ? item_cost * value.list().size() : value.text_size(); }
 
   Value binary(const Node& node, const ScopePtr& scope) {
     const std::string& symbol = node.text;
@@ -231,18 +259,20 @@ class Run {
     if (symbol == ">") return Value(right < left);
     if (symbol == "<=") return Value(!(right < left));
     if (symbol == ">=") return Value(!(left < right));
+    Budget::charge(size_of(left) + size_of(right));
     if (symbol == "+") {
       if (left.is(Value::Kind::string) && right.is(Value::Kind::string)) return Value(left.string() + right.string());
       if (left.is(Value::Kind::list) && right.is(Value::Kind::list)) {
-        Value::List all = left.list();
-        all.insert(all.end(), right.list().begin(), right.list().end());
+        Value::List all = left.iterated(), more = right.iterated();
+        all.insert(all.end(), std::make_move_iterator(more.begin()), std::make_move_iterator(more.end()));
         return Value(std::move(all));
       }
     }
     if (symbol == "*" && left.is(Value::Kind::string) && right.is(Value::Kind::integer)) {
-      const std::int64_t times = std::max<std::int64_t>(right.integer(), 0);
-      if (times * static_cast<std::int64_t>(left.string().size()) > (std::int64_t{1} << 24)) throw wrong(node, "a repeated text is longer than 16 MiB");
+      const std::int64_t size = static_cast<std::int64_t>(left.string().size()), times = size > 0 ? std::max<std::int64_t>(right.integer(), 0) : 0;
+      if (times > 0 && times > (std::int64_t{1} << 24) / size) throw wrong(node, "a repeated text is longer than 16 MiB");
       std::string text;
+      Budget::charge(static_cast<std::size_t>(times * size));
       for (std::int64_t i = 0; i < times; i++) text += left.string();
       return Value(std::move(text));
     }
@@ -270,7 +300,11 @@ class Run {
         for (std::int64_t i = 0; i < b && !overflow; i++) overflow = __builtin_mul_overflow(result, a, &result) || i > 64;
       } else {  // Python rounds down
         const bool down = b == -1 ? false : a % b != 0 && (a < 0) != (b < 0);
-        const std::int64_t quotient = b == -1 ? -a : a / b - (down ? 1 : 0);
+        std::int64_t quotient = 0;
+        if (b != -1)
+          quotient = a / b - (down ? 1 : 0);
+        else if (symbol == "//")
+          overflow = __builtin_sub_overflow(std::int64_t{0}, a, &quotient);
         result = symbol == "//" ? quotient : b == -1 ? 0 : a % b + (down ? b : 0);
       }
       if (overflow) throw wrong(node, "a result is beyond 64 bits");
@@ -286,6 +320,13 @@ class Run {
   }
 
   Value evaluate(const Node& node, const ScopePtr& scope) {
+    const Deeper deeper(*this, node);
+    Value value = evaluated(node, scope);
+    Budget::charge(value.text_size());
+    return value;
+  }
+
+  Value evaluated(const Node& node, const ScopePtr& scope) {
     switch (node.kind) {
       case Node::Kind::literal:
         return node.value;
@@ -302,6 +343,7 @@ class Run {
         Value::Mapping members;
         for (std::size_t i = 0; i < node.children.size(); i += 2) {
           const std::string key = evaluate(*node.children[i], scope).string();
+          Budget::charge(members.size());
           std::erase_if(members, [&](const auto& member) { return member.first == key; });
           members.emplace_back(key, evaluate(*node.children[i + 1], scope));
         }
@@ -347,14 +389,26 @@ class Run {
     }
   }
 
-  int depth_ = 0;
+  int depth_ = 0, levels_ = 0;
 };
+
+/// Bytes of the texts that a template is given.
+inline std::size_t text_bytes(const Value& value) {
+  std::size_t bytes = value.text_size();
+  if (value.is(Value::Kind::list))
+    for (const Value& item : value.list()) bytes += text_bytes(item);
+  if (value.is(Value::Kind::mapping))
+    for (const auto& [name, member] : value.members()) bytes += text_bytes(member);
+  return bytes;
+}
 
 }  // namespace detail
 
 PEFT_INLINE Template::Template(std::string_view text) : root_(detail::Parser(text).whole()) {}
 
 PEFT_INLINE std::string Template::render(const Value& variables) const {
+  // A long conversation may cost more: every filter goes through the text anew.
+  const detail::Budget budget((std::size_t{1} << 26) + 1024 * detail::text_bytes(variables));
   const auto globals = std::make_shared<detail::Scope>(detail::Scope{nullptr, detail::functions()});
   const auto scope = std::make_shared<detail::Scope>(detail::Scope{globals, variables.members()});
   std::string out;

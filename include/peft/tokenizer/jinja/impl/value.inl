@@ -7,13 +7,12 @@
 
 #include "peft/core/error.hpp"
 #include "peft/io/json.hpp"
+#include "peft/tokenizer/jinja/impl/budget.inl"
 #include "peft/tokenizer/jinja/value.hpp"
 #include "peft/tokenizer/unicode.hpp"
 
 namespace peft::jinja {
 namespace detail {
-
-inline ConfigError error(const std::string& what) { return ConfigError("chat_template", what); }
 
 /// As Python's repr: the shortest text that reads back, with a point or an exponent.
 inline std::string printed(double value) {
@@ -28,6 +27,7 @@ inline std::string printed(double value) {
 }
 
 inline std::vector<std::string> characters(std::string_view text) {
+  Budget::charge(text.size() * sizeof(std::string));
   std::vector<std::string> all;
   for (std::size_t at = 0; at < text.size();) {
     const std::size_t length = unicode::decode(text, at).length;
@@ -51,14 +51,26 @@ PEFT_INLINE Value Value::undefined(std::string name) {
   value.text_ = std::move(name);
   return value;
 }
-PEFT_INLINE Value Value::function(Function f) {
+PEFT_INLINE void Value::hold(const Value& part) {
+  if (part.is(Kind::name_space)) throw detail::error("a namespace within another value is not supported");
+  depth_ = std::max(depth_, part.depth_ + 1);
+  if (depth_ > detail::deepest_value) throw detail::error("values are nested more than " + std::to_string(detail::deepest_value) + " deep");
+}
+PEFT_INLINE Value::Value(List items) : kind_(Kind::list), items_(std::make_shared<List>(std::move(items))) {
+  detail::Budget::charge(items_->size() * detail::item_cost);
+  for (const Value& item : *items_) hold(item);
+}
+PEFT_INLINE Value Value::function(Function f, int depth) {
   Value value(Kind::function);
+  value.depth_ = depth;
   value.function_ = std::make_shared<Function>(std::move(f));
   return value;
 }
 PEFT_INLINE Value Value::mapping(Mapping members, Kind kind) {
   Value value(kind);
   value.members_ = std::make_shared<Mapping>(std::move(members));
+  detail::Budget::charge(value.members_->size() * detail::item_cost);
+  for (const auto& [name, member] : *value.members_) value.hold(member);
   return value;
 }
 
@@ -89,6 +101,7 @@ PEFT_INLINE Value Value::of(const Json& json) {
 }
 
 PEFT_INLINE Json Value::json() const {
+  detail::Budget::charge(detail::item_cost + text_.size());
   switch (kind_) {
     case Kind::none:
       return Json();
@@ -107,7 +120,10 @@ PEFT_INLINE Json Value::json() const {
     }
     case Kind::mapping: {
       Json object = Json::make_object();
-      for (const auto& [key, member] : *members_) object.set(key, member.json());
+      for (const auto& [key, member] : *members_) {
+        detail::Budget::charge(members_->size());  // set() looks for the key
+        object.set(key, member.json());
+      }
       return object;
     }
     default:
@@ -164,10 +180,12 @@ PEFT_INLINE bool Value::truth() const {
 
 PEFT_INLINE std::string Value::printed() const {
   if (kind_ == Kind::undefined) return "";
+  detail::Budget::charge(text_.size());
   return kind_ == Kind::string ? text_ : represented();
 }
 
 PEFT_INLINE std::string Value::represented() const {
+  detail::Budget::charge(detail::step_cost + 2 * text_.size() * std::size_t(depth_ + 1));
   switch (kind_) {
     case Kind::undefined:
       return "Undefined";
@@ -242,6 +260,7 @@ PEFT_INLINE const Value::Function& Value::callable() const {
 }
 
 PEFT_INLINE const Value* Value::member(std::string_view key) const {
+  if (members_) detail::Budget::charge(members_->size());
   if (members_)
     for (const auto& [name, value] : *members_)
       if (name == key) return &value;
@@ -254,11 +273,14 @@ PEFT_INLINE Value::List Value::iterated() const {
     case Kind::undefined:
       return items;
     case Kind::list:
+      for (const Value& item : *items_) detail::Budget::charge(detail::item_cost + item.text_.size());
       return *items_;
     case Kind::mapping:
+      detail::Budget::charge(members_->size() * detail::item_cost);
       for (const auto& [key, value] : *members_) items.emplace_back(key);
       return items;
     case Kind::string:
+      detail::Budget::charge(text_.size() * detail::item_cost);
       for (std::string& character : detail::characters(text_)) items.emplace_back(std::move(character));
       return items;
     default:
@@ -267,6 +289,7 @@ PEFT_INLINE Value::List Value::iterated() const {
 }
 
 PEFT_INLINE bool Value::operator==(const Value& other) const {
+  detail::Budget::charge(detail::step_cost + text_.size() / detail::step_cost);
   if (is_numeric() && other.is_numeric()) return is(Kind::number) || other.is(Kind::number) ? number() == other.number() : integer_ == other.integer_;
   if (kind_ != other.kind_) return false;
   switch (kind_) {
@@ -289,6 +312,7 @@ PEFT_INLINE bool Value::operator==(const Value& other) const {
 }
 
 PEFT_INLINE bool Value::operator<(const Value& other) const {
+  detail::Budget::charge(detail::step_cost + text_.size() / detail::step_cost);
   if (is_numeric() && other.is_numeric()) return is(Kind::number) || other.is(Kind::number) ? number() < other.number() : integer_ < other.integer_;
   if (is(Kind::string) && other.is(Kind::string)) return text_ < other.text_;
   if (is(Kind::list) && other.is(Kind::list)) return std::lexicographical_compare(items_->begin(), items_->end(), other.items_->begin(), other.items_->end());
