@@ -93,6 +93,8 @@ TEST_CASE("a sentencepiece unigram model", "[tokenizer]") {
   check_both_ways(plain, "a<xy>b", {5, 3, 6}, "a<xy>b");
   check_both_ways(load_pieces({.byte_fallback = true}), "éé a</s>", {4, 205, 179, 205, 179, 8, 70, 57, 125, 72}, "éé a</s>");
   CHECK(load_pieces({.suffix = true}).encode("  a  b ") == PieceIds{5, 4, 6, 4});
+  // A user-defined piece is more probable than any path of others through the same characters.
+  CHECK(load_pieces({.add_dummy_prefix = false, .user_defined = {"ba"}}).encode("bbaa") == PieceIds{6, 10, 5});
 }
 
 TEST_CASE("a sentencepiece BPE model", "[tokenizer]") {

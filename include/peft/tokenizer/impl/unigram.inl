@@ -15,21 +15,20 @@ PEFT_INLINE Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, 
     : vocabulary_(std::move(vocabulary)), scores_(std::move(scores)), options_(std::move(options)) {
   const bool typed = !options_.types.empty();
   std::vector<std::pair<std::string, std::int32_t>> entries;
-  double lowest = std::numeric_limits<double>::infinity(), highest = -lowest;
+  double lowest = std::numeric_limits<double>::infinity();
   for (std::size_t i = 0; i < scores_.size(); i++) {
     const auto id = static_cast<std::int32_t>(i);
     const std::string token(vocabulary_.token(id));
     const PieceType type = typed ? options_.types[i] : PieceType::normal;
-    if (type == PieceType::normal) lowest = std::min(lowest, scores_[i]), highest = std::max(highest, scores_[i]);
+    if (type == PieceType::normal) lowest = std::min(lowest, scores_[i]);
     if (type == PieceType::control || type == PieceType::unknown || type == PieceType::byte || type == PieceType::unused) continue;
     entries.emplace_back(token, id);
   }
   unknown_score_ = lowest - 10.0;
-  if (typed) {  // as the library computes them
+  if (typed) {  // as the library computes them; it means the highest score, and begins to look for it above 0
     unknown_score_ = static_cast<float>(unknown_score_);
     for (std::size_t i = 0; i < scores_.size(); i++)
-      if (options_.types[i] == PieceType::user_defined)
-        scores_[i] = static_cast<double>(static_cast<float>(vocabulary_.token(static_cast<std::int32_t>(i)).size()) * static_cast<float>(highest)) - 0.1;
+      if (options_.types[i] == PieceType::user_defined) scores_[i] = -0.1;
   }
   trie_ = Trie(std::move(entries));
   if (options_.byte_fallback) byte_tokens_ = detail::byte_tokens(vocabulary_);
@@ -52,9 +51,9 @@ PEFT_INLINE void Unigram::tokenize(std::string_view piece, std::vector<std::int3
     bool covered = false;
     const auto offer = [&](std::size_t length, std::int32_t id, double score) {
       Node& node = best[at + length];
-      const double sum = here + score;
+      const double sum = single ? static_cast<double>(static_cast<float>(here + score)) : here + score;
       if (node.begin != unreached && !(sum > node.score)) return;
-      node = {single ? static_cast<double>(static_cast<float>(sum)) : sum, id, static_cast<std::uint32_t>(at)};
+      node = {sum, id, static_cast<std::uint32_t>(at)};
     };
     trie_.beginnings(piece.substr(at), [&](std::size_t length, std::int32_t id) {
       offer(length, id, scores_[static_cast<std::size_t>(id)]);
