@@ -62,6 +62,7 @@ TEST_CASE("a GGUF file of Gemma 2 has its caps, its window and four norms a bloc
   CHECK_THROWS_WITH(save_gguf_model(gemma2(deep + "6"), folder / "b.gguf"), Contains("a scale of attention of its own"));
   CHECK_THROWS_WITH(save_gguf_model(gemma2(R"("num_hidden_layers": 3, "query_pre_attn_scalar": 7)"), folder / "b.gguf"), Contains("a scale of attention"));
   CHECK_THROWS_WITH(save_gguf_model(gemma2(usual + R"(, "final_logit_softcapping": null)"), folder / "b.gguf"), Contains("softcapping of null"));
+  CHECK_THROWS_WITH(save_gguf_model(gemma2(usual + R"(, "tie_word_embeddings": false)"), folder / "b.gguf"), Contains("a head of its own"));
   CHECK_THROWS_WITH(save_gguf_model(gemma2(usual + R"(, "layer_types": ["full_attention", "sliding_attention", "full_attention"])"), folder / "b.gguf"),
                     Contains("sliding_window 0 in layer 0"));
 }

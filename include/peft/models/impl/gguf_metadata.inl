@@ -73,6 +73,8 @@ PEFT_INLINE void set_gguf_metadata(GgufFileWriter& w, const TransformerConfig& c
                 "sliding_window " + std::to_string(c.attention.window(l)) + " in layer " + std::to_string(l));
   const Activation wanted = bert ? Activation::gelu : name == "gpt2" || name == "gemma" || gemma2 ? Activation::gelu_tanh : Activation::silu;
   limits.must(c.mlp.activation == wanted, "this activation of the MLP");
+  // llama.cpp's Gemma reads no head: one in the file is a tensor too many.
+  limits.must(c.head.tied || !(name == "gemma" || gemma2), "a head of its own (tie_word_embeddings false)");
 
   w.text("general.architecture", name), w.text("general.type", "model");
   if (!c.name.empty()) w.text("general.name", c.name);
