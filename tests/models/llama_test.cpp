@@ -131,6 +131,20 @@ TEST_CASE("YaRN's magnitude is said by mscale and mscale_all_dim together", "[mo
   CHECK(magnitude(R"(, "mscale": 0.707, "mscale_all_dim": 1.0, "attention_factor": 1.5)") == Approx(1.5));
 }
 
+TEST_CASE("frequencies of dynamic scaling are those that transformers computes for a length", "[models]") {
+  const Json json = Json::parse("{" + least + R"(, "max_position_embeddings": 16, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}})", "config.json");
+  const RopeConfig rope = *llama_architecture().from_json(json).attention.rope;
+  const auto check = [&](std::int64_t length, const std::vector<double>& wanted) {
+    const std::vector<double> found = rope_frequencies(rope, 16, length);
+    REQUIRE(found.size() == wanted.size());
+    for (std::size_t i = 0; i < found.size(); i++) CHECK(found[i] == Approx(wanted[i]).epsilon(1e-6));
+  };
+  check(16, {1, 0.316227764, 0.1, 0.0316227786, 0.01, 0.00316227786, 0.001, 0.000316227786});
+  check(17, {1, 0.310951412, 0.0966907665, 0.030066127, 0.00934910402, 0.0029071169, 0.000903972075, 0.000281091343});
+  check(64, {1, 0.239481345, 0.057351321, 0.0137345716, 0.00328917382, 0.000787695812, 0.000188638456, 4.51753913e-05});
+  check(1000, {1, 0.158832639, 0.0252278093, 0.00400699954, 0.000636442332, 0.000101087819, 1.60560448e-05, 2.55022405e-06});
+}
+
 TEST_CASE("frequencies of llama3: short waves stay, long ones are stretched, those between are blended", "[models]") {
   RopeConfig rope{
       .theta = 500000, .scaling = RopeScaling::llama3, .factor = 32, .low_freq_factor = 1, .high_freq_factor = 4, .original_max_position_embeddings = 8192};
