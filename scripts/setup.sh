@@ -7,7 +7,7 @@
 #   --format  also clang-format
 set -euo pipefail
 
-packages=(g++ cmake ninja-build ccache libeigen3-dev libxtensor-dev catch2 libfmt-dev nlohmann-json3-dev libutf8proc-dev libcli11-dev)
+packages=(g++ cmake ninja-build ccache libeigen3-dev libxtensor-dev catch2 libfmt-dev nlohmann-json3-dev libutf8proc-dev libonig-dev libcli11-dev)
 for option in "$@"; do
   case $option in
     --fetch) packages+=(python3 python3-pip ca-certificates) ;;
