@@ -16,6 +16,6 @@ template Transformer<float> build_model<float>(const ModelFile&, const LoadOptio
 template Transformer<double> build_model<double>(const ModelFile&, const LoadOptions&);
 template void save_model<float>(const Transformer<float>&, const std::string&, DType, std::int64_t);
 template void save_model<double>(const Transformer<double>&, const std::string&, DType, std::int64_t);
-template void save_gguf_model<float>(const Transformer<float>&, const std::string&, DType, const std::string&);
-template void save_gguf_model<double>(const Transformer<double>&, const std::string&, DType, const std::string&);
+template void save_gguf_model<float>(const Transformer<float>&, const std::string&, DType, const std::string&, const std::string&);
+template void save_gguf_model<double>(const Transformer<double>&, const std::string&, DType, const std::string&, const std::string&);
 }  // namespace peft

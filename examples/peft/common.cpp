@@ -7,6 +7,7 @@
 #include <peft/core/parallel.hpp>
 #include <peft/ops/isa.hpp>
 #include <peft/ops/quantized.hpp>
+#include <peft/tokenizer/builtin_templates.hpp>
 
 #include <algorithm>
 #include <atomic>
@@ -28,6 +29,35 @@ void ModelOptions::add_to(CLI::App& command, bool with_adapter) {
   if (with_adapter) command.add_option("--adapter,-a", adapters, "a PEFT adapter directory or a GGUF LoRA; several act together, the first innermost");
   command.add_option("--quantize", quantize, "turn the layers' weights into this while they are read: nf4 (QLoRA), q8_0, q5_1, q5_0, q4_1, q4_0");
   command.add_option("--threads", threads, "threads to compute with (PEFT_NUM_THREADS, or all cores)")->check(above_zero());
+}
+
+void ModelOptions::add_chat_template_to(CLI::App& command) {
+  std::string names;
+  for (const std::string& name : peft::builtin_chat_templates()) names += (names.empty() ? "" : ", ") + name;
+  command.add_option(
+      "--chat-template", chat_template,
+      "how conversations are written: " + names + ", or a file with a template in Jinja (what the adapter was trained with, or the model's own)");
+}
+
+std::optional<peft::ChatTemplate> chosen_chat_template(const ModelOptions& options) {
+  if (!options.chat_template.empty()) return peft::load_chat_template(options.chat_template);
+  std::optional<peft::ChatTemplate> chosen;
+  for (const std::string& adapter : options.adapters) {
+    const std::filesystem::path file = std::filesystem::path(adapter) / "chat_template.jinja";
+    std::error_code ignored;
+    if (!std::filesystem::exists(file) || std::filesystem::equivalent(adapter, options.model, ignored)) continue;
+    peft::ChatTemplate one = peft::load_chat_template(file.string());
+    if (chosen && chosen->text() != one.text())
+      throw peft::ConfigError("peft", "the adapters have different chat templates; --chat-template says which counts");
+    chosen = std::move(one);
+  }
+  return chosen;
+}
+
+peft::Tokenizer tokenizer_of(const ModelOptions& options) {
+  peft::Tokenizer tokenizer = peft::load_tokenizer(options.model);
+  auto chosen = chosen_chat_template(options);
+  return chosen ? tokenizer.with_chat_template(*std::move(chosen)) : tokenizer;
 }
 
 namespace {

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,8 +26,10 @@ struct ModelOptions {
   std::vector<std::string> adapters;
   std::string quantize;  // a type's name; "": as the file has it
   int threads = 0;
+  std::string chat_template;  // a name or a file; "": the adapters', or the model's own
   peft::ModelTask task = {};  // no option of its own; where none is set, that of the adapters
   void add_to(CLI::App& command, bool with_adapter = true);
+  void add_chat_template_to(CLI::App& command);
 };
 
 /// A model with the adapters that were asked for, by the names of their folders, ready to use. Stays where it is: `tuned` looks at `base`.
@@ -39,6 +42,11 @@ struct Opened {
   Opened(const Opened&) = delete;
   Opened& operator=(const Opened&) = delete;
 };
+
+/// The model's tokenizer with the chat template that was asked for: --chat-template, else the one that training left in an adapter's folder.
+peft::Tokenizer tokenizer_of(const ModelOptions& options);
+/// That template, for a folder or file that a model goes to; nothing where the model's own counts.
+std::optional<peft::ChatTemplate> chosen_chat_template(const ModelOptions& options);
 
 /// What an option's number has to be.
 CLI::Validator above_zero();

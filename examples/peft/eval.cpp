@@ -133,7 +133,8 @@ void eval_masked(const Opened& opened, const peft::Dataset& data) {
 
 void eval(const Options& o) {
   Opened opened(o.model);
-  const auto tokenizer = peft::load_tokenizer(o.model.model);
+  const auto tokenizer = tokenizer_of(o.model);
+  check_chat_template(opened, o.model);
   if (has_own_head(opened)) return eval_head(o, opened, tokenizer);
   const auto& c = opened.base.config;
   const bool pairs = c.num_encoder_layers > 0;  // whose relative positions have no end
@@ -172,6 +173,7 @@ void add_eval(CLI::App& app) {
       ->add_option("--data,-d", o->data, "rows as train takes them; an answer is right if it holds the row's \"fact\", or the whole answer where there is none")
       ->required()
       ->check(CLI::ExistingFile);
+  o->model.add_chat_template_to(*command);
   o->task.add_to(*command, false);
   command
       ->add_option("--max-length", o->max_length,

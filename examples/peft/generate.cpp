@@ -62,10 +62,13 @@ void generate(const GenerateOptions& o) {
                              "--prompt-lookup with --completions, whose requests say all that holds for them; it goes with --prompt, --prompts and chats");
   if (!o.prompt_cache.empty() && !o.prompt) throw peft::NotSupported("generate", "--prompt-cache goes with --prompt");
   if (!o.out.empty() && !o.prompts && !o.completions) throw peft::ConfigError("generate", "--out is for the answers to --prompts or --completions");
+  if (!o.model.chat_template.empty() && (o.raw || o.completions))
+    throw peft::ConfigError("generate",
+                            std::string("--chat-template with ") + (o.raw ? "--raw" : "--completions") + ", where prompts are continued as they are");
   std::string prompt = o.prompt.value_or("");
   if (prompt == "-") prompt.assign(std::istreambuf_iterator<char>(std::cin), {});
   Opened opened(o.model);
-  const auto tokenizer = peft::load_tokenizer(o.model.model);
+  const auto tokenizer = tokenizer_of(o.model);
   if (o.prompts) return generate_rows(opened, tokenizer, o);
   if (o.completions) return answer_completions(opened, tokenizer, o);
   if (!o.prompt) return chat(opened, tokenizer, o);
@@ -144,6 +147,7 @@ void add_options(CLI::App& command, GenerateOptions& o) {
   command.add_option("--out,-o", o.out, "where the answers to --prompts or --completions go, as JSON lines (standard output)");
   command.add_option("--batch", o.batch, "prompts that are answered together: speed and memory, never the result")->capture_default_str()->check(above_zero());
   command.add_option("--system", o.system, "the system prompt");
+  o.model.add_chat_template_to(command);
   command.add_flag("--raw", o.raw, "continue the prompt as it is, without the chat template");
   command.add_option("--max-new-tokens", o.max_new_tokens, "tokens of an answer (256)")->check(above_zero());
   command.add_option("--temperature", o.temperature, "0: always the likeliest token (0, or what generation_config.json says)")->check(zero_or_more());

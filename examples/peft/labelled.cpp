@@ -88,6 +88,11 @@ bool has_own_head(const Opened& opened) {
   return true;
 }
 
+void check_chat_template(const Opened& opened, const ModelOptions& options) {
+  if (!options.chat_template.empty() && has_own_head(opened))
+    throw peft::ConfigError("peft", "--chat-template " + options.chat_template + " with a model that learns labels; it is for models that answer in words");
+}
+
 std::int64_t longest_text(const Opened& opened) {
   const std::int64_t positions = opened.base.config.max_position_embeddings;
   return positions > 1 ? positions : std::int64_t{1} << 30;

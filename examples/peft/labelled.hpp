@@ -32,6 +32,9 @@ peft::ModelTask task_of(const TaskOptions& options, const std::string& model, co
 /// True if a model classifies, gives numbers, or finds answers in texts; false if it predicts tokens. Throws ConfigError if it does neither.
 bool has_own_head(const Opened& opened);
 
+/// Throws ConfigError for --chat-template with a model that has such a head: its texts are no conversations.
+void check_chat_template(const Opened& opened, const ModelOptions& options);
+
 /// Tokens that a model has positions for.
 std::int64_t longest_text(const Opened& opened);
 

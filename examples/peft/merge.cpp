@@ -51,7 +51,8 @@ void merge_to_gguf(const Options& o, peft::DType type) {
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
   const std::string without_tokenizer = no_gguf_tokenizer(opened.file.path, merged.config.vocab_size);
-  peft::save_gguf_model(merged, o.out, type, without_tokenizer.empty() ? opened.file.path : "");
+  const auto chat = without_tokenizer.empty() ? chosen_chat_template(o.model) : std::nullopt;
+  peft::save_gguf_model(merged, o.out, type, without_tokenizer.empty() ? opened.file.path : "", chat ? chat->text() : "");
   fmt::print("saved  {} ({}{}): a GGUF file\n", o.out, bytes_text(std::int64_t(fs::file_size(o.out))),
              without_tokenizer.empty() ? ", the tokenizer in it" : "");
   if (!without_tokenizer.empty()) {
@@ -72,7 +73,7 @@ void merge(const Options& o) {
   fmt::print("{}\n", describe(opened));
   const auto merged = opened.tuned.merge_and_unload(true);
   peft::save_model(merged, folder.path(), type);
-  const std::string without_tokenizer = save_tokenizer_of(o.model.model, folder.path());
+  const std::string without_tokenizer = save_tokenizer_of(o.model, folder.path());
   folder.commit();
   std::int64_t bytes = 0;
   for (const auto& entry : fs::directory_iterator(o.out))

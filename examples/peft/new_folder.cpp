@@ -53,9 +53,10 @@ void NewFolder::commit_into(const std::string& folder) {
   for (const fs::path& file : files) fs::rename(file, fs::path(folder) / file.filename());
 }
 
-std::string save_tokenizer_of(const std::string& model, const std::string& folder) {
+std::string save_tokenizer_of(const ModelOptions& model, const std::string& folder) {
   try {
-    peft::save_tokenizer(model, folder);
+    peft::save_tokenizer(model.model, folder);
+    if (const auto chat = chosen_chat_template(model)) peft::save_chat_template(*chat, folder);
   } catch (const peft::Error& error) {
     return error.what();
   }

@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "common.hpp"
+
 namespace tool {
 
 /// A folder beside the one that is wanted, which takes its place when all is written; until then, nothing is there.
@@ -22,7 +24,8 @@ class NewFolder {
   std::filesystem::path wanted_, path_;
 };
 
-/// The tokenizer of a model, put into a folder with weights that are worth having without it, too: what was wrong with it; "": nothing.
-std::string save_tokenizer_of(const std::string& model, const std::string& folder);
+/// The tokenizer of a model, with the chat template that was chosen for it, put into a folder with weights that are worth having without it, too: what was
+/// wrong with it; "": nothing.
+std::string save_tokenizer_of(const ModelOptions& model, const std::string& folder);
 
 }  // namespace tool

@@ -121,7 +121,7 @@ std::string title(const Opened& opened, const WeightOptions& options) {
   return text;
 }
 
-std::string save_weights(const Opened& opened, const std::string& model, const std::string& out, const std::string& dtype) {
+std::string save_weights(const Opened& opened, const ModelOptions& model, const std::string& out, const std::string& dtype) {
   namespace fs = std::filesystem;
   NewFolder folder(out + "/.new");
   peft::save_model(opened.base, folder.path(), dtype == "f16" ? peft::DType::f16 : dtype == "bf16" ? peft::DType::bf16 : peft::DType::f32);

@@ -21,6 +21,6 @@ std::string title(const Opened& opened, const WeightOptions& options);
 
 /// Writes the model and its tokenizer into `out`, which may hold other files: a Hugging Face directory. All is written before anything of it appears
 /// there. Returns what was wrong with the tokenizer; "": nothing.
-std::string save_weights(const Opened& opened, const std::string& model, const std::string& out, const std::string& dtype);
+std::string save_weights(const Opened& opened, const ModelOptions& model, const std::string& out, const std::string& dtype);
 
 }  // namespace tool

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 #include <peft/generate/initial_prefix.hpp>
+#include <peft/tokenizer/save.hpp>
 #include <peft/train/eva.hpp>
 #include <peft/train/trainer.hpp>
 
@@ -84,6 +85,9 @@ peft::TrainingArguments training_arguments(const Options& o) {
   return args;
 }
 
+// What answers will be asked for with, and what --resume goes on with.
+constexpr const char* remembered_template = "chat_template.jinja";
+
 // Before anything slow: --out can be written to, and what lies there already is wanted or may go.
 void claim_out(const Options& o) {
   const fs::path out = o.out, state = out / "state";
@@ -97,7 +101,10 @@ void claim_out(const Options& o) {
   fs::create_directories(out, failure);
   if (failure) throw peft::FormatError(o.out, -1, "cannot be created: " + failure.message());
   if (::access(o.out.c_str(), W_OK) != 0) throw peft::FormatError(o.out, -1, std::string("cannot be written to: ") + std::strerror(errno));
-  if (!o.resume) fs::remove_all(state);  // or a later --resume might go on with the run before
+  if (o.resume) return;
+  fs::remove_all(state);  // or a later --resume might go on with the run before
+  fs::remove(out / remembered_template);
+  if (const auto chat = chosen_chat_template(o.model)) peft::save_chat_template(*chat, o.out);
 }
 
 // What goes with an adapter alone, and what goes without one.
@@ -166,10 +173,13 @@ void train(Options o) {
   std::optional<peft::AnyAdapterConfig> config = o.full() ? std::nullopt : std::optional(adapter_config(o));
   const peft::TrainingArguments args = training_arguments(o);
   peft::validate(args);
-  const auto tokenizer = peft::load_tokenizer(o.model.model);
+  if (const fs::path known = fs::path(o.out) / remembered_template; o.resume && o.model.chat_template.empty() && fs::exists(known))
+    o.model.chat_template = known.string();
+  const auto tokenizer = tokenizer_of(o.model);
   if (config) read_initial_text(*config, tokenizer);
   o.model.task = task_of(o.task, o.model.model, o.data);
   Opened opened(o.model);
+  check_chat_template(opened, o.model);
   if (o.full()) choose_weights(opened, o.weights);
   const std::string title = o.full() ? tool::title(opened, o.weights) : add_adapter(opened, *config, o);
   if (!o.init_text.empty()) peft::initialize_prefix_from_text(opened.tuned, "default", tokenizer.encode(o.init_text));
@@ -212,7 +222,7 @@ void train(Options o) {
 
   std::string without_tokenizer;
   if (o.full())
-    without_tokenizer = save_weights(opened, o.model.model, o.out, o.weights.dtype);
+    without_tokenizer = save_weights(opened, o.model, o.out, o.weights.dtype);
   else
     peft::save_adapter(opened.tuned, "default", o.out, fs::path(o.model.model).lexically_normal().string());
   if (result.interrupted) {
@@ -250,6 +260,7 @@ void add_train(CLI::App& app) {
           "{\"text\"}")
       ->required()
       ->check(CLI::ExistingFile);
+  o->model.add_chat_template_to(*command);
   o->task.add_to(*command, true);
   command->add_option("--eval-data", o->eval_data, "the same for held-out rows: loss before and after")->check(CLI::ExistingFile);
   command->add_option("--out,-o", o->out, "where the adapter or the model goes")->capture_default_str();

@@ -62,8 +62,7 @@ TEST_CASE("qwen has a system prompt of its own", "[tokenizer]") {
 }
 
 TEST_CASE("llama2", "[tokenizer]") {
-  CHECK(written("llama2", two_rounds, true) ==
-        "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n Hi [/INST] Hello. </s><s>[INST] And {{ now }}? [/INST]");
+  CHECK(written("llama2", two_rounds, true) == "<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n Hi [/INST] Hello. </s><s>[INST] And {{ now }}? [/INST]");
   CHECK(written("llama2", one_round, false) == "<s>[INST] Hi [/INST] Hello. </s>");
   for (const Talk& wrong : {Talk{{"user", "a"}, {"user", "b"}}, Talk{{"assistant", "a"}}, Talk{{"system", "a"}, {"assistant", "b"}},
                             Talk{{"user", "a"}, {"system", "b"}}, Talk{{"system", "a"}, {"system", "b"}}})

@@ -73,9 +73,10 @@ TEST_CASE("values that hold themselves many times, or each other deeply", "[toke
   stops(nested("{'a': ns.a}"), "100 deep");
   stops(nested("[ns.a].index"), "100 deep");
   stops(nested("dict(a=ns.a).items"), "100 deep");
-  stops("{% set ns = namespace(a=1) %}{% for i in range(90000) %}{% for x in [1, ns.a] %}{% if loop.last %}{% set ns.a = [loop, x] %}{% endif %}{% endfor %}"
-        "{% endfor %}",
-        "100 deep");
+  stops(
+      "{% set ns = namespace(a=1) %}{% for i in range(90000) %}{% for x in [1, ns.a] %}{% if loop.last %}{% set ns.a = [loop, x] %}{% endif %}{% endfor %}"
+      "{% endfor %}",
+      "100 deep");
   stops("{% set a = namespace() %}{% set a.b = a %}", "namespace within");
   stops("{% set a = namespace() %}{{ [a] }}", "namespace within");
   // loop.changed remembers, and holds nothing.

@@ -84,7 +84,7 @@ std::vector<std::byte> gguf_bytes(const Parameter<T>& parameter, Layout layout, 
 }  // namespace detail
 
 template <Scalar T>
-void save_gguf_model(const Transformer<T>& model, const std::string& path, DType dtype, const std::string& source) {
+void save_gguf_model(const Transformer<T>& model, const std::string& path, DType dtype, const std::string& source, const std::string& chat_template) {
   const auto file_type = std::ranges::find(detail::gguf_file_types, dtype, &detail::GgufFileType::dtype);
   if (file_type == detail::gguf_file_types.end())
     throw ConfigError("save_gguf_model", "dtype " + std::string(name(dtype)) + "; allowed are F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1");
@@ -101,6 +101,7 @@ void save_gguf_model(const Transformer<T>& model, const std::string& path, DType
   } else {
     detail::carry_over(writer, source, gguf_architecture(architecture));
   }
+  if (!chat_template.empty()) writer.text("tokenizer.chat_template", chat_template);
 
   std::vector<GgufTensorToWrite> tensors;
   std::vector<const void*> seen;

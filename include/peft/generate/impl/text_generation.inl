@@ -42,9 +42,7 @@ PEFT_INLINE std::vector<std::int32_t> eos_token_ids(const GenerationConfig& conf
   std::vector<std::int32_t> all = model.eos_token_ids;
   if (tokenizer) {
     all.insert(all.end(), tokenizer->eos_ids().begin(), tokenizer->eos_ids().end());
-    const auto format = tokenizer->chat_template().format();
-    const char* turn = format == ChatTemplate::Format::chatml ? "<|im_end|>" : format == ChatTemplate::Format::llama3 ? "<|eot_id|>" : nullptr;
-    if (const auto id = turn ? tokenizer->token_to_id(turn) : std::nullopt) all.push_back(*id);
+    if (const auto id = tokenizer->token_to_id(tokenizer->chat_template().turn_end())) all.push_back(*id);
   }
   std::sort(all.begin(), all.end());
   all.erase(std::unique(all.begin(), all.end()), all.end());
@@ -54,7 +52,12 @@ PEFT_INLINE std::vector<std::int32_t> eos_token_ids(const GenerationConfig& conf
 template <Scalar T>
 std::vector<Generation> run_generation(LanguageModel<T>& model, std::span<const GenerationRequest<T>> requests, const GenerationConfig& config,
                                        const Tokenizer* tokenizer, LanguageModel<T>* draft) {
-  return detail::GenerationRun<T>(model, requests, config, tokenizer, draft).run();
+  const bool chats = tokenizer && config.prompt_template != "plain" && !config.eos_token_ids;
+  const std::string_view end = chats ? tokenizer->chat_template().turn_end() : std::string_view();
+  if (end.empty() || tokenizer->token_to_id(end)) return detail::GenerationRun<T>(model, requests, config, tokenizer, draft).run();
+  GenerationConfig with_end = config;  // what ends a turn is several tokens here
+  with_end.stop.emplace_back(end);
+  return detail::GenerationRun<T>(model, requests, with_end, tokenizer, draft).run();
 }
 
 }  // namespace peft

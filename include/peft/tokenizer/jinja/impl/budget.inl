@@ -37,6 +37,6 @@ class Budget {
 /// In these units: a step of the program, an item of a list (which is a Value).
 inline constexpr std::size_t step_cost = 16, item_cost = 128;
 /// Values within values, and parts of a program that run within each other: as deep as the stack allows many times over.
-inline constexpr int deepest_value = 100, deepest_run = 1000;
+inline constexpr int deepest_value = 100, deepest_run = 600;
 
 }  // namespace peft::jinja::detail
