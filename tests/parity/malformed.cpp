@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <peft/tokenizer/tokenizer.hpp>
 
+#include <stdexcept>
+
 #include "model_run.hpp"
 #include "parity.hpp"
 
@@ -8,7 +10,17 @@ namespace parity {
 
 namespace {
 
-// Reads a file of this kind as a user would.
+std::vector<float> few_logits(const peft::PeftModel<peft::Transformer<float>>& tuned) {
+  const peft::NoGrad guard;
+  const std::vector<std::int32_t> ids = {1, 2, 3, 4, 5};
+  auto pass = tuned.pass(peft::Sequences::of_lengths(std::vector<std::int64_t>{5}));
+  if (!tuned.model().encoder_layers.empty()) tuned.model().encode(pass, peft::Sequences::of_lengths(std::vector<std::int64_t>{5}), ids);
+  const peft::PassScope<float> scope(pass);
+  const auto logits = tuned.model().logits(tuned.model().hidden_states(ids)).value();
+  return {logits.data(), logits.data() + logits.size()};
+}
+
+// Reads a file of this kind as a user would. What is refused leaves the base as it was, to the bit.
 void open_as(const std::string& kind, const fs::path& path, const fs::path& base) {
   if (kind == "safetensors") {
     const auto file = peft::SafetensorsFile::open(path.string());
@@ -23,7 +35,13 @@ void open_as(const std::string& kind, const fs::path& path, const fs::path& base
   } else if (kind == "adapter") {
     auto model = peft::load_model<float>(base.string());
     peft::PeftModel tuned{model};
-    peft::load_adapter(tuned, "broken", path.string());
+    const auto before = few_logits(tuned);
+    try {
+      peft::load_adapter(tuned, "broken", path.string());
+    } catch (const peft::Error&) {
+      if (!tuned.adapter_names().empty() || few_logits(tuned) != before) throw std::logic_error("the refused adapter left something behind");
+      throw;
+    }
   } else {
     throw Skip{"files of the kind " + kind};
   }

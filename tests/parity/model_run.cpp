@@ -68,6 +68,22 @@ GoldenBatch::GoldenBatch(const peft::SafetensorsFile& golden, const peft::Transf
   sequences = std::make_shared<peft::Sequences>(std::move(packed));
 }
 
+std::shared_ptr<const peft::Sequences> with_padding_behind_fronts(const peft::Sequences& fronted, std::span<const peft::Front> fronts) {
+  std::vector<peft::Sequence, peft::PoolAllocator<peft::Sequence>> all;
+  for (const peft::Sequence& s : fronted.all()) {
+    const std::int64_t tokens = fronts[std::size_t(s.active)].tokens;
+    if (tokens == 0 || s.first_position == 0) {
+      all.push_back(s);
+      continue;
+    }
+    peft::Sequence front = s, text = s;
+    front.end = text.begin = s.begin + tokens, front.first_position = 0;
+    text.first_position += tokens, text.behind = int(all.size());
+    all.push_back(front), all.push_back(text);
+  }
+  return std::make_shared<peft::Sequences>(std::move(all));
+}
+
 std::string model_type_of(const fs::path& folder) {
   const auto json = peft::Json::read((folder / "config.json").string());
   const auto* type = json.get("model_type");

@@ -103,6 +103,10 @@ auto pass_of(const peft::PeftModel<M>& model, const GoldenBatch& batch) {
   return model.pass(batch.sequences);
 }
 
+/// The reference puts virtual tokens ahead of a padded row, at positions 0 … n−1, and so padding in front of the text stands between the two: what a sequence
+/// has of its own goes behind its virtual tokens with the positions it had, `tokens` later.
+std::shared_ptr<const peft::Sequences> with_padding_behind_fronts(const peft::Sequences& fronted, std::span<const peft::Front> fronts);
+
 /// A forward over a batch, with what the model puts in front of it.
 template <class T>
 struct Run {
@@ -120,7 +124,7 @@ struct Run {
       const bool by_row = batch.targets.size() == batch.ids.size();
       const peft::FrontedRows rows =
           peft::with_fronts(pass.fronts, *batch.sequences, batch.ids, by_row ? std::span<const std::int32_t>(batch.targets) : std::span<const std::int32_t>());
-      pass.sequences = rows.sequences, ids = rows.ids;
+      pass.sequences = with_padding_behind_fronts(*rows.sequences, pass.fronts), ids = rows.ids;
       if (by_row) targets.assign(rows.targets.begin(), rows.targets.end());
       if (!token_types.empty()) {
         token_types.assign(ids.size(), 0);
