@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "peft/adapters/lora/lora.hpp"
+#include "peft/adapters/status.hpp"
 #include "peft/freeze/freeze.hpp"
 #include "support/gradients.hpp"
 #include "support/is_near.hpp"
@@ -238,6 +239,64 @@ TEST_CASE("several adapters: one, another, both, none", "[adapters]") {
   tuned.delete_adapter("b");
   CHECK(tuned.active_adapters() == NamesOfAdapters{"a"});
   CHECK(same_bits(run(tuned), a));
+}
+
+TEST_CASE("an adapter may have another name, or another's place", "[adapters]") {
+  auto base = tiny_transformer<float>();
+  Tuned tuned{base};
+  tuned.add_adapter("a", changing("all-linear"), 1);
+  tuned.add_adapter("b", changing({"q_proj"}), 2);
+  tuned.add_adapter("c", changing({"v_proj"}), 3);
+  tuned.set_adapter(NamesOfAdapters{"c", "a"});
+  const Tensor<float> ca = run(tuned);
+  tuned.rename_adapter("a", "d");
+  CHECK(tuned.adapter_names() == NamesOfAdapters{"d", "b", "c"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"c", "d"});
+  CHECK(same_bits(run(tuned), ca));
+  CHECK_THROWS_WITH(tuned.rename_adapter("d", "b"), Catch::Contains("an adapter named \"b\" exists already"));
+  CHECK_THROWS_WITH(tuned.rename_adapter("e", "f"), Catch::Contains("no adapter is named \"e\""));
+  CHECK_THROWS_AS(tuned.rename_adapter("d", "a/b"), AdapterError);
+
+  tuned.set_adapter(NamesOfAdapters{"c", "b"});
+  const Tensor<float> cb = run(tuned);
+  tuned.set_adapter(NamesOfAdapters{"c", "d"});
+  tuned.replace_adapter("d", "b");
+  CHECK(tuned.adapter_names() == NamesOfAdapters{"d", "c"});
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"c", "d"});
+  CHECK(same_bits(run(tuned), cb));
+  tuned.replace_adapter("c", "d");  // both were active
+  CHECK(tuned.active_adapters() == NamesOfAdapters{"c"});
+}
+
+TEST_CASE("the status says what sits where, what is active, what trains and what is merged", "[adapters]") {
+  auto base = tiny_transformer<float>({.layers = 2});
+  Tuned tuned{base};
+  tuned.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj", "v_proj"}});
+  tuned.add_adapter("b", LoraConfig{.r = 1, .target_modules = {"q_proj"}, .layers_to_transform = {1}});
+  tuned.for_each_adapter_parameter("b", [](const std::string&, auto& parameter) { parameter.set_requires_grad(false); });
+  const auto layers = layer_status(tuned);
+  REQUIRE(layers.size() == 4);
+  CHECK(layers[0].path == "model.layers.0.self_attn.q_proj");
+  CHECK(layers[0].adapters == NamesOfAdapters{"a"});
+  CHECK(layers[2].adapters == NamesOfAdapters{"a", "b"});
+  CHECK(layers[2].active == NamesOfAdapters{"a"});
+  CHECK(layers[2].trainable == NamesOfAdapters{"a"});
+  CHECK_FALSE(layers[2].merged);
+  tuned.merge_adapter();
+  const ModelStatus status = model_status(tuned);
+  CHECK(status.layers == 4);
+  CHECK(status.merged_layers == 4);
+  REQUIRE(status.adapters.size() == 2);
+  CHECK(status.adapters[0].name == "a");
+  CHECK(status.adapters[0].peft_type == "LORA");
+  CHECK(status.adapters[0].active);
+  CHECK(status.adapters[0].layers == 4);
+  CHECK_FALSE(status.adapters[1].active);
+  CHECK(status.adapters[1].layers == 1);
+  CHECK(status.adapters[1].trainable == 0);
+  CHECK(status.adapters[1].parameters > 0);
+  CHECK(status.trainable == status.adapters[0].trainable);
+  CHECK(status.parameters == tuned.count_parameters().total);
 }
 
 TEST_CASE("every sequence of a batch has its own active list, to the bit", "[adapters]") {

@@ -8,4 +8,5 @@
 #include "peft/adapters/lora/weighted.hpp"
 #include "peft/adapters/peft_model.hpp"
 #include "peft/adapters/registry.hpp"
+#include "peft/adapters/status.hpp"
 #include "peft/adapters/target_modules.hpp"

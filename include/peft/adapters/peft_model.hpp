@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -190,6 +191,26 @@ class PeftModel {
     Active rest = active();
     std::erase(rest, id);
     active_ = std::make_shared<const std::vector<Active>>(1, std::move(rest));
+  }
+
+  void rename_adapter(const std::string& name, const std::string& to) {
+    Entry& e = entry(name);
+    if (name == to) return;
+    validate_adapter_name(to);
+    if (find(to)) throw AdapterError("rename_adapter", "an adapter named \"" + to + "\" exists already; delete_adapter it first, or choose another name");
+    e.name = to;
+  }
+  /// `by` takes the place of `name`, which is gone: its name, and its place among the active.
+  void replace_adapter(const std::string& name, const std::string& by) {
+    const int old = entry(name).id, id = entry(by).id;
+    if (old == id) return;
+    Active ids = active();
+    if (std::ranges::find(ids, old) != ids.end()) std::erase(ids, id);
+    std::ranges::replace(ids, old, id);
+    const std::string kept = name;
+    delete_adapter(kept);
+    entry(by).name = kept;
+    active_ = std::make_shared<const std::vector<Active>>(1, std::move(ids));
   }
 
   /// The base alone while the guard lives, merged or not.
