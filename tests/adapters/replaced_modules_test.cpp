@@ -14,6 +14,8 @@ TEST_CASE("gradients of norms, biases, tokens, embeddings and adaption prompts",
   check_gradients(LoraConfig{.r = 2, .target_modules = {"embed_tokens", "q_proj"}, .init_lora_weights = false}, {}, {.layers = 1});
   check_gradients(LoraConfig{.r = 1, .target_modules = {"q_proj"}, .init_lora_weights = false, .trainable_token_indices = {{"", {1, 3}}}}, {},
                   {.layers = 1, .tied = true});
+  check_gradients(LoraConfig{.r = 1, .target_modules = {"q_proj"}, .init_lora_weights = false, .trainable_token_indices = {{"lm_head", {1, 3}}}}, {},
+                  {.layers = 1, .tied = true});
   check_gradients(LoraConfig{.r = 1, .target_modules = {"q_proj"}, .init_lora_weights = false, .modules_to_save = {"lm_head"}}, {}, {.layers = 1});
   check_gradients(AdaptionPromptConfig{.adapter_len = 3, .adapter_layers = 1});
 }
@@ -64,9 +66,50 @@ TEST_CASE("trained tokens answer at the embedding and at a tied head with the sa
   CHECK_THAT(array(logits_with(tuned.model(), pass)), is_near<double>(expected, 50));
   auto merged = tuned.merge_and_unload();
   CHECK_THAT(array(logits_with(merged, pass_over<double>({4}))), is_near<double>(expected, 50));
-  CHECK_THROWS_WITH(tuned.add_adapter("b", TrainableTokensConfig{.token_indices = {11}}), Contains("token 11; the embedding has tokens 0 to 10"));
+  CHECK_THROWS_WITH(tuned.add_adapter("b", TrainableTokensConfig{.token_indices = {11}}), Contains("token 11; the model has tokens 0 to 10"));
   CHECK_THROWS_WITH(tuned.add_adapter("b", TrainableTokensConfig{.token_indices = {1, 1}}), Contains("token 1 is named twice"));
   CHECK_THROWS_WITH(tuned.add_adapter("b", TrainableTokensConfig{}), Contains("token_indices is empty"));
+}
+
+TEST_CASE("a LoRA's trained tokens may be the head's, whether it is tied or not", "[adapters]") {
+  const std::vector<std::int32_t> ids = {2, 1, 5, 2};
+  const auto logits_of = [&](const Transformer<double>& model, const Pass<double>& pass) {
+    const PassScope<double> scope(pass);
+    return model.logits(model.hidden_states(ids)).value();
+  };
+  for (const bool tied : {false, true}) {
+    auto base = tiny_transformer<double>({.tied = tied});
+    const Tensor<double> before = logits_of(base, pass_over<double>({4}));
+    const auto with = [&](const TokenIndices& tokens, std::size_t tensors) {
+      CAPTURE(tied, tensors);
+      TunedDouble tuned{base};
+      tuned.add_adapter("a", LoraConfig{.r = 1, .target_modules = {"q_proj"}, .trainable_token_indices = tokens});
+      std::vector<Parameter<double>> rows;
+      tuned.for_each_adapter_parameter("a", [&](const std::string& path, const auto& p) {
+        if (path.find("trainable_tokens_delta") != std::string::npos) rows.push_back(p);
+      });
+      CHECK(rows.size() == tensors);
+      const auto pass = tuned.pass(Sequences::of_lengths(std::vector<std::int64_t>{4}));
+      CHECK(same_bits(logits_of(tuned.model(), pass), before));  // copies of the base's rows
+      rows.back().assign(normal(rows.back().shape(), 6));
+      const Tensor<double> after = logits_of(tuned.model(), pass);
+      CHECK_THAT(array(logits_of(tuned.merge_and_unload(), pass_over<double>({4}))), is_near<double>(array(after), 50));
+      return after;
+    };
+    const Tensor<double> of_head = with({{"lm_head", {3, 7}}}, 1);
+    for (std::int64_t t = 0; t < 4; t++)
+      for (std::int64_t v = 0; v < before.cols(); v++) CHECK((of_head(t, v) == before(t, v)) == (v != 3 && v != 7));
+    with({{"embed_tokens", {2}}, {"lm_head", {3, 7}}}, 2);
+    with({{"embed_tokens", {2, 5}}, {"lm_head", {2, 5}}}, tied ? 1 : 2);
+  }
+  auto base = tiny_transformer<double>();
+  TunedDouble tuned{base};
+  CHECK_THROWS_WITH(tuned.add_adapter("a", LoraConfig{.target_modules = {"q_proj"}, .trainable_token_indices = {{"q_proj", {1}}}}),
+                    Contains("trainable_token_indices of \"q_proj\"; the input embedding (model.embed_tokens) and the head (lm_head) have some"));
+  CHECK_THROWS_WITH(tuned.add_adapter("a", LoraConfig{.modules_to_save = {"lm_head"}, .trainable_token_indices = {{"lm_head", {1}}}}),
+                    Contains("trainable_token_indices of \"lm_head\", all of which modules_to_save trains"));
+  CHECK_THROWS_WITH(tuned.add_adapter("a", LoraConfig{.target_modules = {"lm_head"}, .trainable_token_indices = {{"lm_head", {1}}}}),
+                    Contains("LoRA on lm_head of which single tokens train, too"));
 }
 
 TEST_CASE("tuned norms and saved modules replace the base's, and merge exactly", "[adapters]") {

@@ -276,6 +276,22 @@ TEST_CASE("every tensor that does not fit is named at once, and nothing is attac
   CHECK(model.adapter_names().empty());
 }
 
+TEST_CASE("integers are no weights, and a configuration that asks for too much memory is refused", "[checkpoint]") {
+  const Folder folder;
+  const std::vector<std::int32_t> ones(16, 1);
+  const std::vector<float> halves(16, 0.5f);
+  write_file(folder / "adapter_config.json", R"({"peft_type": "LORA", "r": 2, "target_modules": ["q_proj"]})");
+  write_safetensors(folder / "adapter_model.safetensors",
+                    {{q + "lora_A.weight", DType::i32, {2, 8}, ones.data()}, {q + "lora_B.weight", DType::f32, {8, 2}, halves.data()}});
+  auto base = tiny_transformer<float>({.layers = 1});
+  PeftModel model{base};
+  CHECK_THAT(checkpoint_error([&] { load_adapter(model, "a", folder.path()); }), Contains("lora_A.weight has the type I32, and weights are no integers"));
+  write_file(folder / "adapter_config.json", R"({"peft_type": "PROMPT_TUNING", "num_virtual_tokens": 1000000000000000})");
+  CHECK_THROWS_AS(load_adapter(model, "a", folder.path()), Error);
+  CHECK(model.adapter_names().empty());
+  CHECK(same_bits(adapted_logits(model), logits(base)));
+}
+
 TEST_CASE("an adapter that fails to load leaves those that are there", "[checkpoint]") {
   const Folder folder;
   auto base = tiny_transformer<float>({.layers = 1});
@@ -290,6 +306,26 @@ TEST_CASE("an adapter that fails to load leaves those that are there", "[checkpo
   CHECK(same_bits(adapted_logits(model), before));
   CHECK_THROWS_AS(load_adapter(model, "first", folder.path()), AdapterError);
   CHECK(same_bits(adapted_logits(model), before));
+}
+
+TEST_CASE("an adapter is swapped for that of a file, of whatever method, or stays", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>({.layers = 1});
+  PeftModel other{base}, model{base};
+  other.add_adapter("x", LoHaConfig{.r = 2, .init_weights = false, .target_modules = {"up_proj", "q_proj"}}, 5);
+  save_adapter(other, "x", folder / "x");
+  model.add_adapter("a", config(), 1);
+  model.add_adapter("b", config(), 2);
+  model.set_adapter("a");
+  const Tensor<float> before = adapted_logits(model);
+  CHECK_THROWS_AS(hotswap_adapter(model, "a", folder / "none"), FormatError);
+  CHECK_THROWS_WITH(hotswap_adapter(model, "c", folder / "x"), Contains("no adapter is named \"c\""));
+  CHECK(same_bits(adapted_logits(model), before));
+  hotswap_adapter(model, "a", folder / "x");
+  CHECK(same_bits(adapted_logits(model), adapted_logits(other)));
+  CHECK(model.adapter_names() == std::vector<std::string>{"b", "a"});
+  CHECK(model.active_adapters() == std::vector<std::string>{"a"});
+  CHECK(model.entry("a").peft_type == "LOHA");
 }
 
 TEST_CASE("half-precision tensors are widened, and train only if asked", "[checkpoint]") {

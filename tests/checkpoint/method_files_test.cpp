@@ -83,6 +83,9 @@ TEST_CASE("an adapter of every method is the same after it went through its file
   through_its_file(LoraConfig{.r = 2, .lora_bias = true});
   through_its_file(LoraConfig{.r = 2, .target_modules = {"embed_tokens", "q_proj"}});
   through_its_file(LoraConfig{.r = 2, .modules_to_save = {"mlp"}, .trainable_token_indices = {{"", {1, 4}}}});
+  through_its_file(LoraConfig{.r = 2, .target_modules = {"q_proj"}, .trainable_token_indices = {{"embed_tokens", {1, 4}}, {"lm_head", {2}}}});
+  through_its_file(LoraConfig{.r = 2, .target_modules = {"lm_head", "q_proj"}});
+  through_its_file(LoraConfig{.r = 2, .target_modules = "model.(embed_tokens|layers.0.mlp.up_proj)"});
   through_its_file(MissConfig{.r = 4, .init_weights = "bat"});
   through_its_file(MultitaskPromptTuningConfig{.num_virtual_tokens = 2, .num_tasks = 3});
   through_its_file(OFTConfig{.oft_block_size = 4, .use_cayley_neumann = false});
@@ -154,6 +157,71 @@ TEST_CASE("an embedding that a LoRA's file brings along must be the base's", "[c
   PeftModel wrong{other};
   CHECK_THROWS_WITH(load_adapter(wrong, "a", folder / "out"), Catch::Contains("embed_tokens.base_layer.weight, which is not this base's"));
   CHECK(wrong.adapter_names().empty());
+}
+
+TEST_CASE("as PEFT does, a file brings the embedding's and the head's tensors along where target_modules names them so", "[checkpoint]") {
+  const Folder folder;
+  const auto along = [&](const LoraConfig& config) {
+    auto base = tiny_transformer<float>();
+    PeftModel model{base};
+    model.add_adapter("a", config);
+    save_adapter(model, "a", folder / "out");
+    std::set<std::string> names;
+    const SafetensorsFile file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+    for (const auto& t : file.tensors())
+      if (t.name.find(".base_layer.") != std::string::npos) names.insert(t.name);
+    return names;
+  };
+  const std::string embedding = "base_model.model.model.embed_tokens.base_layer.weight", head = "base_model.model.lm_head.base_layer.weight";
+  CHECK(along({.r = 2, .target_modules = {"embed_tokens"}}) == std::set<std::string>{embedding});
+  CHECK(along({.r = 2, .target_modules = {"embed_tokens", "lm_head"}}) == std::set<std::string>{embedding, head});
+  CHECK(along({.r = 2, .target_modules = {"lm_head"}, .use_dora = true}) == std::set<std::string>{head});
+  CHECK(along({.r = 2, .target_modules = ".*embed_tokens"}) == std::set<std::string>{embedding});
+  CHECK(along({.r = 2, .target_modules = {"model.embed_tokens"}}).empty());
+  CHECK(along({.r = 2, .target_modules = {"lm_head"}, .trainable_token_indices = {{"", {1}}}}).empty());
+  CHECK(along({.r = 2, .target_modules = "all-linear"}).empty());
+
+  // Nor is it missed where a file lacks it.
+  auto base = tiny_transformer<float>();
+  PeftModel model{base};
+  along({.r = 2, .target_modules = {"embed_tokens"}});
+  const SafetensorsFile file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+  std::vector<Tensor<float>> values;
+  std::vector<TensorToWrite> rest;
+  for (const auto& t : file.tensors())
+    if (t.name != embedding) values.push_back(file.read<float>(t.name)), rest.push_back({t.name, DType::f32, t.shape, values.back().data()});
+  write_safetensors(folder / "out/adapter_model.safetensors", rest);
+  load_adapter(model, "a", folder / "out");
+}
+
+TEST_CASE("what PEFT writes twice or reads without a use stays as it was", "[checkpoint]") {
+  const Folder folder;
+  auto base = tiny_transformer<float>({.biases = true});
+  {
+    PeftModel model{base};
+    model.add_adapter("a", LoraConfig{.r = 2, .target_modules = {"q_proj"}, .bias = "all", .modules_to_save = {"lm_head"}});
+    save_adapter(model, "a", folder / "out");
+  }
+  const SafetensorsFile file = SafetensorsFile::open(folder / "out/adapter_model.safetensors");
+  std::vector<Tensor<float>> values;
+  std::vector<TensorToWrite> all;
+  for (const auto& t : file.tensors()) values.push_back(file.read<float>(t.name)), all.push_back({t.name, DType::f32, t.shape, values.back().data()});
+  for (const char* name : {"base_model.model.lm_head.modules_to_save.bias", "base_model.model.lm_head.original_module.bias"})
+    all.push_back({name, DType::f32, {values[0].size()}, values[0].data()});
+  write_safetensors(folder / "out/adapter_model.safetensors", all);
+  PeftModel model{base};
+  load_adapter(model, "a", folder / "out");
+
+  const auto written_again = [&](const std::string& type, const std::string& keys) {
+    write_file(folder / "adapter_config.json", R"({"peft_type": ")" + type + R"(", "task_type": "CAUSAL_LM", )" + keys + "}");
+    const AdapterFileConfig read = read_adapter_config(folder.path());
+    detail::write_adapter(folder / "again", read.config, "", read.extra, {});
+    return Json::read(folder / "again/adapter_config.json");
+  };
+  CHECK(written_again("SHIRA", R"("random_seed": null)").at("random_seed").is_null());
+  CHECK(written_again("SHIRA", R"("random_seed": 4)").at("random_seed").integer() == 4);
+  CHECK(written_again("IA3", R"("target_modules": ["q_proj"], "feedforward_modules": [])").at("feedforward_modules").is_array());
+  CHECK(written_again("HIRA", R"("rank_pattern": {"q_proj": 5})").at("rank_pattern").at("q_proj").integer() == 5);
 }
 
 TEST_CASE("what a method does not do is refused by key and value in its file, too", "[checkpoint]") {

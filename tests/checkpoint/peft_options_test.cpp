@@ -98,6 +98,7 @@ const std::set<std::string> changes_nothing = {
     "use_effective_conv2d",  // of convolutions
     "OFT.module_dropout",
     "ADALORA.r",
+    "HIRA.rank_pattern",
     "ADALORA.alpha_pattern",  // which PEFT itself reads and does not use
 };
 

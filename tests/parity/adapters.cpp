@@ -41,8 +41,14 @@ void check_saved(Report& report, const std::string& name, const fs::path& folder
       if (of_now && !wanted.get(key)) d.fail("a key that PEFT does not write: " + key);
     const auto before = peft::SafetensorsFile::open((folder / "adapter_model.safetensors").string());
     const auto after = peft::SafetensorsFile::open((out.path / "adapter_model.safetensors").string());
-    if (before.tensors().size() != after.tensors().size()) d.fail("another number of tensors");
+    // PEFT's bias = "all" writes biases of saved modules a second and a third time, by the names of their wrapper.
+    const auto again = [](const auto& t) {
+      return t.name.find(".modules_to_save.") != std::string::npos || t.name.find(".original_module.") != std::string::npos;
+    };
+    const auto twice = std::ranges::count_if(before.tensors(), again);
+    if (before.tensors().size() != after.tensors().size() + std::size_t(twice)) d.fail("another number of tensors");
     for (const auto& t : before.tensors()) {
+      if (again(t)) continue;
       if (!after.find(t.name))
         d.fail(t.name + " is missing");
       else if (t.dtype == peft::DType::i32 || t.dtype == peft::DType::u8 || t.dtype == peft::DType::i16)
@@ -228,7 +234,9 @@ void check_case(Report& report, const std::string& name, const fs::path& folder,
       if (found != wanted.tensors().size()) all.fail(std::to_string(found) + " of " + std::to_string(wanted.tensors().size()) + " merged tensors were found");
       return all;
     });
-  if (penalised)
+  if (is_c3a && tuned.model().config.num_hidden_layers + tuned.model().config.num_encoder_layers > 1)
+    report.skip(name + "/train.losses", "PEFT trains C3A by another gradient than its forward's");
+  else if (penalised)
     check_allocation(report, name, folder, golden, batch, tuned);
   else
     check_training(report, name, golden, batch, tuned);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <set>
+#include <new>
 #include <string_view>
 #include <unordered_map>
 
@@ -67,6 +67,49 @@ AdapterTensors adapter_tensors(const PeftModel<M>& model, const std::string& nam
   });
   return tensors;
 }
+
+/// f(name in the file, parameter) for what PEFT stores of the base: the tensors of the input embedding and of the head that the adapter sits on, where
+/// target_modules names "embed_tokens" or "lm_head".
+template <class M, class C, class F>
+void for_each_stored_along(const PeftModel<M>& model, const std::string& name, const C& config, F f) {
+  if constexpr (requires { config.target_modules; }) {
+    if constexpr (requires { config.trainable_token_indices; })
+      if (!config.trainable_token_indices.empty()) return;
+    if (std::same_as<C, TrainableTokensConfig> || config.target_modules.all_linear()) return;
+    const auto& targets = config.target_modules;
+    const ModelInfo info = model.info();
+    bool named = false;
+    for (const std::string& path : {info.embedding, info.head})
+      for (const char* known : {"embed_tokens", "lm_head"})
+        named = named || (targets.is_list() ? std::ranges::count(targets.names(), known) > 0 : is_suffix_of(known, path) && targets.matches(path));
+    if (!named) return;
+    const int id = model.entry(name).id;
+    for_each_site(model.model(), [&](const std::string& path, auto& site) {
+      if ((path != info.embedding && path != info.head) || !site.adapters.has(id)) return;
+      if constexpr (requires { site.weight; }) f("base_model.model." + path + ".base_layer.weight", site.weight);
+      if constexpr (requires { site.bias; })
+        if (site.bias) f("base_model.model." + path + ".base_layer.bias", site.bias);
+    });
+  }
+}
+/// Takes out of `tensors` what is the base's own and no part of the adapter; throws AdapterError where it is another base's.
+template <class M>
+void check_stored_along(const PeftModel<M>& model, const std::string& path, AdapterTensors& tensors, const std::vector<WantedTensor>& wanted) {
+  for_each_site(model.model(), [&](const std::string& site_path, auto& site) {
+    const auto check = [&](const std::string& inner, const auto& parameter) {
+      const std::string name = "base_model.model." + site_path + ".base_layer." + inner;
+      const AdapterTensor* found = find_tensor(tensors, name);
+      if (!found || std::ranges::any_of(wanted, [&](const WantedTensor& t) { return t.name == name; })) return;
+      if (found->values.shape() != parameter.shape() ||
+          !is_the_same_table(found->values, converted<float>(parameter.dense()), parameter.is_stored() && parameter.dtype() != DType::f32))
+        throw AdapterError("load_adapter", path + " brings its own " + name + ", which is not this base's; load it with the base that it was trained on");
+      std::erase_if(tensors, [&](const AdapterTensor& t) { return t.name == name; });
+    };
+    if constexpr (requires { site.weight; }) check("weight", site.weight);
+    if constexpr (requires { site.bias; })
+      if (site.bias) check("bias", site.bias);
+  });
+}
 }  // namespace detail
 
 /// Writes DIR/adapter_config.json and DIR/adapter_model.safetensors as PEFT's save_pretrained does (float32, sorted keys); each file appears
@@ -87,6 +130,13 @@ void save_adapter(const PeftModel<M>& model, const std::string& name, const std:
   std::visit(
       [&](auto& c) {
         if constexpr (requires { to_file(c, tensors); }) to_file(c, tensors);
+      },
+      *config);
+  std::visit(
+      [&](const auto& c) {
+        detail::for_each_stored_along(model, name, c, [&](const std::string& file_name, const auto& parameter) {
+          if (!find_tensor(tensors, file_name)) tensors.push_back({file_name, detail::converted<float>(parameter.dense())});
+        });
       },
       *config);
   detail::write_adapter(directory, *config, base_model, entry.extra, tensors);
@@ -115,9 +165,11 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
   } else {
     throw NotSupported("load_adapter", path + ": a GGUF adapter goes with a Transformer");
   }
-  {
+  try {
     const LeaveUnfilled its_numbers_follow;
     add_adapter(model, name, file.config, 0, false);
+  } catch (const std::bad_alloc&) {
+    throw AdapterError("load_adapter", path + ": its configuration asks for more memory than there is");
   }
   try {
     if (is_peft) tensors = detail::read_adapter_tensors(path);
@@ -127,15 +179,13 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
         },
         file.config);
     if (const auto& shared = model.entry(name).shared; shared && !is_prefix) shared->from_file(tensors);
-    std::set<const void*> of_the_base;
-    for_each_parameter(model.model(), [&](const std::string&, const auto& parameter) { of_the_base.insert(parameter.identity()); });
     std::vector<detail::WantedTensor> wanted;
     std::vector<Parameter<T>> parameters;
     model.for_each_adapter_tensor(name, [&](const std::string& file_name, const auto& parameter) {
-      if ((is_gguf || is_mlx) && of_the_base.count(parameter.identity())) return;  // which PEFT alone stores along
       wanted.push_back({file_name, parameter.shape()});
       parameters.push_back(parameter);
     });
+    detail::check_stored_along(model, path, tensors, wanted);
     detail::check_adapter_tensors(is_peft ? path + "/adapter_model.safetensors" : path, tensors, wanted);
     std::unordered_map<std::string_view, AdapterTensor*> by_name;
     for (AdapterTensor& t : tensors) by_name.emplace(t.name, &t);
@@ -143,12 +193,6 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
       Tensor<float>& values = by_name.at(wanted[i].name)->values;
       if (!values) continue;  // visited at several places
       const Parameter<T>& parameter = parameters[i];
-      if (of_the_base.count(parameter.identity())) {  // a part of the base that PEFT stores along
-        if (!detail::is_the_same_table(values, detail::converted<float>(parameter.dense()), parameter.is_stored() && parameter.dtype() != DType::f32))
-          throw AdapterError("load_adapter",
-                             path + " brings its own " + wanted[i].name + ", which is not this base's; load it with the base that it was trained on");
-        continue;
-      }
       if constexpr (std::same_as<T, float>)
         parameter.assign(std::move(values));
       else
@@ -160,6 +204,16 @@ void load_adapter(PeftModel<M>& model, const std::string& name, const std::strin
     model.delete_adapter(name);
     throw;
   }
+}
+
+/// Puts the adapter at `path` in the place of `name` (PEFT's hotswap_adapter): it has its name then, and is active where that one was. Method, rank and
+/// modules may be others. What does not load changes nothing. Not while another thread runs the model.
+template <class M>
+void hotswap_adapter(PeftModel<M>& model, const std::string& name, const std::string& path, bool trainable = false) {
+  model.entry(name);
+  const std::string incoming = name + ".incoming";
+  load_adapter(model, incoming, path, trainable);
+  model.replace_adapter(name, incoming);
 }
 
 /// Writes a LoRA as a GGUF adapter, which llama.cpp loads: float32, the names and the order of rows of GGUF. Other methods, and what GGUF has no place

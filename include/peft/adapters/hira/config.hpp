@@ -15,8 +15,7 @@ struct HiraConfig {
   static constexpr const char* peft_type = "HIRA";
   std::int64_t r = 32;
   double hira_dropout = 0;
-  Toggle init_weights = true;  // "gaussian"; false: both at random
-  Patterns<std::int64_t> rank_pattern = {};
+  Toggle init_weights = true;         // "gaussian"; false: both at random
   TargetModules target_modules = {};  // nothing: PEFT's default for the architecture
   TargetModules exclude_modules = {};
   std::vector<std::int64_t> layers_to_transform = {};  // only these layers
@@ -29,7 +28,7 @@ struct HiraConfig {
     field("r", self.r);
     field("hira_dropout", self.hira_dropout);
     field("init_weights", self.init_weights);
-    field("rank_pattern", self.rank_pattern);
+    field.keep("rank_pattern", "{}");  // which PEFT's HiRA reads and does not apply: every module has rank r
     field.keep("fan_in_fan_out", "false");
   }
 };
@@ -37,7 +36,6 @@ struct HiraConfig {
 /// Throws ConfigError naming the field, its value and what is allowed.
 inline void validate(const HiraConfig& c) {
   detail::check_rank("HiraConfig", "r", c.r);
-  for (const auto& [pattern, r] : c.rank_pattern) detail::check_rank("HiraConfig", "rank_pattern[\"" + pattern + "\"]", r);
   detail::check_probability("HiraConfig", "hira_dropout", c.hira_dropout);
   if (!c.init_weights.name.empty()) detail::check_choice("HiraConfig", "init_weights", c.init_weights.name, {"gaussian"});
   detail::check_layers("HiraConfig", c.target_modules, c.layers_to_transform, c.layers_pattern);

@@ -29,8 +29,7 @@ struct Hira {
 template <Scalar T>
 bool attach_adapter(const HiraConfig& config, Linear<T>& site, const AttachContext& context) {
   return attach_if_targeted(config, site, context, [&]([[maybe_unused]] Random random) {
-    const std::int64_t in = site.in_features(), out = site.out_features();
-    const std::int64_t r = detail::pattern_or("rank_pattern", config.rank_pattern, context.path, config.r);
+    const std::int64_t in = site.in_features(), out = site.out_features(), r = config.r;
     Parameter<T> A = !config.init_weights.on            ? drawn_normal<T>({r, in}, 0, 1, random)
                      : config.init_weights.name.empty() ? kaiming<T>({r, in}, random)
                                                         : drawn_normal<T>({r, in}, 0, 1 / double(r), random);

@@ -94,7 +94,10 @@ PEFT_INLINE void validate(const LoraConfig& c) {
   if (c.bias != "none" && (c.lora_bias || c.use_dora || on_residual))
     throw NotSupported("LoraConfig", "bias \"" + c.bias + "\" together with lora_bias, use_dora, pissa, olora or loftq");
   for (const auto& [module, ids] : c.trainable_token_indices)
-    if (ids.empty()) refuse("trainable_token_indices names no token" + (module.empty() ? "" : " for \"" + module + "\""));
+    if (ids.empty())
+      refuse("trainable_token_indices names no token" + (module.empty() ? "" : " for \"" + module + "\""));
+    else if (std::ranges::find(c.modules_to_save, module) != c.modules_to_save.end())
+      refuse("trainable_token_indices of \"" + module + "\", all of which modules_to_save trains");
 }
 
 PEFT_INLINE LoraScale lora_scale(const LoraConfig& config, std::string_view path) {

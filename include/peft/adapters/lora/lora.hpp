@@ -69,7 +69,7 @@ bool attach_adapter(const LoraConfig& config, Embedding<T>& site, const AttachCo
     for (T& b : B.span()) b = T(random.normal());
   if (config.init_lora_weights.kind() == InitLoraWeights::random)
     for (T& a : A.span()) a = T(random.normal());
-  LoraEmbedding<T> lora{Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling), site.weight};
+  LoraEmbedding<T> lora{Parameter<T>(std::move(A), true), Parameter<T>(std::move(B), true), T(scale.scaling)};
   if (config.use_dora)
     site.adapters.attach(context.id, make_dora(std::move(lora), site));
   else
@@ -82,34 +82,46 @@ bool attachable(const LoraConfig&, const Linear<T>&) {
   return true;
 }
 
-/// Rows of embeddings that train along with a LoRA (trainable_token_indices).
+/// Rows that train along with a LoRA (trainable_token_indices): of the input embedding, and of the head. A head that shares the embedding's tensor answers
+/// with the embedding's rows, unless it has others of its own.
 template <Scalar T>
 struct LoraTokens {
-  std::string embedding, head;  // paths; a head that is not tied is ""
-  TokenRows<T> rows = {};
+  std::string embedding, head;  // paths
+  std::vector<std::int64_t> of_embedding, of_head;
+  bool head_follows = false;
+  TokenRows<T> rows = {};                 // the embedding's
   static void describe(auto&, auto&&) {}  // visited where they sit
 };
 template <Scalar T>
 LoraTokens<T> shared_part(const LoraConfig& config, const ModelInfo& info, Random) {
+  LoraTokens<T> tokens{info.embedding, info.head, {}, {}};
   for (const auto& [module, ids] : config.trainable_token_indices)
-    if (!module.empty() && !is_suffix_of(module, info.embedding))
-      throw NotSupported("lora.attach",
-                         "trainable_token_indices of \"" + module + "\"; only those of the input embedding (" + info.embedding + ") are supported");
-  return {info.embedding, info.head_is_tied ? info.head : ""};
+    if (module.empty() || is_suffix_of(module, info.embedding))
+      tokens.of_embedding = ids;
+    else if (is_suffix_of(module, info.head))
+      tokens.of_head = ids;
+    else
+      throw NotSupported("lora.attach", "trainable_token_indices of \"" + module + "\"; the input embedding (" + info.embedding + ") and the head (" +
+                                            info.head + ") have some");
+  if (info.head_is_tied && tokens.of_head == tokens.of_embedding) tokens.of_head.clear();
+  tokens.head_follows = info.head_is_tied && tokens.of_head.empty();
+  return tokens;
 }
 template <Scalar T, class S>
 bool attach_adapter(const LoraConfig& config, LoraTokens<T>& tokens, S& site, const AttachContext& context) {
   if constexpr (std::same_as<S, Embedding<T>>)
-    if (!config.trainable_token_indices.empty() && context.path == tokens.embedding) {
-      tokens.rows = make_token_rows("lora.attach", site, config.trainable_token_indices[0].second);
+    if (!tokens.of_embedding.empty() && context.path == tokens.embedding) {
+      tokens.rows = make_token_rows("lora.attach", site.weight, tokens.of_embedding);
       site.adapters.attach(context.id, TokenEmbedding<T>{tokens.rows, "token_adapter.trainable_tokens_delta"});
       return false;
     }
   if constexpr (std::same_as<S, Linear<T>>)
-    if (tokens.rows.rows && !tokens.head.empty() && context.path == tokens.head) {
-      if (targets(config, context.path, context.is_head))
-        throw NotSupported("lora.attach", "LoRA on " + context.path + " whose tokens train along with the embedding's");
-      site.adapters.attach(context.id, TokenHead<T>{tokens.rows, ""});
+    if (context.path == tokens.head && (!tokens.of_head.empty() || (tokens.rows.rows && tokens.head_follows))) {
+      if (targets(config, context.path, context.is_head)) throw NotSupported("lora.attach", "LoRA on " + context.path + " of which single tokens train, too");
+      if (tokens.head_follows)
+        site.adapters.attach(context.id, TokenHead<T>{tokens.rows, ""});
+      else
+        site.adapters.attach(context.id, TokenHead<T>{make_token_rows("lora.attach", site.weight, tokens.of_head), "token_adapter.trainable_tokens_delta"});
       return false;
     }
   if constexpr (requires { attach_adapter(config, site, context); })

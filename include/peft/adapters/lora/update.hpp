@@ -82,14 +82,12 @@ struct LoraWithBiasOfB {
   }
 };
 
-/// LoRA on an embedding:  y row n += s · scale · B A[:, ids[n]]. A begins at zero. As in torch, the padding id leaves no gradient. A file has the
-/// base's table, too.
+/// LoRA on an embedding:  y row n += s · scale · B A[:, ids[n]]. A begins at zero. As in torch, the padding id leaves no gradient.
 template <Scalar T>
 struct LoraEmbedding {
   Parameter<T> A;  // (r, num_embeddings)
   Parameter<T> B;  // (embedding_dim, r)
   T scaling = 1;
-  Parameter<T> table;  // the base's
   Variable<T> operator()(const Embedding<T>& base, const typename Embedding<T>::Input& ids, Variable<T> y) const {
     return add_product(std::move(y), embed_columns(ids, A.variable(), base.padding_idx), B.variable(), scaling * base.scale);
   }
@@ -101,7 +99,6 @@ struct LoraEmbedding {
   static void describe(auto& self, auto&& visit) {
     visit("lora_embedding_A", self.A);
     visit("lora_embedding_B", self.B);
-    visit("base_layer.weight", self.table);
   }
 };
 

@@ -35,7 +35,8 @@ Tensor<T> combined(std::vector<Tensor<T>> tasks, const std::vector<double>& weig
 }
 }  // namespace detail
 
-/// Adds a LoRA `name` that is Σ weights[i] · adapters[i]. Throws ConfigError for options, AdapterError for adapters that are no plain LoRAs.
+/// Adds a LoRA `name` that is Σ weights[i] · adapters[i], each with the scale that it has, rsLoRA's too (PEFT's is √r times too large where the first
+/// adapter is an rsLoRA: it hands use_rslora on). Throws ConfigError for options, AdapterError for adapters that are no plain LoRAs.
 template <class M>
 void add_weighted_adapter(PeftModel<M>& model, const std::vector<std::string>& adapters, const std::vector<double>& weights, const std::string& name,
                           const WeightedAdapterOptions& options = {}) {

@@ -57,6 +57,11 @@ inline void to_file(ShiraConfig&, AdapterTensors& tensors) {
     if (t.name.ends_with(".shira_indices")) t.dtype = DType::i32;
 }
 
+inline void from_file(const ShiraConfig&, AdapterTensors& tensors) {
+  for (AdapterTensor& t : tensors)
+    if (t.name.ends_with(".shira_indices")) t.dtype = DType::f32;
+}
+
 template <Scalar T>
 bool attach_adapter(const ShiraConfig& config, Linear<T>& site, const AttachContext& context) {
   return attach_if_targeted(config, site, context, [&]([[maybe_unused]] Random random) {

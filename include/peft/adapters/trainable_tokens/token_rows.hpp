@@ -67,18 +67,18 @@ struct TokenHead {
   }
 };
 
-/// The rows `tokens` of an embedding, to be trained. Throws ConfigError for an id that it does not have, or one that occurs twice.
+/// The rows `tokens` of an embedding's table or a head's, to be trained. Throws ConfigError for an id that it does not have, or one that occurs twice.
 template <Scalar T>
-TokenRows<T> make_token_rows(std::string_view method, const Embedding<T>& site, const std::vector<std::int64_t>& tokens) {
-  Tensor<T> rows({std::int64_t(tokens.size()), site.embedding_dim()});
+TokenRows<T> make_token_rows(std::string_view method, const Parameter<T>& table, const std::vector<std::int64_t>& tokens) {
+  const std::int64_t count = table.shape()[0];
+  Tensor<T> rows({std::int64_t(tokens.size()), table.shape()[1]});
   Ids ids;
   for (std::int64_t token : tokens) {
-    if (token < 0 || token >= site.num_embeddings())
-      throw ConfigError(method, "token " + std::to_string(token) + "; the embedding has tokens 0 to " + std::to_string(site.num_embeddings() - 1));
+    if (token < 0 || token >= count) throw ConfigError(method, "token " + std::to_string(token) + "; the model has tokens 0 to " + std::to_string(count - 1));
     if (std::find(ids.begin(), ids.end(), std::int32_t(token)) != ids.end()) throw ConfigError(method, "token " + std::to_string(token) + " is named twice");
     ids.push_back(std::int32_t(token));
   }
-  ops::embedding_forward<T>(rows.view(), ids, site.weight.view());
+  ops::embedding_forward<T>(rows.view(), ids, table.view());
   return {tokens, Parameter<T>(std::move(rows), true)};
 }
 

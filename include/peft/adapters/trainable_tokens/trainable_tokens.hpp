@@ -10,9 +10,27 @@ namespace peft {
 
 template <Scalar T>
 struct TrainableTokens {
-  std::string embedding, head;  // paths; a head that is not tied is ""
+  std::string embedding, head;         // paths; a head that is not tied is ""
+  std::vector<std::string> more = {};  // where PEFT has the embedding once more
   TokenRows<T> rows = {};
   static void describe(auto&, auto&&) {}  // visited where they sit, at both places if the head is tied
+
+  static std::string in_file(const std::string& path) { return "base_model.model." + path + ".trainable_tokens_delta"; }
+  void to_file(AdapterTensors& tensors) const {
+    const AdapterTensor* own = find_tensor(tensors, in_file(embedding));
+    if (!own) return;
+    const AdapterTensor copy = *own;
+    for (const std::string& path : more) tensors.push_back({in_file(path), copy.values, copy.dtype});
+  }
+  void from_file(AdapterTensors& tensors) const {
+    for (const std::string& path : more) {
+      const AdapterTensor *own = find_tensor(tensors, in_file(embedding)), *again = find_tensor(tensors, in_file(path));
+      if (!own || !again) continue;
+      if (!std::ranges::equal(own->values.span(), again->values.span()))
+        throw CheckpointError("load_adapter", again->name + " differs from " + own->name + "; both are rows of one table");
+      std::erase_if(tensors, [&](const AdapterTensor& t) { return t.name == in_file(path); });
+    }
+  }
 };
 
 inline void complete(TrainableTokensConfig& config, const ModelInfo& info) {
@@ -20,13 +38,15 @@ inline void complete(TrainableTokensConfig& config, const ModelInfo& info) {
 }
 template <Scalar T>
 TrainableTokens<T> shared_part(const TrainableTokensConfig&, const ModelInfo& info, Random) {
-  return {info.embedding, info.head_is_tied ? info.head : ""};
+  TrainableTokens<T> tokens{info.embedding, info.head_is_tied ? info.head : ""};
+  if (info.embedding == "shared") tokens.more = {"encoder.embed_tokens", "decoder.embed_tokens"};  // of T5
+  return tokens;
 }
 template <Scalar T>
 bool attach_adapter(const TrainableTokensConfig& config, TrainableTokens<T>& tokens, Embedding<T>& site, const AttachContext& context) {
   if (!targets(config, context.path, false)) return false;
   if (tokens.rows.rows) throw NotSupported("trainable_tokens.attach", "tokens of two embeddings; name one of them in target_modules");
-  tokens.rows = make_token_rows("trainable_tokens.attach", site, config.token_indices);
+  tokens.rows = make_token_rows("trainable_tokens.attach", site.weight, config.token_indices);
   if (!config.init_weights) {
     Random random = context.at_site();
     for (T& value : tokens.rows.rows.value().span()) value = T(random.normal());

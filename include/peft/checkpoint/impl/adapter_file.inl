@@ -77,7 +77,8 @@ class AdapterFields {
   }
   /// A key whose value is handed on as the file has it.
   void keep(const char* key) {
-    if (const Json* value = find(key)) kept_[key] = value->dump();
+    known_.insert(key);
+    if (const Json* value = json_.get(key)) kept_[key] = value->dump();
   }
   /// What is written again as it was read: keys handed on, and keys that nobody asked for.
   std::map<std::string, std::string> rest() const {
@@ -182,7 +183,7 @@ class FieldWriter {
     else if (!targets.is_list())
       json_.set(key, Json(targets.pattern()));
     else
-      (*this)(key, targets.names());
+      json_.set(key, list(targets.names()));
   }
   void operator()(const char* key, const std::vector<std::int64_t>& values) { json_.set(key, values.empty() ? Json() : list(values)); }
   void operator()(const char* key, const std::vector<std::string>& values) { json_.set(key, values.empty() ? Json() : list(values)); }
@@ -306,6 +307,8 @@ PEFT_INLINE AdapterTensors read_adapter_tensors(const std::string& directory) {
   const SafetensorsFile file = SafetensorsFile::open(path);
   AdapterTensors tensors;
   for (const auto& entry : file.tensors()) {
+    // bias = "all" is every name with "bias" to PEFT: a saved module's are there again by the names of its wrapper, and so are the base's.
+    if (entry.name.find(".modules_to_save.") != std::string::npos || entry.name.find(".original_module.") != std::string::npos) continue;
     AdapterTensor t{entry.name, {}, entry.dtype.value_or(DType::f32)};
     if (is_integer(t.dtype)) {
       const auto integers = file.read<std::int32_t>(entry.name);
@@ -339,6 +342,8 @@ PEFT_INLINE void check_adapter_tensors(const std::string& file, const AdapterTen
       missing.push_back(t.name);
     else if (!(it->second->values.shape() == t.shape))
       misshapen.push_back(t.name + " is " + to_string(it->second->values.shape()) + ", this model wants " + to_string(t.shape));
+    else if (is_integer(it->second->dtype))
+      misshapen.push_back(t.name + " has the type " + std::string(peft::name(it->second->dtype)) + ", and weights are no integers");
   }
   for (const AdapterTensor& t : found)
     if (!names.count(t.name)) unexpected.push_back(t.name);

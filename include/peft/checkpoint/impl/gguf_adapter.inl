@@ -177,8 +177,7 @@ PEFT_INLINE void write_gguf_adapter(const std::string& path, const TransformerCo
       (kind.find("_A") != std::string_view::npos ? site.A : site.B) = &t;
       found = true;
     }
-    const bool table = t.name.ends_with(".base_layer.weight");  // an embedding's, the base's own
-    if (!found && !table) refuse(t.name.starts_with(front) ? t.name.substr(front.size()) : t.name);
+    if (!found) refuse(t.name.starts_with(front) ? t.name.substr(front.size()) : t.name);
   }
   if (sites.empty()) throw AdapterError("save_gguf_adapter", "the adapter has no tensors");
 
@@ -202,7 +201,7 @@ PEFT_INLINE void write_gguf_adapter(const std::string& path, const TransformerCo
   };
   for (const auto& [module, site] : sites) {
     const FoundName name = find_name(architecture, module);
-    if (!name || !name.name->gguf) refuse("LoRA on " + module);
+    if (!name || !name.name->gguf || (site.embedding && std::string_view(name.name->gguf) != detail::gguf_embedding)) refuse("LoRA on " + module);
     if (std::string_view(name.name->ours) == "causal_lm.out" && base.head.tied) refuse("LoRA on " + module + ", a head that shares the embedding's tensor,");
     const std::string of = tensor_name(name.name->gguf, name.layer) + ".weight";
     Tensor<float> B = site.B->values.clone();
