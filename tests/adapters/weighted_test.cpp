@@ -75,6 +75,25 @@ TEST_CASE("pruning keeps the largest, TIES the majority's sign", "[adapters]") {
   CHECK(std::accumulate(ones.begin(), ones.end(), 0.0) / 4000 == Approx(1).margin(0.15));
 }
 
+TEST_CASE("DARE drops entries by chance; with nothing dropped it is the combination that it is named after", "[adapters]") {
+  Two two(3, 3);
+  const auto combined = [&](const std::string& type, double density, std::uint64_t seed = 0) {
+    add_weighted_adapter(two.tuned, {"a", "b"}, {0.7, -0.4}, "c", {.combination_type = type, .density = density, .seed = seed});
+    const Array change = two.change("c");
+    two.tuned.delete_adapter("c");
+    return change;
+  };
+  CHECK_THAT(combined("dare_linear", 1), is_near<double>(combined("linear", 1), 100));
+  CHECK_THAT(combined("dare_ties", 1), is_near<double>(combined("ties", 1), 100));
+  CHECK_THAT(combined("dare_linear_svd", 1), is_near<double>(combined("svd", 1), 1000));
+  CHECK_THAT(combined("dare_ties_svd", 1), is_near<double>(combined("ties_svd", 1), 1000));
+  for (const char* type : {"dare_linear", "dare_ties", "dare_linear_svd", "dare_ties_svd"}) {
+    CAPTURE(type);
+    CHECK_FALSE(xt::all(xt::equal(combined(type, 0.5, 1), combined(type, 0.5, 2))));
+    CHECK(xt::all(xt::equal(combined(type, 0.5, 1), combined(type, 0.5, 1))));
+  }
+}
+
 TEST_CASE("what cannot be combined is refused", "[adapters]") {
   Two two(2, 3);
   const auto refused = [&](const std::vector<std::string>& names, const WeightedAdapterOptions& options, const std::string& text) {

@@ -29,6 +29,34 @@ TRAINED = {
     "bias-all": ["--targets", "v_proj", "--r", "2", "--bias", "all"],
 }
 
+# Every method that PEFT has, with options that this small model wants. (PEFT has no adaption prompt where heads are wider than hidden_size, as here.)
+METHODS = {
+    "adalora": ["target_r=2", "init_r=3"],
+    "boft": ["boft_block_size=4"],
+    "c3a": ["block_size=4"],
+    "delora": ["r=3"],
+    "fourierft": ["n_frequency=20"],
+    "gralora": ["r=4", "hybrid_r=2"],
+    "hira": ["r=3"],
+    "hra": ["r=4", "apply_GS=true"],
+    "ia3": [],
+    "ln_tuning": [],
+    "loha": ["r=2"],
+    "lokr": ["r=2", "decompose_both=true"],
+    "lora": ["use_dora=true"],
+    "miss": ["r=4", "init_weights=bat"],
+    "multitask_prompt_tuning": ["num_virtual_tokens=4", "num_ranks=2"],
+    "oft": ["oft_block_size=4"],
+    "p_tuning": ["num_virtual_tokens=4", "encoder_reparameterization_type=LSTM", "encoder_hidden_size=8"],
+    "prefix_tuning": ["num_virtual_tokens=4", "prefix_projection=true", "encoder_hidden_size=8"],
+    "prompt_tuning": ["num_virtual_tokens=4"],
+    "road": ["group_size=4", "variant=road_2"],
+    "shira": ["r=1"],
+    "trainable_tokens": ["token_indices=3,50,51"],
+    "vblora": ["num_vectors=12", "vector_length=4", "topk=3"],
+    "vera": ["r=6"],
+}
+
 if other := os.environ.pop("PEFT_PYTHON", None):
     os.execvp(other, [other, *sys.argv])
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -42,7 +70,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
 
@@ -116,6 +144,27 @@ def check_adapter(check, name, ids, options):
     text = "E42 means that the drum's <|im_end|> cyclone filter is clogged: 1987, süß!"
     ids_of = [AutoTokenizer.from_pretrained(folder)(text)["input_ids"] for folder in (MODEL, merged)]
     check.say(name + "/merged-tokenizer", ids_of[0] == ids_of[1] and len(ids_of[0]) > 10, f"{len(ids_of[1])} ids")
+
+
+def check_method(check, name, ids, options):
+    """The same of another method, and with PEFT's own directory of it read here."""
+    adapter = check.folder / ("method-" + name)
+    settings = [word for option in options for word in ("--set", option)]
+    check.run("peft", "train", "--model", MODEL, "--data", DATA, "--out", adapter, "--method", name, "--max-steps", 4, "--batch", 4, "--lr", 0.02, *settings)
+    ours = check.ours(ids, MODEL, adapter)
+    moved = (ours - check.ours(ids, MODEL)).abs().max().item()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("error", message=".*adapter keys")
+        tuned = PeftModel.from_pretrained(base(MODEL), adapter).eval()
+        again = check.folder / ("method-" + name + "-again")
+        tuned.save_pretrained(again)
+        task = {"task_ids": torch.zeros(len(ids), dtype=torch.long)} if name == "multitask_prompt_tuning" else {}
+        with torch.no_grad():
+            wanted = tuned(input_ids=ids, **task).logits[:, -ids.shape[1] :]
+    check.near(name + "/by-peft", wanted, ours)
+    check.say(name + "/trained", moved > 1e-3, f"moves logits by up to {moved:.3g}")
+    check.near(name + "/again", check.ours(ids, MODEL, again), ours, 1e-5)
 
 
 def check_gguf(check):
@@ -208,6 +257,42 @@ def check_llama_cpp(check):
         found = [token for token, _ in zip(theirs.generate(ids, temp=0.0, repeat_penalty=1.0), range(8))]
         check.say(f"llama.cpp/{name}/greedy", found == wanted, f"{found} {wanted}")
 
+    # LoRAs in GGUF over a base in GGUF: Llama's order of rows, GPT-2's Conv1D, what a pattern or rsLoRA scales.
+    text = kinds["bytes-gpt2"]
+    tokenizer = Tokenizer.from_str(text)
+    size, width = tokenizer.get_vocab_size(), dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96)
+    bases = {
+        "llama": LlamaForCausalLM(LlamaConfig(vocab_size=size, num_key_value_heads=2, initializer_range=0.3, **width)),
+        "qwen2": Qwen2ForCausalLM(Qwen2Config(vocab_size=size, num_key_value_heads=2, initializer_range=0.3, **width)),
+        "gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=64, n_layer=2, n_head=4, n_positions=128, initializer_range=0.3, bos_token_id=0, eos_token_id=0)),
+    }
+    for name, model in bases.items():
+        folder = check.folder / ("gguf-lora-" + name)
+        model.eval().save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(text)
+        nothing = get_peft_model(base(folder), LoraConfig(r=1, target_modules="all-linear", fan_in_fan_out=name == "gpt2"))
+        nothing.save_pretrained(folder / "nothing")
+        check.run("peft", "merge", "--model", folder, "--adapter", folder / "nothing", "--out", folder / "base.gguf")
+        inner = "c_fc" if name == "gpt2" else "up_proj"
+        for kind, options in {
+            "plain": {},
+            "patterns": dict(rank_pattern={inner: 7}, alpha_pattern={inner: 3}),
+            "rslora": dict(use_rslora=True, rank_pattern={inner: 2}),
+        }.items():
+            lora = LoraConfig(r=4, lora_alpha=6, target_modules="all-linear", init_lora_weights=False, fan_in_fan_out=name == "gpt2", **options)
+            tuned = get_peft_model(base(folder), lora)
+            tuned.save_pretrained(folder / kind)
+            check.run("peft", "export", "--model", folder / "base.gguf", "--adapter", folder / kind, "--out", folder / f"{kind}.gguf")
+            theirs = Llama(str(folder / "base.gguf"), lora_path=str(folder / f"{kind}.gguf"), n_ctx=64, verbose=False)
+            ids = tokenizer.encode("The plot was good, 12 times.").ids
+            rows, greedy = torch.tensor([ids]), dict(max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+            with torch.no_grad():
+                logits = tuned(rows).logits
+                wanted, plain = (model.generate(rows, **greedy)[0, len(ids) :].tolist() for model in (tuned, base(folder)))
+            found = [token for token, _ in zip(theirs.generate(ids, temp=0.0, repeat_penalty=1.0), range(12))]
+            check.say(f"llama.cpp/lora-{name}-{kind}", found == wanted and found != plain, f"{found} {wanted}")
+            check.near(f"lora-{name}-{kind}.gguf/logits", check.ours(rows, folder / "base.gguf", folder / f"{kind}.gguf"), logits, 1e-3)
+
 
 def main():
     parser = argparse.ArgumentParser()
@@ -221,6 +306,8 @@ def main():
         check.near("base/logits", theirs(base(MODEL), ids), check.ours(ids, MODEL))
         for name, options in TRAINED.items():
             check_adapter(check, name, ids, options)
+        for name, options in METHODS.items():
+            check_method(check, name, ids, options)
         check_gguf(check)
         check_classifiers(check)
         check_llama_cpp(check)
