@@ -21,8 +21,8 @@ struct LayerStatus {
 struct AdapterStatus {
   std::string name, peft_type;
   bool active = false;
-  std::int64_t layers = 0;                       // modules that it sits on
-  std::int64_t parameters = 0, trainable = 0;    // numbers; a tensor at two places counts once
+  std::int64_t layers = 0;                     // modules that it sits on
+  std::int64_t parameters = 0, trainable = 0;  // numbers; a tensor at two places counts once
 };
 /// The model (PEFT's get_model_status).
 struct ModelStatus {
