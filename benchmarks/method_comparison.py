@@ -348,7 +348,7 @@ def main():
             for task in ("SST-2", "MRPC"):
                 run_all(task, glue.setdefault(task, {}), names, seeds, lambda name, seed: glue_row(o, work, name, task, seed), figures)
             ran = sorted({int(seed) for task in glue.values() for rows in task.values() for seed in rows})
-            text = replace(text, "glue", f"{o.glue_steps} steps of {o.glue_batch} sentences, seeds {', '.join(map(str, ran))}.\n\n" + glue_table(glue))
+            text = replace(text, "glue", f"{o.glue_steps} steps of {o.glue_batch} sentences, seed{'s' * (len(ran) > 1)} {', '.join(map(str, ran))}.\n\n" + glue_table(glue))
     PAGE.write_text(text, encoding="utf-8")
     FIGURES.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
