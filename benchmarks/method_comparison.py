@@ -187,13 +187,14 @@ def run_all(task, done, names, seeds, run, figures):
 
 def measure_speed(o, work, figures, names):
     """Tokens a second of a few steps, each method twice in turn, so that a noisy minute hits one of the two: the better one counts."""
-    speed = figures["e2e"]["speed"] = {}
+    speed = {}
     for _ in range(2):
         for name in names:
             if name in figures["e2e"]["methods"]:
                 log = train_e2e(o, work, name, 1, o.speed_steps)[1]
                 speed[name] = max(speed.get(name, 0), log[-1]["tokens_per_second"])
                 print("tokens a second", name, round(speed[name]), file=sys.stderr)
+    figures["e2e"].setdefault("speed", {}).update(speed)
 
 
 def perplexity(model, text, adapter=None):

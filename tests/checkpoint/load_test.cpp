@@ -60,9 +60,9 @@ TEST_CASE("the Linears of the layers are quantised while they are read", "[check
       for_each_parameter(expected, [&](const std::string& path, Parameter<float>& p) {
         // 96 columns are no whole blocks of NF4: those stay as they are.
         if (!path.starts_with("model.layers") || p.shape().rank() < 2 || p.shape().columns() % info(type).block) return;
-        const ops::OwnedWeight q = ops::quantized(p.view(), type);
+        const ops::OwnedWeight rounded_p = ops::quantized(p.view(), type);
         const Tensor<float> widened(p.shape());
-        ops::widen<float>(widened.view(), q.view);
+        ops::widen<float>(widened.view(), rounded_p.view);
         p.assign(widened);
       });
       CHECK_THAT(array(logits(loaded)), is_near<float>(array(logits(expected))));

@@ -14,21 +14,21 @@ static_assert(Optimizer<Sgd<float>>);
 
 TEMPLATE_TEST_CASE("ten steps of SGD follow the formula", "[optim]", float, double) {
   using T = TestType;
-  const std::vector<Shape> shapes = {{5, 7}, {3}, {33, 20}};
+  const std::vector<Shape> sizes = {{5, 7}, {3}, {33, 20}};
   for (const double momentum : {0.0, 0.9})
     for (const double decay : {0.0, 0.1}) {
       CAPTURE(momentum, decay);
       std::vector<Trainable<T>> all;
       std::vector<Array> p, buffer;
-      for (std::size_t i = 0; i < shapes.size(); i++) {
-        all.push_back({"p" + std::to_string(i), Parameter<T>(random_normal<T>(shapes[i], i + 1), true)});
+      for (std::size_t i = 0; i < sizes.size(); i++) {
+        all.push_back({"p" + std::to_string(i), Parameter<T>(random_normal<T>(sizes[i], i + 1), true)});
         p.push_back(array(all[i].parameter.value())), buffer.push_back(p[i] * 0);
       }
       all[1].lr_scale = 4, all[2].decay_scale = 0.5;
       Sgd<T> optimizer(all, {.momentum = momentum, .weight_decay = decay});
       for (int step = 0; step < 10; step++) {
         for (std::size_t i = 0; i < all.size(); i++) {
-          const Tensor<T> g = random_normal<T>(shapes[i], 100 + 10 * std::uint64_t(step) + i);
+          const Tensor<T> g = random_normal<T>(sizes[i], 100 + 10 * std::uint64_t(step) + i);
           zero_grad(std::vector{all[i]});
           all[i].parameter.gradient().add(g);
           // torch.optim.SGD: the decay joins the gradient, before the momentum.
