@@ -70,9 +70,24 @@ TEST_CASE("statistics count what is held, cached and the peak", "[core]") {
 TEST_CASE("batches of other lengths do not pile up", "[core]") {
   memory::release_cache();
   for (std::int64_t length = 64; length < 512; length += 7) {
-    const Tensor<float> activations({length, 4096});
-    CHECK(memory::statistics().cached <= std::int64_t(activations.size()) * 5);  // less than one more of them, beside some that are smaller
+    const Tensor<float> activations({length, 32768});
+    // Less than one more of them, or 16 MiB, beside some that are smaller.
+    CHECK(memory::statistics().cached <= std::max<std::int64_t>(std::int64_t(activations.size()) * 5, 17 << 20));
   }
+  memory::release_cache();
+}
+
+TEST_CASE("layers that want several sizes in turn take them from the system once", "[core]") {
+  memory::release_cache();
+  const auto layer = [] {
+    const Tensor<float> hidden({64, 576});
+    const Tensor<float> gates({64, 3072});
+    const Tensor<float> rotated({64, 800});
+  };
+  layer();
+  const auto before = memory::statistics();
+  for (int i = 0; i < 5; i++) layer();
+  CHECK(memory::statistics().system_calls == before.system_calls);
   memory::release_cache();
 }
 

@@ -74,23 +74,43 @@ PEFT_SIMD Pairs pairs_at(const void* from, bool pairs, std::int64_t n) {
   return as_pairs(narrowed(load_part(x, n), n > 16 ? load_part(x + 16, n - 16) : V<float>{}));
 }
 
+/// Sixteen elements of two rows, as words of one from each.
+template <bool stored, int... I>
+PEFT_SIMD Pairs riffled(const void* even, const void* odd, std::integer_sequence<int, I...>) {
+  if constexpr (stored) {
+    const HalfOfHalves low = *static_cast<const HalfOfHalves*>(even), high = *static_cast<const HalfOfHalves*>(odd);
+    return as_pairs(__builtin_shufflevector(low, high, (I / 2 + I % 2 * 16)...));
+  } else {
+    const Halves both = narrowed(load(static_cast<const float*>(even)), load(static_cast<const float*>(odd)));
+    return as_pairs(__builtin_shufflevector(both, both, (I / 2 + I % 2 * 16)...));
+  }
+}
+
 template <int W>
 PEFT_TARGET void pack_lines_bf16(float* d, const detail::Lines<float>& lines) {
   constexpr int part = 256;  // of k
   const bool pairs = lines.stored;
   const std::int64_t size = pairs ? 2 : 4;
-  float widened[16][part];
+  float widened[16 * part];
   for (std::int64_t k = 0; k < lines.depth; k += part) {
     const std::int64_t m = lines.depth - k < part ? lines.depth - k : part;
     for (int h = (W - 1) / 16 * 16; h >= 0; h -= 16) {  // downwards: a store at the right edge runs over into the next row
       const std::byte* from[16];
+      if (W % 16 == 0 && lines.widen_across) {
+        for (int i = 0; i < 16; i++) from[i] = lines.rows[h + i < lines.n ? h + i : lines.n - 1];
+        lines.widen_across(widened, 16, from, lines.first + k, m);
+        float* to = d + k / 2 * W + h;
+        for (std::int64_t j = 0; j < m; j += 2, to += W)
+          store(to, riffled<false>(widened + 16 * j, widened + 16 * (j + 1), std::make_integer_sequence<int, 32>{}));
+        continue;
+      }
       for (int i = 0; i < 16; i++) {
         const int line = h + i < lines.n ? h + i : lines.n - 1;
         if (i > 0 && h + i > line) {
           from[i] = from[i - 1];
         } else if (lines.widen) {
-          lines.widen(widened[i], lines.rows[line], lines.first + k, m);
-          from[i] = reinterpret_cast<const std::byte*>(widened[i]);
+          lines.widen(widened + part * i, lines.rows[line], lines.first + k, m);
+          from[i] = reinterpret_cast<const std::byte*>(widened + part * i);
         } else {
           from[i] = lines.rows[line] + (lines.first + k) * size;
         }
@@ -108,18 +128,6 @@ PEFT_TARGET void pack_lines_bf16(float* d, const detail::Lines<float>& lines) {
         }
       }
     }
-  }
-}
-
-/// Sixteen elements of two rows, as words of one from each.
-template <bool stored, int... I>
-PEFT_SIMD Pairs riffled(const std::byte* even, const std::byte* odd, std::integer_sequence<int, I...>) {
-  if constexpr (stored) {
-    const HalfOfHalves low = *reinterpret_cast<const HalfOfHalves*>(even), high = *reinterpret_cast<const HalfOfHalves*>(odd);
-    return as_pairs(__builtin_shufflevector(low, high, (I / 2 + I % 2 * 16)...));
-  } else {
-    const Halves both = narrowed(load(reinterpret_cast<const float*>(even)), load(reinterpret_cast<const float*>(odd)));
-    return as_pairs(__builtin_shufflevector(both, both, (I / 2 + I % 2 * 16)...));
   }
 }
 

@@ -28,6 +28,7 @@ struct Lines {
   int n;
   std::int64_t first, depth;
   Widen<T> widen;
+  WidenAcross<T> widen_across;  // null: line by line
   bool stored;
 };
 
@@ -70,6 +71,7 @@ struct GemmKernels {
   void (*copy_a)(T*, const Columns<T>&);
   void (*copy_b)(T*, const Columns<T>&);
   Widen<T> (*widener)(DType);
+  WidenAcross<T> (*across)(DType);
   void (*dots)(const Dots<T>&);              // few rows of w, which hold T
   void (*(*stream)(DType))(const Dots<T>&);  // many rows of w, read once; null for a type that is widened first
   std::int64_t streamed;                     // for more rows of x than these blocks are widened to memory first

@@ -39,22 +39,6 @@ PEFT_TARGET void tile(const detail::Tile<T>& t) {
 #undef PEFT_STORE
 }
 
-// log2(L) riffles transpose L vectors.
-template <class T, int... I>
-PEFT_SIMD void riffle(V<T>* r, std::integer_sequence<int, I...>) {
-  V<T> t[L<T>];
-  constexpr int H = L<T> / 2;
-  _Pragma("GCC unroll 16") for (int i = 0; i < H; i++) {
-    t[2 * i] = __builtin_shufflevector(r[i], r[i + H], (I / 2 + I % 2 * L<T>)...);
-    t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + H], (H + I / 2 + I % 2 * L<T>)...);
-  }
-  _Pragma("GCC unroll 16") for (int i = 0; i < L<T>; i++) r[i] = t[i];
-}
-template <class T>
-PEFT_SIMD void transpose(V<T>* r) {
-  _Pragma("GCC unroll 4") for (int i = 1; i < L<T>; i *= 2) riffle<T>(r, std::make_integer_sequence<int, L<T>>{});
-}
-
 template <class T, int W>
 PEFT_TARGET void pack_lines(T* d, const detail::Lines<T>& lines) {
   constexpr int part = 256;  // of k: what is widened at once stays in the first-level cache
@@ -63,6 +47,13 @@ PEFT_TARGET void pack_lines(T* d, const detail::Lines<T>& lines) {
     const std::int64_t m = lines.depth - k < part ? lines.depth - k : part;
     // Downwards, because a store at the panel's right edge runs over into the next row's beginning, which is then written.
     for (int h = (W - 1) / L<T> * L<T>; h >= 0; h -= L<T>) {
+      if constexpr (W % L<T> == 0)
+        if (lines.widen_across) {
+          const std::byte* rows[L<T>];
+          for (int i = 0; i < L<T>; i++) rows[i] = lines.rows[h + i < lines.n ? h + i : lines.n - 1];
+          lines.widen_across(d + k * W + h, W, rows, lines.first + k, m);
+          continue;
+        }
       const T* from[L<T>];
       for (int i = 0; i < L<T>; i++) {
         const int line = h + i < lines.n ? h + i : lines.n - 1;
@@ -296,6 +287,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
       copy_columns<T, M>,
       copy_columns<T, N>,
       widener<T>,
+      across<T>,
       dots<T>,
       stream_of<T>,
       16,
@@ -310,6 +302,7 @@ PEFT_TARGET const detail::GemmKernels<T>& gemm_kernels() {
                                                    copy_columns<T, M>,
                                                    copy_columns<T, N>,
                                                    widener<T>,
+                                                   across<T>,
                                                    dots<T>,
                                                    stream_of<T>,
                                                    5,

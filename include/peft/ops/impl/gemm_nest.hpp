@@ -162,7 +162,7 @@ class Nest {
         for (std::int64_t i = begin + first; i < begin + last; i++) {
           Lines<T> lines;
           for (int r = 0; r < rows(i); r++) lines.rows[r] = p.xa.data + (first_row(i) + r) * p.xa.stride;
-          lines.n = rows(i), lines.first = 0, lines.depth = p.xa.depth, lines.widen = nullptr, lines.stored = true;
+          lines.n = rows(i), lines.first = 0, lines.depth = p.xa.depth, lines.widen = nullptr, lines.widen_across = nullptr, lines.stored = true;
           low.pack_a(a_low + (i - begin) * low_panel, lines);
         }
       });
@@ -234,7 +234,7 @@ class Nest {
     if (p.br.along) {
       Lines<T> lines;
       for (int i = 0; i < n; i++) lines.rows[i] = p.br.data + (first + i) * p.br.stride;
-      lines.n = n, lines.first = 0, lines.depth = p.br.depth, lines.widen = nullptr, lines.stored = true;
+      lines.n = n, lines.first = 0, lines.depth = p.br.depth, lines.widen = nullptr, lines.widen_across = nullptr, lines.stored = true;
       return low.pack_b(to, lines);
     }
     Columns<T> columns;
@@ -273,6 +273,7 @@ class Nest {
       Lines<T> lines;
       for (int i = 0; i < n; i++) lines.rows[i] = s.data + s.stored(first + i) * s.stride;
       lines.n = n, lines.first = block * kc, lines.depth = depth(block), lines.widen = widen(s.type);
+      lines.widen_across = lines.widen ? f.across(s.type) : nullptr;
       lines.stored = s.type == f.panel_type;
       return pack_lines(to, lines);
     }

@@ -8,6 +8,9 @@ namespace peft::ops::detail {
 /// Elements first … first + n of a stored row, widened.
 template <class T>
 using Widen = void (*)(T* out, const std::byte* row, std::int64_t first, std::int64_t n);
+/// The same elements of as many rows as a register has lanes, element k of row i to out[(k - first) * stride + i]. Whole units of 32.
+template <class T>
+using WidenAcross = void (*)(T* out, std::int64_t stride, const std::byte* const* rows, std::int64_t first, std::int64_t n);
 }  // namespace peft::ops::detail
 
 #define PEFT_KERNELS "peft/ops/impl/quantized_kernels.inl"

@@ -446,4 +446,106 @@ PEFT_TARGET detail::Widen<T> widener(DType type) {
   }
 }
 
+// Sixteen bytes of each row. Part g of a register is those of row 4 g + c; of four such registers the words are turned, so that lane i of
+// r[w] is word w of row i.
+typedef std::uint32_t Piece __attribute__((vector_size(16), aligned(1), may_alias));
+PEFT_SIMD Piece piece(Bytes p) { return *reinterpret_cast<const Piece*>(p); }
+PEFT_SIMD Ints side_by_side(Bytes const* p, std::int64_t at) {
+#if PEFT_BYTES == 16
+  return Ints(piece(p[0] + at));
+#else
+  const auto pair = __builtin_shufflevector(piece(p[0] + at), piece(p[4] + at), 0, 1, 2, 3, 4, 5, 6, 7);
+#if PEFT_BYTES == 32
+  return Ints(pair);
+#else
+  const auto second = __builtin_shufflevector(piece(p[8] + at), piece(p[12] + at), 0, 1, 2, 3, 4, 5, 6, 7);
+  return Ints(__builtin_shufflevector(pair, second, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+#endif
+#endif
+}
+template <int from, int... I>  // words from, from + 1 of every part of a and of b, in turn
+PEFT_SIMD Ints woven(Ints a, Ints b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, (I / 4 * 4 + from + I % 4 / 2 + I % 2 * L<float>)...);
+}
+PEFT_SIMD void turned(Ints* r, Bytes const* rows, std::int64_t at) {
+  constexpr auto lanes = std::make_integer_sequence<int, L<float>>{};
+  const Ints a = side_by_side(rows, at), b = side_by_side(rows + 1, at), c = side_by_side(rows + 2, at), d = side_by_side(rows + 3, at);
+  const Ints ac = woven<0>(a, c, lanes), bd = woven<0>(b, d, lanes), ac2 = woven<2>(a, c, lanes), bd2 = woven<2>(b, d, lanes);
+  r[0] = woven<0>(ac, bd, lanes), r[1] = woven<2>(ac, bd, lanes), r[2] = woven<0>(ac2, bd2, lanes), r[3] = woven<2>(ac2, bd2, lanes);
+}
+
+// Blocks of simple types, as many rows at once as there are lanes: codes are turned as bytes, four to a word, and become numbers already
+// where they belong in a panel.
+template <DType type>
+PEFT_TARGET void widen_rows_across(float* out, std::int64_t stride, const std::byte* const* rows, std::int64_t first, std::int64_t n) {
+  constexpr int W = L<float>, slab = W / 2, width = W < 8 ? 8 : W;
+  constexpr std::int64_t size = info(type).bytes;
+  constexpr bool nibbles = type != DType::q8_0, fifth = type == DType::q5_0 || type == DType::q5_1, offset = type == DType::q4_1 || type == DType::q5_1;
+  constexpr int codes_at = 2 + 2 * offset + 4 * fifth;
+  Bytes from[W];
+  for (int i = 0; i < W; i++) from[i] = reinterpret_cast<Bytes>(rows[i]) + first / 32 * size;
+  for (std::int64_t blocks = n / 32; blocks > 0; blocks -= slab) {
+    const std::int64_t here = blocks < slab ? blocks : slab;
+    float pairs[W][width + 8];  // d and m of each row's blocks, which are then turned as well
+    Floats scales[W];
+    for (int i = 0; i < W; i++) scales_of<type>(pairs[i], from[i], here);
+    _Pragma("GCC unroll 16") for (int i = 0; i < W; i++) scales[i] = load(pairs[i]);
+    transpose<float>(scales);
+    _Pragma("GCC unroll 16") for (int i = 0; i < W; i++) store(pairs[i], scales[i]);
+    for (std::int64_t block = 0; block < here; block++, out += 32 * stride) {
+      const Floats d = load(pairs[2 * block]);
+      [[maybe_unused]] const Floats m = load(pairs[2 * block + 1]);
+      [[maybe_unused]] Ints high{};
+      if constexpr (fifth)
+        for (int i = 0; i < W; i++) {
+          int bits;
+          __builtin_memcpy(&bits, from[i] + codes_at - 4, 4);
+          high[i] = bits;
+        }
+      _Pragma("GCC unroll 2") for (int part = 0; part < (nibbles ? 1 : 2); part++) {
+        Ints words[4];
+        turned(words, from, codes_at + 16 * part);
+        _Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) {
+          const Ints word = words[k / 4];
+          const int bit = k % 4 * 8;
+          if constexpr (!nibbles) {
+            store(out + (16 * part + k) * stride, floats(word << (24 - bit) >> 24) * d);
+          } else {
+            _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
+              Ints q = word >> (bit + 4 * half) & 15;
+              if constexpr (fifth) q |= (high >> (k + 16 * half) & 1) << 4;
+              Floats value;
+              if constexpr (offset)
+                value = floats(q) * d + m;
+              else
+                value = floats(q - (fifth ? 16 : 8)) * d;
+              store(out + (16 * half + k) * stride, value);
+            }
+          }
+        }
+      }
+      for (int i = 0; i < W; i++) from[i] += size;
+    }
+  }
+}
+/// Null where rows are widened one by one.
+template <class T>
+PEFT_TARGET detail::WidenAcross<T> across([[maybe_unused]] DType type) {
+  if constexpr (sizeof(T) == 4) switch (type) {
+      case DType::q4_0:
+        return widen_rows_across<DType::q4_0>;
+      case DType::q4_1:
+        return widen_rows_across<DType::q4_1>;
+      case DType::q5_0:
+        return widen_rows_across<DType::q5_0>;
+      case DType::q5_1:
+        return widen_rows_across<DType::q5_1>;
+      case DType::q8_0:
+        return widen_rows_across<DType::q8_0>;
+      default:
+        break;
+    }
+  return nullptr;
+}
+
 }  // namespace peft::ops::PEFT_ISA

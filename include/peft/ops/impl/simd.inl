@@ -72,6 +72,22 @@ PEFT_SIMD V<T> min(V<T> a, V<T> b) {
   return a < b ? a : b;
 }
 
+// log2(L) riffles transpose L vectors.
+template <class T, int... I>
+PEFT_SIMD void riffle(V<T>* r, std::integer_sequence<int, I...>) {
+  V<T> t[L<T>];
+  constexpr int H = L<T> / 2;
+  _Pragma("GCC unroll 16") for (int i = 0; i < H; i++) {
+    t[2 * i] = __builtin_shufflevector(r[i], r[i + H], (I / 2 + I % 2 * L<T>)...);
+    t[2 * i + 1] = __builtin_shufflevector(r[i], r[i + H], (H + I / 2 + I % 2 * L<T>)...);
+  }
+  _Pragma("GCC unroll 16") for (int i = 0; i < L<T>; i++) r[i] = t[i];
+}
+template <class T>
+PEFT_SIMD void transpose(V<T>* r) {
+  _Pragma("GCC unroll 4") for (int i = 1; i < L<T>; i *= 2) riffle<T>(r, std::make_integer_sequence<int, L<T>>{});
+}
+
 /// Lane i becomes lane i ^ distance.
 template <class T, int distance, int... I>
 PEFT_SIMD V<T> exchange(V<T> v, std::integer_sequence<int, I...>) {
