@@ -98,7 +98,7 @@ PEFT_TARGET void pack_lines_bf16(float* d, const detail::Lines<float>& lines) {
       const std::byte* from[16];
       if (W % 16 == 0 && lines.widen_across) {
         for (int i = 0; i < 16; i++) from[i] = lines.rows[h + i < lines.n ? h + i : lines.n - 1];
-        lines.widen_across(widened, 16, from, lines.first + k, m);
+        lines.widen_across(widened, 16, from, lines.first + k, m, lines.ahead);
         float* to = d + k / 2 * W + h;
         for (std::int64_t j = 0; j < m; j += 2, to += W)
           store(to, riffled<false>(widened + 16 * j, widened + 16 * (j + 1), std::make_integer_sequence<int, 32>{}));

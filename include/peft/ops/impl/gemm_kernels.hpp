@@ -29,6 +29,7 @@ struct Lines {
   std::int64_t first, depth;
   Widen<T> widen;
   WidenAcross<T> widen_across;  // null: line by line
+  std::int64_t ahead;           // bytes to the lines of the panel that this thread is likely to take next
   bool stored;
 };
 

@@ -51,7 +51,7 @@ PEFT_TARGET void pack_lines(T* d, const detail::Lines<T>& lines) {
         if (lines.widen_across) {
           const std::byte* rows[L<T>];
           for (int i = 0; i < L<T>; i++) rows[i] = lines.rows[h + i < lines.n ? h + i : lines.n - 1];
-          lines.widen_across(d + k * W + h, W, rows, lines.first + k, m);
+          lines.widen_across(d + k * W + h, W, rows, lines.first + k, m, lines.ahead);
           continue;
         }
       const T* from[L<T>];

@@ -273,7 +273,7 @@ class Nest {
       Lines<T> lines;
       for (int i = 0; i < n; i++) lines.rows[i] = s.data + s.stored(first + i) * s.stride;
       lines.n = n, lines.first = block * kc, lines.depth = depth(block), lines.widen = widen(s.type);
-      lines.widen_across = lines.widen ? f.across(s.type) : nullptr;
+      lines.widen_across = lines.widen ? f.across(s.type) : nullptr, lines.ahead = num_threads() * width * s.stride;
       lines.stored = s.type == f.panel_type;
       return pack_lines(to, lines);
     }

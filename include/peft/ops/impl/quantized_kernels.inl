@@ -78,12 +78,10 @@ PEFT_SIMD Ints words(Bytes p) {
 PEFT_SIMD Floats floats(Ints i) { return __builtin_convertvector(i, Floats); }
 
 // binary16: the exponent is put right by a product with 2¹¹², which makes subnormals normal; infinity and NaN keep the highest exponent.
-PEFT_SIMD Floats halves(Bytes p) {
 #if defined(__x86_64__) && PEFT_BYTES > 16
-  typedef short Narrow __attribute__((vector_size(PEFT_BYTES / 2)));
+typedef short HalfLanes __attribute__((vector_size(PEFT_BYTES / 2)));
+PEFT_SIMD Floats halves(HalfLanes n) {
   typedef float Wide __attribute__((vector_size(PEFT_BYTES)));
-  Narrow n;
-  __builtin_memcpy(&n, p, sizeof n);
 #if PEFT_BYTES == 64
   constexpr int as_the_register_says = 4;
 #if defined(__clang__)
@@ -95,12 +93,22 @@ PEFT_SIMD Floats halves(Bytes p) {
 #else
   return Floats(Wide(__builtin_ia32_vcvtph2ps256(n)));
 #endif
+}
+PEFT_SIMD Floats halves(Bytes p) {
+  HalfLanes n;
+  __builtin_memcpy(&n, p, sizeof n);
+  return halves(n);
+}
+// The low halves of the lanes.
+PEFT_SIMD Floats halves(Ints h) { return halves(__builtin_convertvector(h, HalfLanes)); }
 #else
-  const Ints h = words(p), magnitude = (h & 0x7fff) << 13;
+PEFT_SIMD Floats halves(Ints h) {
+  const Ints magnitude = (h & 0x7fff) << 13;
   const Ints finite = Ints(Floats(magnitude) * 0x1p112f), infinite = magnitude | 0x7f800000;
   return Floats((magnitude >= (0x7c00 << 13) ? infinite : finite) | (h & 0x8000) << 16);
-#endif
 }
+PEFT_SIMD Floats halves(Bytes p) { return halves(words(p)); }
+#endif
 PEFT_SIMD float half(Bytes p) {
   std::uint16_t h;
   __builtin_memcpy(&h, p, 2);
@@ -477,54 +485,42 @@ PEFT_SIMD void turned(Ints* r, Bytes const* rows, std::int64_t at) {
 // Blocks of simple types, as many rows at once as there are lanes: codes are turned as bytes, four to a word, and become numbers already
 // where they belong in a panel.
 template <DType type>
-PEFT_TARGET void widen_rows_across(float* out, std::int64_t stride, const std::byte* const* rows, std::int64_t first, std::int64_t n) {
-  constexpr int W = L<float>, slab = W / 2, width = W < 8 ? 8 : W;
+PEFT_TARGET void widen_rows_across(float* out, std::int64_t stride, const std::byte* const* rows, std::int64_t first, std::int64_t n, std::int64_t ahead) {
   constexpr std::int64_t size = info(type).bytes;
   constexpr bool nibbles = type != DType::q8_0, fifth = type == DType::q5_0 || type == DType::q5_1, offset = type == DType::q4_1 || type == DType::q5_1;
   constexpr int codes_at = 2 + 2 * offset + 4 * fifth;
-  Bytes from[W];
-  for (int i = 0; i < W; i++) from[i] = reinterpret_cast<Bytes>(rows[i]) + first / 32 * size;
-  for (std::int64_t blocks = n / 32; blocks > 0; blocks -= slab) {
-    const std::int64_t here = blocks < slab ? blocks : slab;
-    float pairs[W][width + 8];  // d and m of each row's blocks, which are then turned as well
-    Floats scales[W];
-    for (int i = 0; i < W; i++) scales_of<type>(pairs[i], from[i], here);
-    _Pragma("GCC unroll 16") for (int i = 0; i < W; i++) scales[i] = load(pairs[i]);
-    transpose<float>(scales);
-    _Pragma("GCC unroll 16") for (int i = 0; i < W; i++) store(pairs[i], scales[i]);
-    for (std::int64_t block = 0; block < here; block++, out += 32 * stride) {
-      const Floats d = load(pairs[2 * block]);
-      [[maybe_unused]] const Floats m = load(pairs[2 * block + 1]);
-      [[maybe_unused]] Ints high{};
-      if constexpr (fifth)
-        for (int i = 0; i < W; i++) {
-          int bits;
-          __builtin_memcpy(&bits, from[i] + codes_at - 4, 4);
-          high[i] = bits;
-        }
-      _Pragma("GCC unroll 2") for (int part = 0; part < (nibbles ? 1 : 2); part++) {
-        Ints words[4];
-        turned(words, from, codes_at + 16 * part);
-        _Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) {
-          const Ints word = words[k / 4];
-          const int bit = k % 4 * 8;
-          if constexpr (!nibbles) {
-            store(out + (16 * part + k) * stride, floats(word << (24 - bit) >> 24) * d);
-          } else {
-            _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
-              Ints q = word >> (bit + 4 * half) & 15;
-              if constexpr (fifth) q |= (high >> (k + 16 * half) & 1) << 4;
-              Floats value;
-              if constexpr (offset)
-                value = floats(q) * d + m;
-              else
-                value = floats(q - (fifth ? 16 : 8)) * d;
-              store(out + (16 * half + k) * stride, value);
-            }
+  Bytes from[L<float>];
+  for (int i = 0; i < L<float>; i++) from[i] = reinterpret_cast<Bytes>(rows[i]) + first / 32 * size;
+  for (std::int64_t at = 0; at < n / 32 * size; at += size, out += 32 * stride) {
+    Ints head[4], words[4];
+    _Pragma("GCC unroll 16") for (int i = 0; i < L<float>; i++) __builtin_prefetch(from[i] + at + ahead);
+    turned(head, from, at);
+    const Floats d = halves(head[0]);
+    [[maybe_unused]] Floats m{};
+    if constexpr (offset) m = halves(head[0] >> 16);
+    [[maybe_unused]] Ints high{};
+    if constexpr (type == DType::q5_0) high = Ints(V<std::uint32_t>(head[0]) >> 16) | head[1] << 16;
+    if constexpr (type == DType::q5_1) high = head[1];
+    _Pragma("GCC unroll 2") for (int part = 0; part < (nibbles ? 1 : 2); part++) {
+      turned(words, from, at + codes_at + 16 * part);
+      _Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) {
+        const Ints word = words[k / 4];
+        const int bit = k % 4 * 8;
+        if constexpr (!nibbles) {
+          store(out + (16 * part + k) * stride, floats(word << (24 - bit) >> 24) * d);
+        } else {
+          _Pragma("GCC unroll 2") for (int half = 0; half < 2; half++) {
+            Ints q = word >> (bit + 4 * half) & 15;
+            if constexpr (fifth) q |= (high >> (k + 16 * half) & 1) << 4;
+            Floats value;
+            if constexpr (offset)
+              value = floats(q) * d + m;
+            else
+              value = floats(q - (fifth ? 16 : 8)) * d;
+            store(out + (16 * half + k) * stride, value);
           }
         }
       }
-      for (int i = 0; i < W; i++) from[i] += size;
     }
   }
 }
