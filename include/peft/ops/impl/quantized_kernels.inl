@@ -524,6 +524,55 @@ PEFT_TARGET void widen_rows_across(float* out, std::int64_t stride, const std::b
     }
   }
 }
+// The same for blocks of 256 whose units have scales of their own.
+template <DType type>
+PEFT_TARGET void widen_units_across(float* out, std::int64_t stride, const std::byte* const* rows, std::int64_t first, std::int64_t n, std::int64_t ahead) {
+  constexpr std::int64_t size = info(type).bytes;
+  Bytes from[L<float>];
+  for (int i = 0; i < L<float>; i++) from[i] = reinterpret_cast<Bytes>(rows[i]);
+  for (std::int64_t unit = first / 32; unit < (first + n) / 32; unit++, out += 32 * stride) {
+    const std::int64_t at = unit / 8 * size;
+    const int u = int(unit % 8);
+    _Pragma("GCC unroll 16") for (int i = 0; i < L<float>; i++) __builtin_prefetch(from[i] + at + ahead + size / 8 * u);
+    if constexpr (type == DType::q6_k) {
+      Ints scales[4], end[4], low[4], high[4];
+      turned(scales, from, at + 192), turned(end, from, at + 194);
+      const Floats d = halves(end[3] >> 16);
+      const int h = u / 4, j = u % 4;
+      for (int part = 0; part < 2; part++) {
+        const Ints two = (u / 2 == 0 ? scales[0] : u / 2 == 1 ? scales[1] : u / 2 == 2 ? scales[2] : scales[3]) >> (16 * (u % 2) + 8 * part);
+        const Floats scale = d * floats(two << 24 >> 24);
+        turned(low, from, at + 64 * h + 32 * (j % 2) + 16 * part), turned(high, from, at + 128 + 32 * h + 16 * part);
+        _Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) {
+          const int bit = k % 4 * 8;
+          const Ints q = (low[k / 4] >> (bit + 4 * (j / 2)) & 15) | (high[k / 4] >> (bit + 2 * j) & 3) << 4;
+          store(out + (16 * part + k) * stride, floats(q - 32) * scale);
+        }
+      }
+    } else {
+      constexpr bool five = type == DType::q5_k;
+      Ints head[4], words[4], fifth[4];
+      turned(head, from, at);
+      const int byte = 8 * (u % 4);
+      Ints s = head[1] >> byte & 63, m = head[2] >> byte & 63;
+      if (u >= 4) {
+        s = (head[3] >> byte & 15) | (head[1] >> (byte + 6) & 3) << 4;
+        m = (head[3] >> (byte + 4) & 15) | (head[2] >> (byte + 6) & 3) << 4;
+      }
+      const Floats scale = halves(head[0]) * floats(s), shift = halves(head[0] >> 16) * floats(m);
+      for (int part = 0; part < 2; part++) {
+        turned(words, from, at + (five ? 48 : 16) + 32 * (u / 2) + 16 * part);
+        if constexpr (five) turned(fifth, from, at + 16 + 16 * part);
+        _Pragma("GCC unroll 16") for (int k = 0; k < 16; k++) {
+          const int bit = k % 4 * 8;
+          Ints q = words[k / 4] >> (bit + 4 * (u % 2)) & 15;
+          if constexpr (five) q |= (fifth[k / 4] >> (bit + u) & 1) << 4;
+          store(out + (16 * part + k) * stride, floats(q) * scale - shift);
+        }
+      }
+    }
+  }
+}
 /// Null where rows are widened one by one.
 template <class T>
 PEFT_TARGET detail::WidenAcross<T> across([[maybe_unused]] DType type) {
@@ -538,6 +587,12 @@ PEFT_TARGET detail::WidenAcross<T> across([[maybe_unused]] DType type) {
         return widen_rows_across<DType::q5_1>;
       case DType::q8_0:
         return widen_rows_across<DType::q8_0>;
+      case DType::q4_k:
+        return widen_units_across<DType::q4_k>;
+      case DType::q5_k:
+        return widen_units_across<DType::q5_k>;
+      case DType::q6_k:
+        return widen_units_across<DType::q6_k>;
       default:
         break;
     }
