@@ -46,6 +46,11 @@ TEST_CASE("perplexity with a stride: every token once, with its window in front"
   CHECK_THROWS_WITH(bad({.max_length = 4000}), Contains("max_length = 4000"));
   CHECK_THROWS_WITH(bad({.max_length = 10, .stride = 11}), Contains("stride = 11"));
   CHECK_THROWS_AS(peft::token_perplexity<float>(view, std::vector<std::int32_t>{3}), peft::ShapeError);
+
+  peft::Transformer<float> broken = tiny::random_model();
+  broken.lm_head.weight.value()(3, 0) = std::numeric_limits<float>::quiet_NaN();
+  peft::LanguageModel<float> of_broken(broken);
+  CHECK_THROWS_WITH(peft::token_perplexity<float>(of_broken, ids), Contains("[perplexity] the loss of the tokens") && Contains("is not finite"));
 }
 
 TEST_CASE("choices are ranked by the mean of their log probabilities, or by the sum", "[generate]") {

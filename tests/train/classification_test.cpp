@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <string>
 #include <vector>
@@ -266,4 +267,7 @@ TEST_CASE("a text's vector is the mean of its hidden states", "[train]") {
     }
     for (std::int64_t j = 0; j < h.cols(); j++) CHECK(vectors(std::int64_t(i), j) * std::sqrt(length) == Approx(plain(std::int64_t(i), j)));
   }
+  auto broken = tiny_bert({});
+  broken.embed_tokens.weight = Parameter<double>(Tensor<double>({20, 16}, std::numeric_limits<double>::infinity()));
+  CHECK_THROWS_WITH(embed(broken, tokenizer, texts), Catch::Contains("[embed] a vector is not finite"));
 }

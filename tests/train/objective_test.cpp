@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "support/gradients.hpp"
@@ -214,6 +215,9 @@ TEST_CASE("evaluation is the mean over all labelled tokens, however they are bat
   const Evaluation nothing = evaluate(t.base, Dataset({{{5}, {5}}}));
   CHECK(nothing.tokens == 0);
   CHECK(nothing.loss == 0);
+  // One broken weight, and there is no number to give.
+  t.parameters()[0].value().data()[0] = std::numeric_limits<double>::quiet_NaN();
+  CHECK_THROWS_WITH(evaluate(t.tuned, data), Catch::Contains("[evaluate] the loss is not finite"));
 }
 
 TEST_CASE("a masked language model predicts each label in its own place", "[train]") {

@@ -64,7 +64,7 @@ struct PerplexityOptions {
   std::int64_t stride = 0;      // 0: half of max_length
   std::function<void(std::int64_t done, std::int64_t all)> on_progress = {};
 };
-/// Throws ConfigError for a stride or a length that is impossible, ShapeError for fewer than two ids.
+/// Throws ConfigError for a stride or a length that is impossible, ShapeError for fewer than two ids, Error where a loss is not finite.
 template <Scalar T>
 Perplexity token_perplexity(LanguageModel<T>& model, std::span<const std::int32_t> ids, const PerplexityOptions& options = {});
 

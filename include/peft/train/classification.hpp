@@ -141,6 +141,7 @@ Evaluation evaluate_head(const M& model, const Dataset& dataset, std::int64_t to
     result.tokens += targets;
   });
   result.loss = result.tokens ? sum / double(result.tokens) : 0;
+  check_measured("evaluate", "the loss", std::isfinite(result.loss));
   return result;
 }
 }  // namespace detail
@@ -163,7 +164,7 @@ Variable<scalar_of<M>> task_loss(const M& model, const Batch& batch, double deno
 }
 
 /// What the head says of each example, which need no labels: (1, labels), or of a head that reads every token (tokens, labels), for a head that
-/// answers questions (tokens, 2).
+/// answers questions (tokens, 2). Throws Error if that is not finite.
 template <class M>
 std::vector<Tensor<scalar_of<M>>> predict(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch = 1024) {
   using T = scalar_of<M>;
@@ -173,6 +174,7 @@ std::vector<Tensor<scalar_of<M>>> predict(const M& model, const Dataset& dataset
   detail::for_each_batch(dataset, tokens_per_batch, [&](const std::vector<std::size_t>&, const Batch& batch) {
     detail::at_hidden_states(model, batch, {}, nullptr, [&](const Variable<T>& hidden, const std::vector<std::int64_t>& place) {
       const Tensor<T> logits = transformer.logits(hidden).value();
+      detail::check_measured("predict", "what the head says", ops::all_finite(logits.view()));
       const bool one_a_sequence = transformer.config.head.pooling != Pooling::none;
       for (std::size_t i = 0; i < batch.size(); i++) {
         const std::int64_t begin = one_a_sequence ? std::int64_t(i) : place[std::size_t(batch.offsets[i].begin)];

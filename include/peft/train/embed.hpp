@@ -41,6 +41,7 @@ Tensor<scalar_of<M>> embed(const M& model, const Dataset& dataset, const EmbedOp
       }
     });
   });
+  detail::check_measured("embed", "a vector", ops::all_finite(y.view()));
   if (!options.normalize) return y;
   Tensor<T> length = Tensor<T>::zeros({y.rows()});
   ops::add_row_dots<T>(length.data(), y.view(), y.view());

@@ -173,9 +173,13 @@ double accumulate_gradients(const M& model, const Batch& batch, double denominat
 
 struct Evaluation;
 namespace detail {
+/// Throws Error where what was measured is no number: that is what a broken weight comes to.
+inline void check_measured(const char* operation, const char* what, bool finite) {
+  if (!finite) throw Error(operation, std::string(what) + " is not finite: the model or an adapter is broken, some weight is NaN, infinite or far too large");
+}
 template <class M>
 Evaluation evaluate_head(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch);
-}
+}  // namespace detail
 
 /// A model on a dataset: loss is the mean over labelled tokens, or over sequences where these have the labels.
 struct Evaluation {
@@ -185,7 +189,7 @@ struct Evaluation {
   std::optional<Scores> scores = {};  // of a head that classifies, or gives numbers
 };
 
-/// Evaluates without recording, in batches of about `tokens_per_batch` tokens, in the order of the dataset.
+/// Evaluates without recording, in batches of about `tokens_per_batch` tokens, in the order of the dataset. Throws Error if the loss is not finite.
 template <class M>
 Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_per_batch = 1024) {
   const NoGrad guard;
@@ -203,6 +207,7 @@ Evaluation evaluate(const M& model, const Dataset& dataset, std::int64_t tokens_
     result.tokens += targets;
   }
   result.loss = result.tokens ? sum / double(result.tokens) : 0;
+  detail::check_measured("evaluate", "the loss", std::isfinite(result.loss));
   return result;
 }
 

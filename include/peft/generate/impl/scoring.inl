@@ -163,6 +163,11 @@ Perplexity token_perplexity(LanguageModel<T>& model, std::span<const std::int32_
         log_p[i] = log_probability<T>(row, target);
       });
       for (double l : log_p) p.negative_log_likelihood -= l;
+      if (!std::isfinite(p.negative_log_likelihood))
+        throw Error("perplexity",
+                    fmt::format("the loss of the tokens {} to {} is not finite: the model or an adapter is broken, some weight is NaN, infinite or "
+                                "far too large",
+                                first, end - 1));
       p.tokens += end - first;
     }
     predicted = end;
