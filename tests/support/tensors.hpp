@@ -2,6 +2,8 @@
 // Tensors for tests: random, poisoned, standing in a larger one; and the same numbers as xtensor sees them, in double.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 #include <vector>
 #include <xtensor/xarray.hpp>
@@ -71,6 +73,32 @@ bool same_bits(const Tensor<T>& a, const Tensor<T>& b) {
                     reinterpret_cast<const std::byte*>(b.view().row(i))))
       return false;
   return true;
+}
+
+// Another library's products depend on which rows a batch holds and on its threads; the library's own do not.
+#if defined(PEFT_GEMM_OPENBLAS) || defined(PEFT_GEMM_ONEDNN)
+inline constexpr bool own_products = false;
+#else
+inline constexpr bool own_products = true;
+#endif
+
+/// The same bits; by another library's products, the same but for rounding.
+template <class T>
+bool same_product(View<const T> a, View<const T> b) {
+  if (a.rows != b.rows || a.cols != b.cols) return false;
+  double worst = 0, size = 0;
+  for (std::int64_t i = 0; i < a.rows; i++) {
+    if (own_products && !std::equal(reinterpret_cast<const std::byte*>(a.row(i)), reinterpret_cast<const std::byte*>(a.row(i) + a.cols),
+                                    reinterpret_cast<const std::byte*>(b.row(i))))
+      return false;
+    for (std::int64_t j = 0; j < a.cols; j++)
+      worst = std::max(worst, std::abs(double(a(i, j)) - double(b(i, j)))), size = std::max(size, std::abs(double(a(i, j))));
+  }
+  return worst <= (sizeof(T) == 4 ? 1e-5 : 1e-13) * size;
+}
+template <class T>
+bool same_product(const Tensor<T>& a, const Tensor<T>& b) {
+  return same_product<T>(a.view(), b.view());
 }
 
 }  // namespace peft::testing

@@ -21,6 +21,8 @@ requires requires { typename M::Scalar_; }
 struct ScalarOf<M> {
   using type = typename M::Scalar_;
 };
+/// The last part of each path, once each: how people name modules (q_proj, v_proj, …).
+std::vector<std::string> last_names(const std::vector<std::string>& paths);
 /// Throws ConfigError, with the nearest name, if a wanted name (`every_name`) or all of them are nowhere among the candidates.
 void refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates, const std::vector<std::string>& matched,
                       bool every_name, std::string_view kind = "Linear");
@@ -122,7 +124,7 @@ class PeftModel {
       if constexpr (requires { config.modules_to_save; })
         if (saved.empty() && !config.modules_to_save.empty())
           throw ConfigError("modules_to_save", "\"" + config.modules_to_save[0] + "\" is no module of this model" +
-                                                   did_you_mean(config.modules_to_save[0], site_paths(), "modules here"));
+                                                   did_you_mean(config.modules_to_save[0], detail::last_names(site_paths()), "modules here"));
     } catch (...) {
       for_each_site(model_, [&](const std::string&, auto& site) { site.adapters.detach(context.id); });
       throw;

@@ -15,14 +15,18 @@ PEFT_INLINE void validate_adapter_name(std::string_view name) {
   if (!fine) throw AdapterError("add_adapter", "\"" + std::string(name) + "\" is no name for an adapter; letters, digits, '_', '-' and '.' are allowed");
 }
 
-PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates,
-                                          const std::vector<std::string>& matched, bool every_name, std::string_view kind) {
-  // The last part of each path is how people name modules: q_proj, v_proj, …
+PEFT_INLINE std::vector<std::string> detail::last_names(const std::vector<std::string>& paths) {
   std::vector<std::string> names;
-  for (const std::string& path : candidates) {
+  for (const std::string& path : paths) {
     std::string last = path.substr(path.rfind('.') + 1);
     if (std::ranges::find(names, last) == names.end()) names.push_back(std::move(last));
   }
+  return names;
+}
+
+PEFT_INLINE void detail::refuse_unmatched(std::string_view method, const TargetModules& wanted, const std::vector<std::string>& candidates,
+                                          const std::vector<std::string>& matched, bool every_name, std::string_view kind) {
+  const std::vector<std::string> names = last_names(candidates);
   std::string operation(method);
   std::ranges::transform(operation, operation.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c; });
   operation += ".attach";

@@ -79,7 +79,7 @@ template <class T>
 void multiply(const GemmKernels<T>& f, const Product<T>& p) {
   const GemmKernels<T>& exact = PEFT_DISPATCH(gemm_kernels<T>, );
   if constexpr (engine_multiplies<T>) {
-    if (f.panel_type != dtype_of<T> || p.xa.depth > 0 || p.finish) return Nest<T>(f, exact, p).run();
+    if (f.panel_type != dtype_of<T> || p.xa.depth > 0 || p.finish || p.a.depth == 0) return Nest<T>(f, exact, p).run();
     const std::int64_t m = p.a.lines, n = p.b.lines, k = p.a.depth;
     if (m == 0 || n == 0) return;
     Operand<T> a = operand(f, p.a, 0), b = operand(f, p.b, 1);
