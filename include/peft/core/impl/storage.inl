@@ -36,9 +36,9 @@ namespace peft::memory {
 namespace detail {
 
 // Free blocks by size class. Small blocks (to 64 KiB) are rounded to eight classes an octave and kept for ever; a large one is
-// handed out for anything down to four fifths of its size, and before a new large block is taken from the system the unused ones
-// go back to it, so that batches of different lengths do not pile up. What is little in any case stays: the layers of a short prompt
-// want blocks of several sizes in turn, and pages that come anew for each of them cost a tenth of the whole.
+// handed out for anything down to four fifths of its size. Before a new large block would make the whole larger than the most that was ever
+// in use at once, and a little, the unused ones go back to the system, so that batches of different lengths do not pile up. Below that
+// nothing goes back: what a step gave up the next one wants again, and pages that come anew each time cost a tenth of it.
 class Cache {
  public:
   Block take(std::size_t wanted) {
@@ -53,7 +53,7 @@ class Cache {
       statistics_.cached -= std::int64_t(block.bytes);
       return used(block);
     }
-    if (!small && statistics_.cached > std::max(std::int64_t(bytes), spare)) release_large();
+    if (!small && statistics_.in_use + statistics_.cached + std::int64_t(bytes) > most_ + most_ / 16 + spare) release_large();
     void* data = std::aligned_alloc(64, bytes);
     if (!data) {
       release_large();
@@ -76,6 +76,7 @@ class Cache {
   void release() noexcept {
     std::lock_guard lock(mutex_);
     for (auto& [bytes, blocks] : free_) release(blocks);
+    most_ = statistics_.in_use;
   }
   Statistics statistics() {
     std::lock_guard lock(mutex_);
@@ -98,7 +99,8 @@ class Cache {
   Block used(Block block) {
     ASAN_UNPOISON_MEMORY_REGION(block.data, block.bytes);
     statistics_.in_use += std::int64_t(block.bytes);
-    if (statistics_.in_use > statistics_.peak) statistics_.peak = statistics_.in_use;
+    statistics_.peak = std::max(statistics_.peak, statistics_.in_use);
+    most_ = std::max(most_, statistics_.in_use);
     return block;
   }
   void release_large() noexcept {
@@ -112,6 +114,7 @@ class Cache {
   std::mutex mutex_;
   std::map<std::size_t, std::vector<Block>> free_;
   Statistics statistics_;
+  std::int64_t most_ = 0;  // bytes in use, since the cache was emptied
 };
 
 // Never destroyed: tensors in static storage may outlive it otherwise.
