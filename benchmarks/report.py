@@ -153,7 +153,7 @@ def main():
                 ("full", "full fine-tuning; 4 × 128 tokens", ["--method", "full"])):
             if more is not None and (name in only or (name == "all" and "lora" in only)):
                 steps = ["--steps", 8 if name == "ragged" else 5]
-                whole = ["--tokens-per-forward", 512] if name == "bf16" else []
+                whole = ["--tokens-per-forward", 512] if name in ("bf16", "full") else []
                 row = train_row(name, title, ours + hf + steps + more + whole, torch + hf + steps + more, o.rounds)
                 if row:
                     rows.append(row[0])

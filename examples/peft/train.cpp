@@ -37,13 +37,15 @@ struct Options {
   std::optional<double> lr;
   double alpha = 0, dropout = 0, weight_decay = 0.01, max_grad_norm = 1, warmup_ratio = 0.05;
   double loraplus_lr_ratio = 0, loraplus_lr_embedding = peft::TrainingArguments().loraplus_lr_embedding;
-  std::int64_t tokens_per_forward = peft::TrainingArguments().tokens_per_forward;
+  std::optional<std::int64_t> tokens_per_forward;
   std::uint64_t seed = 42;
   std::vector<std::string> set;
   bool rslora = false, checkpointing = false, resume = false, overwrite = false, group_by_length = false, cache_frozen = false, lorafa = false;
   bool no_state = false;
   /// The model's own weights train, and no adapter.
   bool full() const { return method == "full"; }
+  // Each part reads and writes the gradients of all weights that train, of which full training has the most.
+  std::int64_t part() const { return tokens_per_forward.value_or(full() ? 512 : peft::TrainingArguments().tokens_per_forward); }
 };
 
 // The method's config: the options of LoRA's names where they were given, then --set.
@@ -80,8 +82,8 @@ peft::TrainingArguments training_arguments(const Options& o) {
   args.warmup_ratio = o.warmup_ratio, args.weight_decay = o.weight_decay;
   args.loraplus_lr_ratio = o.loraplus_lr_ratio, args.loraplus_lr_embedding = o.loraplus_lr_embedding, args.lorafa = o.lorafa;
   args.max_grad_norm = o.max_grad_norm, args.seed = o.seed, args.checkpointing = o.checkpointing, args.group_by_length = o.group_by_length;
-  args.tokens_per_forward = o.tokens_per_forward, args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out,
-  args.resume = o.resume, args.keep_state = !o.no_state, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
+  args.tokens_per_forward = o.part(), args.eval_steps = o.eval_steps, args.save_steps = o.save_steps, args.output_dir = o.out, args.resume = o.resume,
+  args.keep_state = !o.no_state, args.cache_frozen = o.cache_frozen || !o.cache_dir.empty(), args.cache_dir = o.cache_dir;
   return args;
 }
 
@@ -164,7 +166,7 @@ struct Extent {
         largest_batch = std::max(largest_batch, tokens += data[i].tokens());
       }
     }
-    largest_forward = o.tokens_per_forward > 0 ? std::min(largest_batch, std::max(o.tokens_per_forward, data.longest())) : largest_batch;
+    largest_forward = o.part() > 0 ? std::min(largest_batch, std::max(o.part(), data.longest())) : largest_batch;
   }
 };
 
@@ -292,8 +294,9 @@ void add_train(CLI::App& app) {
   command->add_option("--seed", o->seed, "of the adapter, the order of the data and dropout")->capture_default_str();
   command->add_option("--eval-steps", o->eval_steps, "evaluate on --eval-data every so many steps")->check(above_zero());
   command->add_option("--save-steps", o->save_steps, "keep the state to resume from every so many steps")->check(above_zero());
-  command->add_option("--tokens-per-forward", o->tokens_per_forward, "a batch runs in parts of about so many tokens, which bounds memory; 0: in one")
-      ->capture_default_str()
+  command
+      ->add_option("--tokens-per-forward", o->tokens_per_forward,
+                   "a batch runs in parts of about so many tokens, which bounds memory (256; 512 of --method full); 0: in one")
       ->check(zero_or_more());
   command->add_option("--compute-dtype", o->compute_dtype, "f32, or bf16: products in bfloat16, twice as fast where the processor has them")
       ->capture_default_str()
