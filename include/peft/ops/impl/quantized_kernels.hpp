@@ -16,3 +16,5 @@ using WidenAcross = void (*)(T* out, std::int64_t stride, const std::byte* const
 
 #define PEFT_KERNELS "peft/ops/impl/quantized_kernels.inl"
 #include "peft/ops/impl/foreach_isa.hpp"
+#define PEFT_KERNELS "peft/ops/impl/quantized_across_kernels.inl"
+#include "peft/ops/impl/foreach_isa.hpp"
